@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientPayloadError, ClientSession, FormData
+from aiohttp import ClientPayloadError, ClientSession, FormData, web
 from gateway_harness import ACME_KEY, Harness, running_gateway
 from usage_events import cost_by_kind
 
@@ -99,6 +99,24 @@ async def test_tokens_of_images_are_what_the_provider_counted(tmp_path: Path) ->
         text = record.prompt_tokens - 4_096
         assert edited["cost_nano_usd"] == text * 5_000 + 4_096 * 8_000 + 544 * 32_000
         assert cost_by_kind(edited).keys() == {"input", "media"}
+
+
+async def test_a_stated_cost_is_charged_where_it_is_settled_by(tmp_path: Path, aiohttp_server: Any) -> None:
+    async def answer(_request: web.Request) -> web.Response:
+        return web.json_response({"data": [{"url": "u"}], "usage": {"cost_in_usd_ticks": 220_000_000}})
+
+    app = web.Application()
+    app.router.add_post("/{tail:.*}", answer)
+    url = str((await aiohttp_server(app)).make_url("")).rstrip("/")
+    body = {"model": "grok-imagine-image", "image": {"url": "https://example.org/a.png"}}
+    for way, cost in (("compare", 22_000_000), ("settle", 22_000_000)):
+        config = {"prices": PRICES, "upstreams": {"upstreams": {"default": {"stated_cost": way}}}}
+        (tmp_path / way).mkdir()
+        async with running_gateway(tmp_path / way, upstream_url=url, config=config) as harness, ClientSession() as session:
+            event = await World(harness, session).event(body)
+            assert event["cost_nano_usd"] == cost
+            stated = json.loads(event["billed"])["stated_cost"]
+            assert stated == {"nano_usd": 22_000_000} | ({"is_charged": True} if way == "settle" else {})
 
 
 async def test_an_answer_without_usage_is_charged_by_what_it_has(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def routes() -> list[dict[str, str]]:
         *listed,
         {"method": "POST", "path": "/v1/messages", "capability": "chat", "dialect": "anthropic_messages"},
         {"method": "POST", "path": "/v1beta/models/{model}:generateContent", "capability": "chat", "dialect": "gemini_generate"},
+        {"method": "POST", "path": "/v1/images/edits", "capability": "images", "dialect": "openai_image_edits"},
         {"method": "GET", "path": "/custom/{thing_id}", "capability": "chat"},
         {"method": "GET", "path": "/v1/models/{model*}", "capability": "models"},
         {"method": "DELETE", "path": "/v1/models/{model*}", "capability": "models"},
@@ -60,6 +61,7 @@ async def world(
             "routes": {"routes": routes()},
             "upstreams": {"upstreams": {"default": {"base_url": upstream.url, "auth": kept}}},
         }
+        upstream.answers["POST", "/v1/images/edits"] = {"data": [{"b64_json": ""}]}
         async with running_gateway(tmp_path, config=config, upstream_url=upstream.url, **options) as harness:
             yield harness, upstream
 
@@ -159,6 +161,8 @@ REFERRING = [
     ("/v1/assistants", {"tool_resources": {"code_interpreter": {"file_ids": ["$"]}}}, "files"),
     ("/v1/threads", {"messages": [{"attachments": [{"file_id": "$"}]}]}, "files"),
     ("/v1/containers", {"file_ids": ["$"]}, "files"),
+    ("/v1/images/edits", {"model": "gpt-image-2", "prompt": "x", "size": "1024x1024", "images": [{"file_id": "$"}]}, "files"),
+    ("/v1/images/edits", {"model": "gpt-image-2", "prompt": "x", "size": "1024x1024", "mask": {"file_id": "$"}}, "files"),
 ]
 
 

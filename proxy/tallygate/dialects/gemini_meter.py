@@ -10,6 +10,7 @@ from tallygate.dialects.gemini_grounding import Grounding
 from tallygate.dialects.gemini_tiers import TIER, stated_tier
 from tallygate.dialects.gemini_usage import has_tool_results, states_modalities, without_tool_results
 from tallygate.dialects.image_size import base64_bytes, base64_image_size
+from tallygate.dialects.image_tokens import google_tokens
 from tallygate.dialects.json_objects import JsonObjects
 from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from tallygate.dialects.meters import (
@@ -26,11 +27,7 @@ from tallygate.dialects.stated_usage import GEMINI, StatedUsage
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage import Usage
 
-# Google, "Gemini Developer API pricing", the dearest model of each size: an image of 1K is 1,290 output tokens (Gemini 2.5), one of
-# 2K 1,680 and one of 4K 2,520 (Gemini 3.1). Of another shape than a square, the longer edge is up to 1.6 times as long.
 # Sound comes as 16-bit samples, 24,000 a second ("Speech generation"), at 25 tokens a second.
-_IMAGE_TOKENS: Final = ((1_640, 1_290), (3_277, 1_680))  # by the longer edge in pixels
-LARGEST_IMAGE_TOKENS: Final = 2_520
 SOUND_BYTES_PER_TOKEN: Final = 2 * 24_000 // 25
 
 # The flag of an event whose results of tools are charged as input although those of a search are free: nothing tells them apart.
@@ -128,7 +125,7 @@ class GeminiAnswers:
             return
         if kind.startswith("image/"):
             self._has_images = True
-            unit, tokens = Unit.OUTPUT_IMAGE, _image_tokens(data)
+            unit, tokens = Unit.OUTPUT_IMAGE, google_tokens(max(base64_image_size(data)))
         elif kind.startswith("audio/"):
             unit, tokens = Unit.OUTPUT_AUDIO, base64_bytes(data) // SOUND_BYTES_PER_TOKEN
         else:
@@ -191,12 +188,6 @@ def _read_call(reading: MeterReading, call: object) -> None:
         for value_name in _PIECE_VALUES:
             value = piece.get(value_name)
             add_text(reading, value if isinstance(value, str) else None if value is None else lenient_json_text(value))
-
-
-def _image_tokens(data: str) -> int:
-    """Tokens of one generated image; of one whose size cannot be read, those of 1K."""
-    edge = max(base64_image_size(data))
-    return next((tokens for most, tokens in _IMAGE_TOKENS if edge <= most), LARGEST_IMAGE_TOKENS)
 
 
 class GeminiEventMeter(EventStreamMeter):

@@ -1,9 +1,11 @@
-"""Tokens of images that OpenAI's models generate and read, by what a request or an answer states of them.
+"""Tokens of images that OpenAI's and Google's models generate and read, by what a request or an answer states of them.
 
 Sources: OpenAI, guide "Image generation", "Cost and latency": a table for the models of 1, 100 more for each partial image, and a
 calculator for those of 2, whose formula is in https://community.openai.com/t/1382699 (1024x1024 at high quality are 7,024). The
 same forum: several images of one request are billed as requests of their own, prompt and all, and an image that is read has at
 most 1,536 tokens (https://community.openai.com/t/1382940); models of 1 read one in tiles, with more at high fidelity.
+Google, "Gemini Developer API pricing", the dearest model of each size: an image of 1K is 1,290 output tokens (Gemini 2.5), one of
+2K 1,680 and one of 4K 2,520 (Gemini 3.1). Of another shape than a square, the longer edge is up to 1.6 times as long.
 Of `xhigh` and `max`, frames of a GIF and the text that a model plans with, no page states the tokens: they are assumed.
 """
 
@@ -33,6 +35,9 @@ _HIGHER: Final = frozenset({"xhigh", "max"})
 _HIGHER_TIMES: Final = 2  # assumed: twice the tokens of `high`
 _PIXELS_MAX: Final = 3_840 * 2_160
 _LARGEST: Final = (2_880, 2_880)  # of all sizes with so many pixels, the one with most tokens
+_GOOGLES: Final = re.compile(r"(?:^|[/.-])(?:gemini|nano-banana|imagen)\b")
+_GOOGLE_TOKENS: Final = ((1_640, 1_290), (3_277, 1_680))  # by the longer edge in pixels
+_GOOGLE_LARGEST: Final = 2_520
 _FRAMES: Final = 9  # "Create image", `frame_count`, where none is stated
 _FRAMES_MAX: Final = 16
 
@@ -45,6 +50,11 @@ def output_tokens(model: str | None, stated: Mapping[str, Any]) -> int:
     """
     quality, size = stated.get("quality"), stated.get("size")
     return _tokens(model or "", quality, size if isinstance(size, str) else "") * _frames(stated)
+
+
+def google_tokens(longer_edge: int) -> int:
+    """Tokens of one image of a model of Google's; 0: an edge that cannot be read, of 1K as most are."""
+    return next((tokens for most, tokens in _GOOGLE_TOKENS if longer_edge <= most), _GOOGLE_LARGEST)
 
 
 def plan_tokens(model: str | None) -> int:
@@ -62,12 +72,14 @@ def _tokens(model: str, quality: object, size: str) -> int:
     if _FIRST_FAMILY.search(model) is not None:
         by_size = _BY_SIZE.get(quality, _BY_SIZE["high"]) if isinstance(quality, str) else _BY_SIZE["high"]
         return by_size.get(size) or max(by_size.values())
+    sides = _SIDES.fullmatch(size)
+    if _GOOGLES.search(model) is not None:
+        return _GOOGLE_LARGEST if sides is None else google_tokens(max(int(sides[1]), int(sides[2])))
     factor = _FACTORS.get(quality) if isinstance(quality, str) else None
     times = 1
     if factor is None:
         factor = _FACTORS["high"]
         times = 1 if _SECOND.search(model) is not None and quality not in _HIGHER else _HIGHER_TIMES
-    sides = _SIDES.fullmatch(size)
     width, height = (int(sides[1]), int(sides[2])) if sides is not None else _LARGEST
     if width * height > _PIXELS_MAX:
         width, height = _LARGEST
@@ -77,7 +89,7 @@ def _tokens(model: str, quality: object, size: str) -> int:
 
 
 def _frames(stated: Mapping[str, Any]) -> int:
-    if stated.get("output_format") != "gif":
+    if str(stated.get("output_format")).lower() != "gif":
         return 1
     frames = stated.get("frame_count")
     if frames is None:

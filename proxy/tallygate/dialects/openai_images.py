@@ -189,7 +189,7 @@ def facts_of(request: ImagesRequest, unknown: Mapping[str, Any], *, images_in: i
 
 def _authors(request: ImagesRequest) -> tuple[OtherModel, ...]:
     """The model that writes an SVG after the image ("Create image", `svg`)."""
-    if request.output_format != _SVG:
+    if str(request.output_format).lower() != _SVG:
         return ()
     author = name_or_none(member(request.svg, "model"))
     if author is None:

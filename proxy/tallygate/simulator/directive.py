@@ -2,7 +2,7 @@
 
 | key           | meaning |
 |---------------|---------|
-| tokens        | visible output tokens of each choice (else the simulator's default); cut to the request's own maximum |
+| tokens        | visible output tokens of each choice or image (else the simulator's default); cut to the request's own maximum |
 | reasoning     | output tokens generated before the visible ones, inside the same maximum; `show_reasoning=1` sends their text |
 | cached        | prompt tokens reported as read from the cache; `cache_write`: as written to it |
 | over_generate | output tokens of each choice beyond the request's maximum |
