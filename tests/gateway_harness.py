@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -37,6 +38,7 @@ from tallygate.gateway.services import GatewayBounds
 from tallygate.gateway.settling.spool import Spool
 from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
 from tallygate.http1.client_connection import ClientTimeouts
+from tallygate.ledger.entry import FINAL
 from tallygate.ledger.jobs import JOB_KIND
 from tallygate.limiter.object_marks import MemoryObjectMarks, ObjectMarks
 from tallygate.limiter.port import Limiter
@@ -177,6 +179,12 @@ async def nothing_finished(_event_ids: Sequence[str]) -> frozenset[str]:
     return frozenset()
 
 
+async def finished_in(limiter: Any, event_ids: Sequence[str]) -> frozenset[str]:
+    """A ledger that has entered all of the reference limiter's events."""
+    entries = [entry for stream in limiter.events.values() for entry in stream if isinstance(entry, StreamEvent)]
+    return frozenset(event_ids) & {entry.event_id for entry in entries if entry.kind in FINAL}
+
+
 async def nothing_owned(org: str, objects: Sequence[MadeObject], *, since_ms: int) -> Mapping[MadeObject, int | None]:
     """A ledger that knows of no object."""
     assert org
@@ -205,8 +213,12 @@ async def running_gateway(
     stored: StoredDirectory | None = None,
     cors: CorsPolicy | None = None,
     way: WayOut | None = None,
+    enters: bool = False,
 ) -> AsyncIterator[Harness]:
-    """config: further or other YAML files by name; config_dir: a directory in their place; upstream_url: not the simulator's."""
+    """enters: the ledger has each event at once.
+
+    config: further or other YAML files by name; config_dir: a directory in their place; upstream_url: not the simulator's.
+    """
     clock = Clock()
     limiter = limiter or ReferenceLimiter(clock.now_ms)
     metrics = RecordingMetrics()
@@ -230,7 +242,7 @@ async def running_gateway(
             limiter=limiter,
             fallback=fallback,
             spool=Spool(tmp_path / "0.spool", bytes_max=spool_bytes_max, room_bytes=1 << 20),  # few requests are open at once
-            finished=nothing_finished,
+            finished=partial(finished_in, limiter) if enters else nothing_finished,
             owners=ObjectOwners(marks, records or nothing_owned, clock=time.monotonic, now_ms=clock.now_ms),
             tokens=shared_tokens(),
             dialects=dialects(),

@@ -174,7 +174,7 @@ async def test_an_upstream_that_is_away_is_asked_less_and_less_and_the_hold_is_c
     async with world(tmp_path, monkeypatch) as at:
         await at.begin("[[sim delay=60000]] Think.")
         _, held = await at.spent_and_held()
-        monkeypatch.setattr("tallygate.gateway.jobs.poller.url_of", lambda _upstream, target: "http://127.0.0.1:9" + target)
+        monkeypatch.setattr("tallygate.gateway.upstream_reads.url_of", lambda _upstream, target: "http://127.0.0.1:9" + target)
         waits = []
         for _ in range(12):
             asked_at = at.harness.clock.now_ms()

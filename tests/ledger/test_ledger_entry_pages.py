@@ -68,9 +68,7 @@ def _expected(written: list[Entry], query: EntriesQuery) -> list[tuple[int, str,
             (entry.settled_at_ms, entry.event_id, entry.sequence)
             for entry in written
             if max(query.from_ms, visible[entry.org]) <= entry.settled_at_ms < query.to_ms
-            and all(
-                _label(entry, dimension) in {value[:256] for value in wanted} for dimension, wanted in query.filters.items()
-            )
+            and all(_label(entry, dimension) in {value[:256] for value in wanted} for dimension, wanted in query.filters.items())
         ),
         reverse=query.newest_first,
     )

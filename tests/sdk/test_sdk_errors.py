@@ -157,7 +157,7 @@ async def test_a_rate_limit_is_the_sdks_own_exception_and_says_when(tmp_path: Pa
     [
         ("openai", "fine_tuning.jobs.list", openai.NotFoundError),
         ("anthropic", "messages.batches.list", anthropic.NotFoundError),
-        ("gemini", "files.list", gemini_errors.ClientError),
+        ("gemini", "caches.list", gemini_errors.ClientError),
     ],
 )
 async def test_an_endpoint_outside_the_table_is_not_found(world: World, sdk: str, method: str, error: type[Exception]) -> None:

@@ -26,6 +26,7 @@ class JobKind(StrEnum):
     """How work is followed that an upstream goes on with after its answer."""
 
     RESPONSE = "response"  # a background response: asked for at its own path until its status is final
+    OPENAI_BATCH = "openai_batch"  # a batch: asked for until its status is final, then read line by line
 
 
 class OtherModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +57,25 @@ class ImagesAsked(msgspec.Struct, frozen=True, kw_only=True):
 
     stated: Mapping[str, Any]
     unit: str
+
+
+class BatchOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch orders: requests of one dialect, its lines.
+
+    dialect        of each line
+    path           at which a line would be sent by itself
+    input_file     where the lines stand, by the provider's id; "" if they stand in the request
+    lines          how many there are; 0 until they are read
+    models         that the lines name, each once
+    prompt_tokens  of all lines together, at most
+    """
+
+    dialect: str
+    path: str
+    input_file: str = ""
+    lines: int = 0
+    models: tuple[str, ...] = ()
+    prompt_tokens: int = 0
 
 
 class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +112,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     predicted          text given as a prediction of the answer, charged as output where it is wrong
     job_kind           the upstream may go on after its answer: how its work is followed from then on
     images             that it is for, `choices` of them; None where it is for text
+    batch              what a batch orders; the other facts are then those of all its lines together
     """
 
     model: str | None
@@ -126,6 +147,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     are_results_free: bool = False
     is_cut_upstream: bool = False
     job_kind: JobKind | None = None
+    batch: BatchOrder | None = None
 
     @property
     def has_audio(self) -> bool:

@@ -1,6 +1,8 @@
 """What there is to know of work that an upstream goes on with: where it is asked for, how long it lasts, how often to ask.
 
 Sources: OpenAI, "Background mode"; Azure OpenAI, "Responses API": `GET …/responses/{response_id}`, at Azure without a deployment.
+OpenAI, "Batch API": `GET …/batches/{batch_id}`, a batch ends within a day; Microsoft, "Azure OpenAI batch": "we do not expire the
+jobs that take longer".
 """
 
 import re
@@ -29,6 +31,12 @@ class JobFacts:
     most_ms: int
 
 
+def batch_target(created_at: str, batch_id: str) -> str:
+    """The path and query of a batch, from those at which it was created."""
+    path, mark, query = created_at.partition("?")
+    return f"{path}/{quote(batch_id, safe='')}{mark}{query}"
+
+
 def response_target(created_at: str, response_id: str) -> str:
     """The path and query of a response, from those at which it was created."""
     path, mark, query = created_at.partition("?")
@@ -37,4 +45,5 @@ def response_target(created_at: str, response_id: str) -> str:
 
 JOB_FACTS: Final = {
     JobKind.RESPONSE: JobFacts(target_of=response_target, lasts_ms=_DAY_MS, first_ms=1_000, most_ms=30_000),
+    JobKind.OPENAI_BATCH: JobFacts(target_of=batch_target, lasts_ms=7 * _DAY_MS, first_ms=10_000, most_ms=60_000),
 }

@@ -22,6 +22,7 @@ from tallygate.dialects.gemini_embed import GeminiEmbed
 from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
 from tallygate.dialects.gloo import GlooChat, GlooChatV1, GlooEmbeddings, GlooGroundedChat, GlooGroundedResponses, GlooResponses
 from tallygate.dialects.mistral_fim import MistralFim
+from tallygate.dialects.openai_batch import AzureBatch, OpenAiBatch
 from tallygate.dialects.openai_chat import OpenAiChat
 from tallygate.dialects.openai_compact import OpenAiCompact
 from tallygate.dialects.openai_completions import OpenAiCompletions
@@ -45,6 +46,7 @@ _PLAIN: Final = OpenAiChat.name  # the shape of errors if the client's API is un
 class Dialects(dict[str, Dialect]):
     """Dialects by name.
 
+    batches: the names of those whose requests order a batch (`BatchDialect`).
     An API that is identified by path or header is represented by its first dialect: the required members are equal in all.
     """
 
@@ -52,6 +54,7 @@ class Dialects(dict[str, Dialect]):
         super().__init__({dialect.name: dialect for dialect in known})
         self.plain = self[_PLAIN]
         self.sockets = {name: dialect for name, dialect in self.items() if isinstance(dialect, SocketDialect)}
+        self.batches = frozenset({name for name, dialect in self.items() if hasattr(dialect, "lines_max")})
         self._by_path = {dialect.own_paths: dialect for dialect in reversed(self.values()) if dialect.own_paths is not None}
         self._by_header = {dialect.own_header: dialect for dialect in reversed(self.values()) if dialect.own_header is not None}
         self._unmetered: dict[tuple[str, str | None], Unmetered] = {}
@@ -111,6 +114,7 @@ def dialects() -> Dialects:
         OpenAiModeration(),
         Rerank(),
         MistralFim(),
+        OpenAiBatch(),
         AzureChat(),
         AzureResponses(),
         AzureCompletions(),
@@ -120,6 +124,7 @@ def dialects() -> Dialects:
         AzureSpeech(),
         AzureTranscription(),
         AzureTranslation(),
+        AzureBatch(),
         GlooChat(),
         GlooChatV1(),
         GlooGroundedChat(),

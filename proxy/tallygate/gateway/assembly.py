@@ -127,6 +127,7 @@ class Gateway(GatewayServer):
             now_ms=parts.now_ms,
             new_id=parts.new_id,
             owners=parts.owners,
+            session=parts.session,
             cors=parts.cors,
             unpriced=parts.unpriced,
         )

@@ -31,6 +31,11 @@ JOB_NEEDS_OWN_KEY: Final = Refusal(
     "send the request without 'background'.",
     param="background",
 )
+BATCH_NEEDS_OWN_KEY: Final = Refusal(
+    code=ErrorCode.INVALID_REQUEST,
+    message="This service is called with your own key, with which the gateway cannot follow a batch: send the requests one by one.",
+    should_retry=False,
+)
 WEBSOCKET_NOT_SERVED: Final = Refusal(
     code=ErrorCode.WEBSOCKET_NOT_SERVED,
     message="This gateway serves this endpoint over plain HTTP only, not over a WebSocket. Send the request as HTTP/1.1.",

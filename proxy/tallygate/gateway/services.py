@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol, TypeVar
+
+from aiohttp import ClientSession
 
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.directory import Directory
@@ -22,9 +24,12 @@ from tallygate.gateway.settling.withdrawals import Withdrawals
 from tallygate.gateway.stored_directory import UsedCredentials
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.limiter.port import Limiter
-from tallygate.shares.turns import Turns
+from tallygate.shares.turns import Turns, at_once
 from tallygate.telemetry.metric import Metrics
 from tallygate.telemetry.unpriced_models import UnpricedModels
+
+READ_AT_ONCE_BYTES_MAX: Final = 32_768  # at worst some 15 ms, in bodies of nothing but commas; usually far below one
+_Result = TypeVar("_Result")
 
 
 class Tokenizer(Protocol):
@@ -100,6 +105,7 @@ def reading_turns() -> Turns:
 class Services:
     """See the module. view is replaced by a reload; everything else stays.
 
+    session for requests of the gateway's own
     reading the thread that parses bodies which would block the loop too long
     clock   monotonic seconds, for durations: the loop's own time stands still within a turn and counts whole milliseconds on uvloop
     """
@@ -118,7 +124,13 @@ class Services:
     now_ms: Callable[[], int]
     new_id: Callable[[], str]
     owners: ObjectOwners
+    session: ClientSession
     reading: Turns = field(default_factory=reading_turns)
     cors: CorsPolicy = field(default_factory=CorsPolicy)
     used: UsedCredentials = field(default_factory=UsedCredentials)
     unpriced: UnpricedModels = field(default_factory=UnpricedModels)
+
+
+async def work_on(services: Services, org: str, size: int, work: Callable[[], _Result]) -> _Result:
+    """Work on a body of that size: here and now if it is small, else in a thread, in the organization's turn."""
+    return work() if size <= READ_AT_ONCE_BYTES_MAX else await services.reading.run_in_turn(org, at_once(work))

@@ -13,6 +13,7 @@ from tallygate.limiter.script import Scripts, ScriptStore
 
 STREAM_MAX: Final = 1_000_000  # events of a partition that the ledger has not taken yet; past it nothing is admitted
 ENDED_MS: Final = 600_000  # how long an ended reservation keeps its answer for repeated calls
+PART_ENDED_MS: Final = 60_000  # the same of a part: there may be a million, and the ledger is asked before one is settled again
 EXPIRED_MS: Final = 86_400_000  # how long an expired one waits for its late settlement
 ORGS_CACHED_MAX: Final = 100_000
 
@@ -80,7 +81,8 @@ class RedisLimiter:
     async def settle(self, account: Account) -> Settlement:
         wire.check_account(account)
         admission = account.admission
-        head = wire.encode_settle(account, ended_ms=self._ended_ms, memory_ms=self._expired_ms)
+        ended_ms = min(self._ended_ms, PART_ENDED_MS) if account.part_of else self._ended_ms
+        head = wire.encode_settle(account, ended_ms=ended_ms, memory_ms=self._expired_ms)
         keys, time = self._keys_of(admission.org), self._time()
         demands = wire.encode_demands(admission) if account.part_of else b""
         code, answer = await self._store.run_script(self._scripts.settle, keys, (time, head, demands, account.event))

@@ -23,7 +23,7 @@ from tallygate.domain.errors import LimiterWipedError
 from tallygate.domain.rate_limit import Taken
 from tallygate.limiter.keys import PARTITIONS, partition_of
 from tallygate.limiter.port import ReservationEndedError
-from tallygate.limiter.redis_limiter import ENDED_MS, EXPIRED_MS, STREAM_MAX, withdrawn
+from tallygate.limiter.redis_limiter import ENDED_MS, EXPIRED_MS, PART_ENDED_MS, STREAM_MAX, withdrawn
 from tallygate.limiter.reference_pauses import WindowNotices
 from tallygate.limiter.reference_rates import RateView, drop_bucket_if_full, give_back, rate_state, rate_view, return_units, take
 from tallygate.limiter.reference_spend import (
@@ -325,7 +325,8 @@ class ReferenceLimiter:
         )
         settlement = Settlement(settled_at_ms=now, over_nano_usd=over, late=late, unheld=unheld, warned=tuple(warned))
         state.holds[admission.reservation_id] = settlement
-        state.due[admission.reservation_id] = now + (self._expired_ms if late else self._ended_ms)
+        ended_ms = min(self._ended_ms, PART_ENDED_MS) if account.part_of else self._ended_ms
+        state.due[admission.reservation_id] = now + (self._expired_ms if late else ended_ms)
         return settlement
 
     def _collect(self, org: str, now: int, most: int) -> tuple[int, int]:

@@ -4,8 +4,8 @@ from typing import Final
 
 from tallygate.simulator import requests as read
 from tallygate.simulator.answer import Wire
+from tallygate.simulator.endpoint import Endpoint
 from tallygate.simulator.requests import Reader
-from tallygate.simulator.service import Endpoint
 from tallygate.simulator.wires import gloo, plain_json
 from tallygate.simulator.wires.anthropic_complete import AnthropicComplete
 from tallygate.simulator.wires.anthropic_messages import AnthropicCount, AnthropicMessages

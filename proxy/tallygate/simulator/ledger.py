@@ -24,6 +24,7 @@ class Served:
                         Odd if the directive asked for an odd style
     completed           the whole answer was written to the socket
     cancelled_at_ms     when the client was found to have left
+    tier                the service tier by which it is billed; "" is the standard one
     has_gateway_key     a key that tallygate issued arrived, in a header or in the query, which must never happen
     is_turn             one response of a socket: it has no id of its own
     credential_headers  names of the credential headers that arrived, never their values
@@ -64,6 +65,7 @@ class Served:
     first_byte_at_ms: int = 0
     cancelled_at_ms: int = 0
     ended_at_ms: int = 0
+    tier: str = ""
     has_gateway_key: bool = False
     credential_headers: tuple[str, ...] = ()
     is_turn: bool = False

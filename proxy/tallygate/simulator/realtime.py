@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tallygate.simulator.service import Endpoint, Service
+from tallygate.simulator.endpoint import Endpoint
+from tallygate.simulator.service import Service
 from tallygate.simulator.socket_line import SocketLine
 
 SILENCE: Final = bytes(8)

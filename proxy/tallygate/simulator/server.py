@@ -8,10 +8,11 @@ from typing import Final
 
 from aiohttp import web
 
+from tallygate.simulator.endpoint import Endpoint
 from tallygate.simulator.endpoints import endpoints
 from tallygate.simulator.ledger import Ledger
 from tallygate.simulator.prompt_tokens import PromptTokens
-from tallygate.simulator.service import Endpoint, Service, SimulatorSettings
+from tallygate.simulator.service import Service, SimulatorSettings
 from tallygate.simulator.sockets import speak
 
 SHUTDOWN_SECONDS: Final = 0.1  # then open answers are broken off
@@ -48,6 +49,8 @@ def make_app(
             app.router.add_route(method, endpoint.path, handler(endpoint))
 
     service.background.add_routes(app)
+    if not settings.profile:
+        service.batches.add_routes(app, endpoints(settings.profile))
 
     async def show_ledger(_request: web.Request) -> web.Response:
         return web.json_response(ledger.as_json())

@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from json import JSONDecodeError, loads
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
 from tallygate.simulator.answer import Answer, Wire, make_answer
 from tallygate.simulator.background import BackgroundResponses
+from tallygate.simulator.batches import Batches, LineAnswer
 from tallygate.simulator.delivery import Delivery
 from tallygate.simulator.directive import Directive, DirectiveError, Fault, find_directive
+from tallygate.simulator.endpoint import Endpoint
 from tallygate.simulator.ledger import Ledger, Served
 from tallygate.simulator.line import Line
 from tallygate.simulator.pace import Pace
 from tallygate.simulator.prompt_tokens import PromptTokens
-from tallygate.simulator.requests import Reader, form_members
+from tallygate.simulator.requests import form_members
 from tallygate.simulator.wires.gloo import ACCESS_TOKEN
 
 CREDENTIAL_HEADERS: Final = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
@@ -42,23 +44,6 @@ class SimulatorSettings:
     body_max_bytes: int = 64 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """One method and path, in aiohttp's route syntax.
-
-    parameters   added to those of path and query; is_public: needs no key; is_socket: it is spoken in frames
-    """
-
-    method: str
-    path: str
-    name: str
-    read: Reader
-    wire: Wire
-    parameters: Mapping[str, str]
-    is_public: bool = False
-    is_socket: bool = False
-
-
 class Service:
     """Serves every endpoint of the table in the same way. clock_ms: for the times of the ledger."""
 
@@ -70,6 +55,7 @@ class Service:
         self._settings = settings
         self._tokens = prompt_tokens
         self.background = BackgroundResponses(clock_ms=clock_ms)
+        self.batches = Batches(answer=self.answer_line, delay=self.delay_of, clock_ms=clock_ms)
 
     async def serve(self, request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         with self.recorded(request, endpoint, request_id=request.headers.get("x-request-id")) as record:
@@ -145,6 +131,49 @@ class Service:
             sleep=asyncio.sleep,
         )
         return await Delivery(line=line, record=record, wire=wire, answer=answer, pace=pace, clock_ms=self._clock_ms).deliver()
+
+    def answer_line(self, endpoint: Endpoint, body: Mapping[str, Any], parameters: Mapping[str, str]) -> LineAnswer:
+        """Answer one request of a batch, at once, and count it."""
+        record = self._ledger.open(
+            request_id=None, method="POST", path=endpoint.path, endpoint=endpoint.name, started_at_ms=self._clock_ms()
+        )
+        record.tier = "batch"
+        wire = endpoint.wire
+        try:
+            ask = endpoint.read(body, {**parameters, **endpoint.parameters}, self._tokens)
+            directive = find_directive(None, ask.last_text)
+            record.model = ask.model or None
+            answer = make_answer(
+                sequence=record.sequence,
+                created=record.started_at_ms // 1000,
+                ask=ask,
+                directive=directive,
+                tokens_default=self._settings.tokens,
+            )
+            if directive.fault is Fault.STATUS:
+                record.status = directive.status
+                return LineAnswer(directive.status, wire.error(directive.status, "The simulator was asked to fail."))
+            self._accept(record, answer)
+            record.generated_tokens += answer.completion_tokens
+            record.reasoning_tokens += answer.reasoning_tokens * ask.choices
+            record.status, record.completed = 200, True
+            data, figures = wire.body(answer)
+            if figures is not None:
+                record.reported = (figures.prompt, figures.completion)
+            return LineAnswer(200, data)
+        except (DirectiveError, TypeError, ValueError, AttributeError, LookupError) as error:
+            record.status = 400
+            return LineAnswer(400, wire.error(400, f"The request cannot be understood: {error}"))
+        finally:
+            self._ledger.close(record, ended_at_ms=self._clock_ms())
+
+    def delay_of(self, endpoint: Endpoint, body: Mapping[str, Any], parameters: Mapping[str, str]) -> int:
+        """The milliseconds that a request of a batch waits before it runs."""
+        try:
+            ask = endpoint.read(body, {**parameters, **endpoint.parameters}, self._tokens)
+            return find_directive(None, ask.last_text).delay or 0
+        except (DirectiveError, TypeError, ValueError, AttributeError, LookupError):
+            return 0
 
     def has_key(self, request: web.Request) -> bool:
         wanted = self._settings.api_key

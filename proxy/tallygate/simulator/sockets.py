@@ -6,8 +6,9 @@ from typing import Final
 
 from aiohttp import WSMsgType, web
 
+from tallygate.simulator.endpoint import Endpoint
 from tallygate.simulator.realtime import RealtimeSession
-from tallygate.simulator.service import Endpoint, Service
+from tallygate.simulator.service import Service
 from tallygate.simulator.socket_line import SocketLine
 
 MESSAGE_BYTES_MAX: Final = 64 << 20

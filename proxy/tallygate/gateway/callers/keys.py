@@ -4,6 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
+from tallygate.dialects.dialect import RequestFacts
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.domain.model_patterns import matches_any
 from tallygate.domain.organization import Credential, Organization
@@ -102,6 +103,13 @@ def check_model(credential: Credential, model: str | None) -> None:
     else:
         message = f"Credential {credential.id!r} may not use the model {model[:_MODEL_CHARS_SHOWN]!r}; it may use: {allowed}."
     raise Refused(Refusal(code=ErrorCode.MODEL_NOT_ALLOWED, message=message, param="model", should_retry=False))
+
+
+def check_models(credential: Credential, facts: RequestFacts) -> None:
+    """Refuse a request for a model that the credential may not use, also for one that works beside."""
+    check_model(credential, facts.model)
+    for other in facts.other_models:
+        check_model(credential, other.model)
 
 
 def unauthorized(message: str) -> Refusal:

@@ -16,6 +16,7 @@ from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.assumed import Unseen, as_assumed, finishes_anyway, may_reason, tokens_within, with_unseen
 from tallygate.gateway.exchange.charging import Bill, Terms, bill_of_usage, price_of_answer
 from tallygate.gateway.exchange.metering import (
+    ASSUMED,
     DECLINED,
     Metered,
     kept_for_an_hour,
@@ -52,6 +53,15 @@ def bill_of(answer: Answer, *, ahead_seconds: float = 0.0) -> Bill:
 def bill_fee(_answer: Answer, ending: Ending, fee: int, _ahead_seconds: float) -> Bill:
     """The bill of an answer that nobody reads."""
     return Bill(ending=ending, metered=_NOT_METERED, cost_nano_usd=fee, fee_nano_usd=fee, is_owed=fee > 0)
+
+
+def bill_batch(answer: Answer, ending: Ending, fee: int, _ahead_seconds: float) -> Bill:
+    """The bill of a batch that may have begun, and of which nothing more would be heard: what is held for it."""
+    if not ending.may_owe:
+        return Bill(ending=ending, metered=nothing_owed(UsageSource.UPSTREAM))
+    metered = nothing_owed(UsageSource.CHECKPOINT, ASSUMED, "uncertain")
+    cost = answer.held.call.estimate.hold_nano_usd
+    return Bill(ending=ending, metered=metered, cost_nano_usd=cost, fee_nano_usd=fee, is_owed=cost > 0)
 
 
 def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) -> Bill:

@@ -56,6 +56,11 @@ def assumed(asked: Estimate) -> tuple[UsageSource, tuple[str, ...]]:
     return UsageSource.CHECKPOINT, (*flags, CHARGED_AT_BOUND) if isinstance(asked.price, RoutedPrice) else flags
 
 
+def assumed_batch(_asked: Estimate) -> tuple[UsageSource, tuple[str, ...]]:
+    """Source and flags of a batch whose hold is charged, since nobody saw what became of it."""
+    return UsageSource.CHECKPOINT, (ASSUMED, "uncertain")
+
+
 def none_used(_asked: Estimate) -> tuple[UsageSource, tuple[str, ...]]:
     """Source and flags of a request that uses no tokens, whatever the answer."""
     return UsageSource.NONE, ()

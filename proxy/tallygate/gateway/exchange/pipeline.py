@@ -25,7 +25,7 @@ from tallygate.gateway.exchange.finish import finish, write_refusal
 from tallygate.gateway.exchange.forward import forward
 from tallygate.gateway.exchange.intake import intake_of, receive
 from tallygate.gateway.exchange.limit_headers import limit_headers
-from tallygate.gateway.exchange.treatments import READ, UNREAD
+from tallygate.gateway.exchange.treatments import BATCH, READ, UNREAD
 from tallygate.gateway.exchange.understanding import Understanding
 from tallygate.gateway.path_refusals import PathRefusals
 from tallygate.gateway.refusals import (
@@ -162,7 +162,7 @@ class Pipeline:
         if route.dialect is None:
             dialect, treatment = dialects.unmetered(request.path, request.headers), UNREAD
         else:
-            dialect, treatment = dialects[route.dialect], READ
+            dialect, treatment = dialects[route.dialect], BATCH if route.dialect in dialects.batches else READ
         upstream = view.upstreams[route.upstream]
         return Head(
             client=client,

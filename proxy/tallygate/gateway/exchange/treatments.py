@@ -1,13 +1,14 @@
-"""The two ways in which an exchange is treated: a dialect reads it, or none does. What differs stands here; no stage asks.
+"""The ways in which an exchange is treated: a dialect reads it, none does, or it orders a batch. What differs stands here.
 
-`match` chooses with the route. Errors and headers in an API's own shape are not among the differences: where a route has no
-dialect, `Unmetered` is one.
+No stage asks. `match` chooses with the route. Errors and headers in an API's own shape are not among the differences: where a
+route has no dialect, `Unmetered` is one.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.domain.admission import Account
@@ -15,12 +16,12 @@ from tallygate.domain.ending import Ending
 from tallygate.domain.usage import UsageSource
 from tallygate.gateway.exchange.account import admission_stands, progress
 from tallygate.gateway.exchange.answer import Answer
-from tallygate.gateway.exchange.bill import bill_fee, bill_tokens
+from tallygate.gateway.exchange.bill import bill_batch, bill_fee, bill_tokens
 from tallygate.gateway.exchange.call import Caller, Head, Intake, NamedObjects, Received
 from tallygate.gateway.exchange.charging import Bill
 from tallygate.gateway.exchange.client_body import BUFFERED_BYTES_MAX
 from tallygate.gateway.exchange.estimate import Estimate
-from tallygate.gateway.exchange.event import assumed, none_used
+from tallygate.gateway.exchange.event import assumed, assumed_batch, none_used
 from tallygate.gateway.exchange.finish import count_answer, count_nothing, tokens_made, tokens_stated
 from tallygate.gateway.exchange.intake import any_query, readable_query
 from tallygate.gateway.exchange.object_checks import asks_to_keep, may_be_kept, reads_always, reads_references
@@ -74,6 +75,14 @@ READ: Final = Treatment(
     bill=bill_tokens,
     checkpoint=progress,
     made_tokens=tokens_made,
+)
+BATCH: Final = replace(
+    READ,
+    understand=Understanding.order,
+    first_word=assumed_batch,
+    count=count_nothing,
+    bill=bill_batch,
+    made_tokens=tokens_stated,
 )
 UNREAD: Final = Treatment(
     reads_body=reads_references,

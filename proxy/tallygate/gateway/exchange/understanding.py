@@ -1,8 +1,8 @@
 """The stage that reads a request in its dialect, and bounds what it can cost before anything is held or sent."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -19,8 +19,9 @@ from tallygate.domain.organization import Credential
 from tallygate.domain.prompt import PromptShape, tokens_at_least
 from tallygate.domain.routed_price import AnyPrice
 from tallygate.domain.stored_object import StoredReference
-from tallygate.gateway.callers.keys import check_model
+from tallygate.gateway.callers.keys import check_model, check_models
 from tallygate.gateway.exchange.asked_price import as_priced, count_unpriced, listed_price, price_of_unknown, refuse_unpriced_calls
+from tallygate.gateway.exchange.batch_lines import BatchLines
 from tallygate.gateway.exchange.call import Call, Caller, Head, Intake, NamedObjects, Received
 from tallygate.gateway.exchange.entrance import DEAR_BODY_BYTES, Entrance
 from tallygate.gateway.exchange.estimate import (
@@ -31,18 +32,15 @@ from tallygate.gateway.exchange.estimate import (
 )
 from tallygate.gateway.exchange.object_checks import answer_objects, check_objects, put_kind, streamed_form, with_kept
 from tallygate.gateway.exchange.other_models import Priced
-from tallygate.gateway.refusals import JOB_NEEDS_OWN_KEY, rejected
-from tallygate.gateway.services import Services
-from tallygate.shares.turns import at_once
+from tallygate.gateway.refusals import BATCH_NEEDS_OWN_KEY, JOB_NEEDS_OWN_KEY, rejected
+from tallygate.gateway.services import Services, work_on
 from tallygate.telemetry.unpriced_models import UNPRICED_UNITS
 
-READ_AT_ONCE_BYTES_MAX: Final = 32_768  # at worst some 15 ms, in bodies of nothing but commas; usually far below one
 MODEL_PARAMETER: Final = "model"  # of a route's path
 _UPLOADED: Final = frozenset({"file", "upload", "upload_part"})  # kinds whose forms name no model
 _BATCH: Final = "batch"  # its models stand in a file
 _ANYTHING: Final = msgspec.json.Decoder()
 _VOCABULARY: Final = Vocabulary(("model", "models"))
-_Result = TypeVar("_Result")
 _NONE_KEPT: Final[Mapping[StoredReference, int | None]] = {}
 
 
@@ -52,6 +50,18 @@ class Understanding:
     def __init__(self, services: Services, entrance: Entrance) -> None:
         self._services = services
         self._entrance = entrance
+        self.batches = BatchLines(services, entrance, self.bound)
+
+    async def order(
+        self, head: Head, caller: Caller, intake: Intake, received: Received
+    ) -> tuple[RequestFacts, Estimate, NamedObjects]:
+        """A request that orders a batch: its lines are read, wherever they stand, and bounded together."""
+        facts = await self.facts(head, caller, received)
+        if not head.is_shared:
+            raise Refused(BATCH_NEEDS_OWN_KEY)
+        named = await check_objects(self._services.owners, head, caller, facts.references)
+        facts, asked = await self.batches.bound_all(head, caller, facts, received, query=intake.query)
+        return facts, asked, named
 
     async def call(self, head: Head, caller: Caller, intake: Intake, received: Received) -> Call:
         """Read a request and bound its cost. Raises Refused."""
@@ -77,23 +87,28 @@ class Understanding:
         kept: Mapping[StoredReference, int | None] = _NONE_KEPT,
     ) -> tuple[RequestFacts, Estimate, NamedObjects]:
         """A request that a dialect reads. kept: what its connection itself has made, with the tokens that each brings at most."""
-        facts = await self._facts(head, caller, received)
+        facts = await self.facts(head, caller, received)
         if facts.job_kind is not None and not head.is_shared:
             raise Refused(JOB_NEEDS_OWN_KEY)
-        check_model(caller.credential, facts.model)
-        for other in facts.other_models:
-            check_model(caller.credential, other.model)
+        check_models(caller.credential, facts)
         references = [each for each in facts.references if each not in kept] if kept else facts.references
         named = await check_objects(self._services.owners, head, caller, references)
         if len(references) < len(facts.references):
             named = with_kept(named, head.route.upstream, {each: kept[each] for each in facts.references if each in kept})
+        size = len(received.body) if received.form is None else received.form.form.text_chars()  # files are no text
+        facts, asked = await self.bound(head, caller, facts, named, size=size, fee_nano_usd=head.route.fee_nano_usd)
+        return facts, asked, named
+
+    async def bound(
+        self, head: Head, caller: Caller, facts: RequestFacts, named: NamedObjects, *, size: int, fee_nano_usd: int
+    ) -> tuple[RequestFacts, Estimate]:
+        """A request as its price charges it, and the most that it can cost. Raises Refused where nothing can bound it."""
         price = self._price(head, caller, facts)
         if facts.calls_instead:
             facts = as_priced(facts, price)
             if price is not None:
                 self._refuse_unpriced(head, caller, facts, price)
-        size = len(received.body) if received.form is None else received.form.form.text_chars()  # files are no text
-        return facts, await self._bound(head, caller, facts, named, price=price, size=size), named
+        return facts, await self._bound(head, caller, facts, named, price=price, size=size, fee_nano_usd=fee_nano_usd)
 
     async def leave_unread(
         self, head: Head, caller: Caller, intake: Intake, received: Received
@@ -102,7 +117,8 @@ class Understanding:
         named = await self._unread_objects(head, caller, intake, received.body)
         return UNREAD, estimate_unread(head.route.fee_nano_usd), named
 
-    async def _facts(self, head: Head, caller: Caller, received: Received) -> RequestFacts:
+    async def facts(self, head: Head, caller: Caller, received: Received) -> RequestFacts:
+        """What the dialect reads of a request. Raises Refused."""
         request, dialect = head.client.request, head.dialect
         if received.form is None or dialect.form is None:
             reading = partial(dialect.read_request, received.body, path=head.params, query=request.query)
@@ -115,7 +131,15 @@ class Understanding:
         return facts_with_headers(read, request.headers)
 
     async def _bound(
-        self, head: Head, caller: Caller, facts: RequestFacts, named: NamedObjects, *, price: AnyPrice | None, size: int
+        self,
+        head: Head,
+        caller: Caller,
+        facts: RequestFacts,
+        named: NamedObjects,
+        *,
+        price: AnyPrice | None,
+        size: int,
+        fee_nano_usd: int,
     ) -> Estimate:
         """The most that a request can cost at its price. Raises Refused where no limit can bound it."""
         organization, limits = caller.organization, caller.limits
@@ -126,7 +150,7 @@ class Understanding:
             organization.plan,
             price,
             others=[self._priced(head, caller, other) for other in facts.other_models] if facts.other_models else (),
-            fee_nano_usd=head.route.fee_nano_usd,
+            fee_nano_usd=fee_nano_usd,
             has_spend_limit=bool(binding),
             spend_limit_nano_usd=min(binding, default=0),
         )
@@ -187,11 +211,6 @@ class Understanding:
         return await check_objects(
             self._services.owners, head, caller, references, names_all=bool(objects.by_ids) and names_all(body)
         )
-
-
-async def work_on(services: Services, org: str, size: int, work: Callable[[], _Result]) -> _Result:
-    """Work on a body of that size: here and now if it is small, else in a thread, in the organization's turn."""
-    return work() if size <= READ_AT_ONCE_BYTES_MAX else await services.reading.run_in_turn(org, at_once(work))
 
 
 def check_unread_model(head: Head, credential: Credential, body: bytes) -> None:

@@ -7,33 +7,31 @@ charged as it stands and its correction would come too late.
 
 import asyncio
 import logging
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from aiohttp import ClientSession
-from multidict import CIMultiDict
 
-from tallygate.dialects.dialect import Dialect, JobKind
+from tallygate.dialects.batch import BatchDialect
+from tallygate.dialects.dialect import JobKind
 from tallygate.dialects.job_kinds import JOB_FACTS
 from tallygate.domain.admission import Account
 from tallygate.domain.errors import StoreError
 from tallygate.domain.job import LEASE_GRACE_MS, Job
+from tallygate.gateway.jobs.batches import BatchResults, account_of_lost
 from tallygate.gateway.jobs.responses import account_as_held, settled_response
 from tallygate.gateway.services import Services
-from tallygate.gateway.upstream import UpstreamClient
-from tallygate.http1.upstream_failure import UpstreamError
+from tallygate.gateway.upstream_reads import read_target
 from tallygate.limiter.redis_limiter import EXPIRED_MS
-from tallygate.outbound.session import FetchError, fetch, trust_of
+from tallygate.outbound.session import FetchError
 from tallygate.telemetry.metrics import JOB_POLLS
 
 LOOK_EVERY_S: Final = 1.0
 LEASE_MS: Final = 60_000
 AT_ONCE: Final = 8  # jobs of one worker that are asked for at once
+BEHIND_MS: Final = 10_000  # until a batch is read again whose results could not be entered
 LOST_AFTER_MS: Final = 60_000  # a job that its upstream does not know may be too new before
 GROWTH: Final = 1.5  # of the time between two polls
-ANSWER_BYTES_MAX: Final = 32 << 20
-ANSWER_S: Final = 30.0
 NOT_FOUND: Final = frozenset({404, 410})
-_NOBODY: Final = CIMultiDict[str]()  # whose headers are forwarded: the key is the operator's
 _log: Final = logging.getLogger(__name__)
 
 
@@ -52,6 +50,7 @@ class JobStore(Protocol):
     """The open jobs of all gateways. Every method raises StoreError."""
 
     async def claim(self, *, now_ms: int, lease_ms: int, after_org: str = "") -> OpenJob | None: ...
+    async def keep(self, job_id: str, *, progress: int, lease_until_ms: int) -> None: ...
     async def put_off(self, job_id: str, *, due_ms: int) -> None: ...
     async def give_up(self, job_id: str) -> None: ...
 
@@ -93,25 +92,49 @@ class Poller:
         """Ask for one job, and settle it if it has ended. Raises StoreError."""
         job, services = found.job, self._services
         try:
-            account = await self._ask(job)
+            account = await self._ask(found)
             result = "running" if account is None else "ended"
         except FetchError as error:
-            now_ms, account = services.now_ms(), None
-            result = "unanswered"
-            if error.status in NOT_FOUND and now_ms - job.started_at_ms >= LOST_AFTER_MS:
-                account, result = account_as_held(job), "lost"
+            account, result = (self._lost(found), "lost") if self._is_lost(job, error) else (None, "unanswered")
             _log.warning("a job is not known", extra={"fields": {"job": job.id, "upstream": job.upstream, "reason": str(error)}})
+        except StoreError as error:  # in the middle of its results, to which somebody comes back
+            _log.warning("a batch waits", extra={"fields": {"job": job.id, "reason": str(error)}})
+            await self._store.put_off(job.id, due_ms=services.now_ms() + BEHIND_MS)
+            return
         services.metrics.inc(JOB_POLLS, result)
         if account is not None:
             await services.settler.settle(account)
         await self._put_off(found, is_settled=account is not None)
 
-    async def _ask(self, job: Job) -> Account | None:
-        upstream = self._services.view.upstreams.get(job.upstream)
+    async def _ask(self, found: OpenJob) -> Account | None:
+        job, services = found.job, self._services
+        upstream = services.view.upstreams.get(job.upstream)
         if upstream is None:
             raise FetchError("its upstream is not configured any more")
-        answer = await read_target(self._session, upstream, self._services.dialects[job.dialect], job.target)
-        return await settled_response(self._services, job, answer)
+        dialect = services.dialects[job.dialect]
+        if job.dialect not in services.dialects.batches:
+            return await settled_response(services, job, await read_target(self._session, upstream, dialect, job.target))
+        headers = cast("BatchDialect", dialect).own_headers
+        answer = await read_target(self._session, upstream, dialect, job.target, headers=headers)
+
+        async def keep(progress: int) -> None:
+            await self._store.keep(job.id, progress=progress, lease_until_ms=services.now_ms() + LEASE_MS)
+
+        results = BatchResults(services, self._session, upstream, job, progress=found.progress, keep=keep)
+        try:
+            return await results.enter(answer)
+        except FetchError as error:
+            if not self._is_lost(job, error):
+                raise
+            return await results.lost()
+
+    def _is_lost(self, job: Job, error: FetchError) -> bool:
+        return error.status in NOT_FOUND and self._services.now_ms() - job.started_at_ms >= LOST_AFTER_MS
+
+    def _lost(self, found: OpenJob) -> Account:
+        if found.job.dialect not in self._services.dialects.batches:
+            return account_as_held(found.job)
+        return account_of_lost(self._services, found.job, progress=found.progress)
 
     async def _put_off(self, found: OpenJob, *, is_settled: bool) -> None:
         """Poll it again later. What is settled leaves with its entry; until then it is asked for again, which changes nothing."""
@@ -122,33 +145,3 @@ class Poller:
         kind = JOB_FACTS[JobKind(job.kind)]
         wait_ms = kind.most_ms if is_settled else min(kind.most_ms, int(kind.first_ms * GROWTH ** min(found.polls, 50)))
         await self._store.put_off(job.id, due_ms=now_ms + wait_ms)
-
-
-async def read_target(session: ClientSession, upstream: UpstreamClient, dialect: Dialect, target: str) -> bytes:
-    """Fetch a target of an upstream whole. Raises FetchError."""
-    return await fetch(
-        session,
-        "GET",
-        url_of(upstream, target),
-        whose="the upstream",
-        bytes_max=ANSWER_BYTES_MAX,
-        timeout_s=ANSWER_S,
-        trust=trust_of(upstream.config.ca_pem),
-        headers=await headers_for(upstream, dialect),
-        may_repeat=True,
-    )
-
-
-def url_of(upstream: UpstreamClient, target: str) -> str:
-    """The URL of a target, which begins with the path of the upstream's base URL."""
-    prefix = upstream.pool.address.path_prefix
-    return upstream.config.base_url.rstrip("/") + target.removeprefix(prefix)
-
-
-async def headers_for(upstream: UpstreamClient, dialect: Dialect) -> dict[str, str]:
-    """The headers of a request of our own. Raises FetchError if the gateway cannot authenticate itself."""
-    try:
-        own = await upstream.credentials.headers(_NOBODY, dialect)
-    except UpstreamError as error:
-        raise FetchError(str(error)) from None
-    return {"accept": "application/json", "accept-encoding": "identity"} | {name.decode(): value.decode() for name, value in own}

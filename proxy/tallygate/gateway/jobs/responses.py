@@ -12,7 +12,7 @@ from tallygate.domain.billed import StatedCost
 from tallygate.domain.ending import Ending
 from tallygate.domain.job import Job
 from tallygate.domain.markup import marked_up
-from tallygate.domain.usage_event import UsageEvent
+from tallygate.domain.usage_event import UNREGISTERED, UsageEvent
 from tallygate.gateway.exchange.asked_price import listed_price
 from tallygate.gateway.exchange.charging import Bill, Terms, bill_of_usage, price_of_answer
 from tallygate.gateway.exchange.event import charged_fields, encode
@@ -84,10 +84,10 @@ def bill_of_reading(services: Services, job: Job, facts: RequestFacts, reading: 
 
 def account_of_bill(services: Services, job: Job, bill: Bill, *, response_model: str | None) -> Account:
     """The account that settles a job by its bill."""
-    usage = bill.metered.usage
+    usage, event = bill.metered.usage, _event(job.event)
     event = replace(
-        _event(job.event),
-        **charged_fields(bill, flags=(DEFERRED,)),
+        event,
+        **charged_fields(bill, flags=(DEFERRED, *lasting_flags(event))),
         response_model=response_model,
         duration_ms=max(0, services.now_ms() - job.started_at_ms),
     )
@@ -98,6 +98,11 @@ def account_of_bill(services: Services, job: Job, bill: Bill, *, response_model:
         completion_tokens=usage.completion,
         event=encode(event),
     )
+
+
+def lasting_flags(event: UsageEvent) -> tuple[str, ...]:
+    """The flags of the request's own event that hold for whatever becomes of it."""
+    return tuple([flag for flag in event.flags if flag == UNREGISTERED])
 
 
 def account_as_held(job: Job) -> Account:

@@ -44,7 +44,7 @@ class Settler:
     ) -> None:
         self._limiter = limiter
         self._spool = spool
-        self._finished = finished
+        self.finished = finished
         self._now_ms = now_ms
         self._metrics = metrics
         self._clock = clock
@@ -72,6 +72,10 @@ class Settler:
         except SpoolFullError as error:
             _log.critical("settlement lost, re-enter it by hand: %s (%s)", account.event.decode(errors="replace"), error)
         return None
+
+    async def settle_part(self, account: Account) -> Settlement:
+        """Settle a result of a deferred exchange. Raises StoreError: its reader comes back to it, so nothing is spooled."""
+        return await self._limiter.settle(account)
 
     async def replay(self) -> int:
         """Settle spooled records, oldest first, until the limiter fails; returns how many were settled. Raises OSError."""
@@ -105,7 +109,7 @@ class Settler:
     async def _finished_among(self, records: Sequence[Account | None]) -> frozenset[str] | None:
         """Records that the limiter settled, but answered too late, and that the ledger has; None if it does not answer."""
         try:
-            return await self._finished([record.admission.reservation_id for record in records if record is not None])
+            return await self.finished([record.admission.reservation_id for record in records if record is not None])
         except StoreError as error:
             _log.warning("spool replay without the ledger: %s", error)
             return None

@@ -29,9 +29,9 @@ from tallygate.gateway.exchange.finish import failure_refusal, retry_headers
 from tallygate.gateway.exchange.forward import rewritten_body
 from tallygate.gateway.exchange.limit_headers import limit_headers
 from tallygate.gateway.exchange.treatments import READ
-from tallygate.gateway.exchange.understanding import Understanding, work_on
+from tallygate.gateway.exchange.understanding import Understanding
 from tallygate.gateway.refusals import INTERNAL_ERROR, SHORT_WAIT_MS, SHUTTING_DOWN, overloaded, rejected
-from tallygate.gateway.services import Services
+from tallygate.gateway.services import Services, work_on
 from tallygate.gateway.websocket.handshake import ClientSocket
 from tallygate.gateway.websocket.turn import Turn
 from tallygate.gateway.websocket.upstream_socket import UpstreamSocket
