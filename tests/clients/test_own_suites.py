@@ -32,9 +32,9 @@ TOOLS = (  # what the suites import
     *("standardwebhooks", "botocore", "pip"),
 )
 REFUSED = re.compile(
-    r"Error code: (?:404 - .*(?:no such endpoint|unknown_endpoint)"
+    r"Error code: (?:404 - .*(?:This gateway has no endpoint|unknown_endpoint)"
     r"|403 - .*(?:This endpoint is off here|endpoint_not_enabled)"
-    r"|400 - .*(?:You must provide a model parameter|Background responses cannot be metered|'fallbacks' would name other models))",
+    r"|400 - .*(?:You must provide a model parameter|send the request without 'background'|'fallbacks' must list the models by name))",
     re.DOTALL,
 )
 
