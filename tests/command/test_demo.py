@@ -1,5 +1,6 @@
 """The demo, whole: real processes, the real openai SDK, and counts that must be equal: ledger, metrics, mock API."""
 
+import re
 import subprocess
 import sys
 
@@ -41,7 +42,11 @@ def test_the_demo_counts_exactly_what_the_mock_api_served_and_pauses_who_reached
     assert rows["Ledger"] == rows["Mock API"]
     assert rows["Difference"] == ["", "0", "0", "0", "0.00"]
     events = int(rows["requests"][0])
-    assert f"Events in the API: {events:,} of {events:,}, each once. Usage source: upstream {events:,}." in ran.stdout
+    told = " ".join(ran.stdout.split())
+    assert f"Events in the API: {events:,} of {events:,}, each once. Usage source: upstream" in told
+    sources = dict(re.findall(r"(upstream|counted|estimated) ([\d,]+)", told.partition("Usage source:")[2]))
+    assert sum(int(number.replace(",", "")) for number in sources.values()) == events  # what answers do not state is counted
+    assert "audio" in told
     assert all(len(line) <= 80 and "…" not in line for line in ran.stdout.splitlines())
     assert "corner-bakery at its limit" in rows
     unwrapped = " ".join(ran.stdout.split())

@@ -47,6 +47,13 @@ PRICES: dict[str, Any] = {
             "image": "0.12",
             "image:hd:1024x1024": "0.08",
         },
+        {"model": "whisper-1", "effective": "2023-03-01", "input": "0", "output": "0", "audio_second": "0.0001"},
+        {"model": "tts-1", "effective": "2023-11-06", "input": "0", "output": "0", "character": "15"},
+        {"model": "gpt-4o-transcribe", "effective": "2025-03-20", "input": "2.5", "output": "10", "reasons": False},
+        {"model": "gpt-4o-mini-tts", "effective": "2025-03-20", "input": "0.6", "output": "12", "reasons": False},
+        {"model": "omni-moderation-latest", "effective": "2024-09-26", "input": "0", "output": "0"},
+        {"model": "rerank-v3.5", "effective": "2024-12-02", "input": "0", "output": "0", "search_unit": "2"},
+        {"model": "rerank-2.5", "effective": "2025-08-11", "input": "0.05", "output": "0"},
         {"model": "text-embedding-3-small", "effective": "2024-01-25", "input": "0.02", "output": "0"},
         {
             "model": "claude-haiku-4-5",
@@ -173,7 +180,9 @@ async def running_world(tmp_path: Path, *, key: str = ACME_KEY, **options: Any) 
 
 
 def plain(answer: Any) -> Any:
-    """An SDK's object as plain values, without the HTTP headers that google-genai keeps in it."""
+    """An SDK's object as plain values, without the HTTP headers that google-genai keeps in it; sound as bytes."""
+    if isinstance(answer, openai.HttpxBinaryResponseContent):
+        return answer.content
     return answer.model_dump(exclude={"sdk_http_response"}) if hasattr(answer, "model_dump") else answer
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import recordings
 from google.genai import types
 from sdk_sides import FLAVORS, Call, World, counts_of_served, user
 
@@ -35,6 +36,16 @@ def embedding(given: Any) -> Call:
 def images(method: str, directive: str = "tokens=1056", **more: Any) -> Call:
     arguments = {"model": "gpt-image-1.5", "prompt": f"[[sim {directive}]] A cat"} | more
     return Call(sdk="openai", method=f"images.{method}", arguments=arguments, streams=bool(more.get("stream")))
+
+
+def heard(method: str, **more: Any) -> Call:
+    arguments = {"model": "gpt-4o-transcribe", "file": ("a.wav", recordings.wav(7), "audio/wav")} | more
+    return Call(sdk="openai", method=f"audio.{method}.create", arguments=arguments, streams=bool(more.get("stream")))
+
+
+def spoken(**more: Any) -> Call:
+    arguments = {"model": "gpt-4o-mini-tts", "voice": "alloy", "input": "[[sim tokens=41]] Peace be with you."} | more
+    return Call(sdk="openai", method="audio.speech.create", arguments=arguments)
 
 
 def message(directive: str, method: str = "messages.create", **more: Any) -> Call:
@@ -71,6 +82,11 @@ OPENAI = {
     "images edited in a stream": images(
         "edit", image=[("a.png", b"\x89PNG" * 500_000), ("b.png", b"\x89PNG")], mask=("m.png", b"\x89PNG"), stream=True, n=2
     ),
+    "transcription": heard("transcriptions", model="whisper-1"),
+    "verbose transcription": heard("transcriptions", model="whisper-1", response_format="verbose_json"),
+    "transcription by tokens": heard("transcriptions", prompt="[[sim tokens=9]] Names", timestamp_granularities=["word"]),
+    "transcription stream": heard("transcriptions", prompt="[[sim tokens=9 split=1]] Names", stream=True),
+    "translation": heard("translations", model="whisper-1"),
     "chat": chat("tokens=20"),
     "chat with cached and reasoning tokens": chat("tokens=20 reasoning=5 cached=4 cache_write=3"),
     "chat with several choices": chat("tokens=9 reasoning=2", n=3),
@@ -181,6 +197,24 @@ async def test_the_anthropic_sdk_sees_no_gateway(world: World, call: Call, flavo
 @pytest.mark.parametrize("call", GEMINI.values(), ids=GEMINI)
 async def test_the_gemini_sdk_sees_no_gateway(world: World, call: Call, flavor: str) -> None:
     await same_on_both_sides(world, call, flavor)
+
+
+SOUND = {
+    "speech by characters": (spoken(model="tts-1"), 36 * 15_000),
+    "speech by tokens, measured": (spoken(), 11 * 600 + 41 * 12_000),
+    "speech in events": (spoken(stream_format="sse"), 11 * 600 + 41 * 12_000),
+    "a transcription as a text": (heard("transcriptions", model="whisper-1", response_format="text"), 7 * 100_000),
+    "a moderation": (Call(sdk="openai", method="moderations.create", arguments={"input": "Hello"}), 0),
+}
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+@pytest.mark.parametrize(("call", "cost"), SOUND.values(), ids=SOUND)
+async def test_what_no_usage_is_stated_of_is_charged_all_the_same(world: World, call: Call, cost: int, flavor: str) -> None:
+    assert await world.through.ask(call, flavor) == await world.direct.ask(call, flavor)
+    assert world.through.answers[-1].body == world.direct.answers[-1].body
+    (event,) = await world.counted()
+    assert event["cost_nano_usd"] == cost
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)

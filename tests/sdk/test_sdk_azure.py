@@ -7,6 +7,7 @@ from pathlib import Path
 
 import openai
 import pytest
+import recordings
 from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, Harness, running_gateway
 from sdk_sides import PRICES, user
@@ -58,6 +59,18 @@ async def test_azures_images_are_generated_and_edited(harness: Harness) -> None:
     assert [record.path for record in harness.ledger.records] == [deployment + "generations", deployment + "edits"]
     assert [event["completion_tokens"] for event in harness.events()] == [272, 272]
     assert {event["request_model"] for event in harness.events()} == {"gpt-image-1.5"}
+
+
+async def test_azures_recordings_are_transcribed_and_texts_spoken(harness: Harness) -> None:
+    async with client(harness) as azure:
+        heard = await azure.audio.transcriptions.create(model="whisper-1", file=("a.wav", recordings.wav(3)))
+        spoken = await azure.audio.speech.create(model="tts-1", voice="alloy", input="Peace")
+    assert (heard.usage.seconds, spoken.content[:4]) == (3, b"RIFF")
+    await harness.at_rest()
+    assert [record.path for record in harness.ledger.records] == [
+        *("/openai/deployments/whisper-1/audio/transcriptions", "/openai/deployments/tts-1/audio/speech")
+    ]
+    assert [event["cost_nano_usd"] for event in harness.events()] == [3 * 100_000, 5 * 15_000]
 
 
 async def test_the_synchronous_client_reads_answers_and_refusals(harness: Harness) -> None:

@@ -92,10 +92,12 @@ def simulator_counts(records: list[dict[str, Any]], prices: PriceCatalogue) -> C
                     completion=record["generated_tokens"],
                     cached=record["cached_tokens"],
                     reasoning=record["reasoning_tokens"],
+                    audio_prompt=record["audio_tokens"],
                 )
                 .with_moved(Unit.INPUT, Unit.INPUT_IMAGE, record["source_image_tokens"])
                 .with_moved(Unit.OUTPUT, Unit.OUTPUT_IMAGE, record["image_tokens"])
-                .with_calls({f"{Unit.IMAGE}:{record['image_kind']}": record["images"]}),  # of models that are billed so
+                .with_calls({f"{Unit.IMAGE}:{record['image_kind']}": record["images"]})  # of models that are billed so
+                .with_calls(record["units"]),
             )
     return Counts(
         requests=len(accepted),

@@ -3,19 +3,16 @@
 Gloo AI's callers use the same SDK at Gloo's paths: routed and grounded chats, and requests without tokens.
 """
 
-from random import Random
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-
 import asyncio
 import json
+import wave
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from io import BytesIO
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
 
 from tallygate.demo.callers import Caller
 
@@ -24,6 +21,7 @@ if TYPE_CHECKING:
 
 Kinds = tuple[Callable[["AsyncOpenAI", Random], Awaitable[None]], ...]
 AT_ONCE: Final = 12
+_SAMPLES_PER_SECOND: Final = 8_000
 MODEL: Final = "gpt-4o"
 REALTIME_MODEL: Final = "gpt-realtime"
 QUESTIONS: Final = (
@@ -177,6 +175,50 @@ async def _image(client: "AsyncOpenAI", random: Random) -> None:
             await client.images.generate(model="dall-e-2", prompt="A cat", quality="standard", size="256x256")
 
 
+async def _sound(client: "AsyncOpenAI", random: Random) -> None:
+    """Speak a text or listen to a recording, by the character, the second or by tokens."""
+    spoken: dict[str, Any] = {"input": f"[[sim tokens={random.randint(20, 90)}]] Peace be with you.", "voice": "alloy"}
+    heard: dict[str, Any] = {"file": ("a.wav", _recording(random.randint(1, 9)), "audio/wav")}
+    match random.randrange(6):
+        case 0:
+            await client.audio.speech.create(model="tts-1", **spoken)
+        case 1:
+            await client.audio.speech.create(model="gpt-4o-mini-tts", response_format="wav", **spoken)
+        case 2:
+            await client.audio.speech.create(model="gpt-4o-mini-tts", stream_format="sse", **spoken)
+        case 3:
+            await client.audio.transcriptions.create(model="whisper-1", response_format=random.choice(("json", "text")), **heard)
+        case 4:
+            await client.audio.translations.create(model="whisper-1", **heard)
+        case _:
+            async for _ in await client.audio.transcriptions.create(model="gpt-4o-transcribe", stream=True, **heard):
+                pass
+
+
+async def _judged_or_ordered(client: "AsyncOpenAI", random: Random) -> None:
+    """Moderate a text, or order documents by searches or by tokens."""
+    texts = list(QUESTIONS)
+    match random.randrange(3):
+        case 0:
+            await client.moderations.create(input=random.choice(texts))
+        case 1:
+            body = {"model": "rerank-v3.5", "query": "a ledger", "documents": texts}
+            await client.post(f"{client.base_url.join('/v2/rerank')}", body=body, cast_to=object)
+        case _:
+            await client.post("/rerank", body={"model": "rerank-2.5", "query": "a ledger", "documents": texts}, cast_to=object)
+
+
+def _recording(seconds: int) -> bytes:
+    """Silence in WAV, at 8 kHz."""
+    file = BytesIO()
+    with wave.open(file, "wb") as written:
+        written.setnchannels(1)
+        written.setsampwidth(2)
+        written.setframerate(_SAMPLES_PER_SECOND)
+        written.writeframes(bytes(2 * _SAMPLES_PER_SECOND * seconds))
+    return file.getvalue()
+
+
 OPENAI_KINDS: Final[Kinds] = (
     _chat,
     _streamed_chat,
@@ -186,6 +228,8 @@ OPENAI_KINDS: Final[Kinds] = (
     _realtime,
     _embedding,
     _image,
+    _sound,
+    _judged_or_ordered,
 )
 
 

@@ -165,7 +165,8 @@ class SoundMeter:
         if sound:
             seconds = len(sound) / _PCM_BYTES_PER_SECOND if self._content_type == _PCM else read_seconds(sound)
             if seconds is not None:
-                self.reading.media_tokens[Unit.OUTPUT_AUDIO] = max(math.ceil(seconds * TOKENS_PER_SECOND), 1)
+                tokens = math.ceil(round(seconds * TOKENS_PER_SECOND, 3))
+                self.reading.media_tokens[Unit.OUTPUT_AUDIO] = max(tokens, 1)
                 self.reading.is_measured = True
         return b""
 

@@ -11,6 +11,7 @@ from tallygate.simulator.wires.anthropic_complete import AnthropicComplete
 from tallygate.simulator.wires.anthropic_messages import AnthropicCount, AnthropicMessages
 from tallygate.simulator.wires.gemini import Gemini, GeminiCount, GeminiEmbedding, GeminiEmbeddings
 from tallygate.simulator.wires.gloo import GlooChat, GlooJson, GlooResponses
+from tallygate.simulator.wires.openai_audio import OpenAISpeech, OpenAITranscription
 from tallygate.simulator.wires.openai_chat import OpenAIChat
 from tallygate.simulator.wires.openai_completions import OpenAICompletions
 from tallygate.simulator.wires.openai_images import OpenAIImages
@@ -46,6 +47,9 @@ def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
         _post("/v1/images/generations", "openai_images", read.read_images, OpenAIImages()),
         _post("/v1/images/edits", "openai_images", read.read_images, OpenAIImages("image_edit")),
         _post("/v1/images/variations", "openai_images", read.read_images, OpenAIImages()),
+        _post("/v1/moderations", "openai_moderation", read.read_moderation, PlainJson(plain_json.moderation)),
+        _post("/{version:v1|v2}/rerank", "rerank", read.read_rerank, PlainJson(plain_json.reranking)),
+        *_audio("/v1/audio"),
         *(
             endpoint
             for base in ("/openai/deployments/{deployment}", "/openai/v1", "/openai")  # Azure's
@@ -56,6 +60,7 @@ def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
                 _post(f"{base}/embeddings", "openai_embeddings", read.read_embeddings, PlainJson(plain_json.embeddings)),
                 _post(f"{base}/images/generations", "openai_images", read.read_images, OpenAIImages()),
                 _post(f"{base}/images/edits", "openai_images", read.read_images, OpenAIImages("image_edit")),
+                *_audio(f"{base}/audio"),
             )
         ),
         _get("/v1/models", "openai_models", PlainJson(plain_json.models)),
@@ -69,6 +74,15 @@ def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
         _post(f"{model}:batchEmbedContents", "gemini_embedding", read.read_batch_embed_contents, GeminiEmbeddings()),
         _post(f"{model}:countTokens", "gemini_count", read.read_count(read.read_gemini), GeminiCount()),
         *gloo_endpoints(),
+    )
+
+
+def _audio(base: str) -> tuple[Endpoint, ...]:
+    heard = OpenAITranscription()
+    return (
+        _post(f"{base}/speech", "openai_speech", read.read_speech, OpenAISpeech()),
+        _post(f"{base}/transcriptions", "openai_transcription", read.read_transcription, heard),
+        _post(f"{base}/translations", "openai_transcription", read.read_transcription, heard),
     )
 
 

@@ -18,6 +18,7 @@ class Served:
     audio_tokens        audio among prompt_tokens; cached_audio_tokens: among cached_tokens
     image_tokens        images among generated_tokens; source_image_tokens: among prompt_tokens
     images              that were generated, of `image_kind` (quality and size); source_images: that were given to be edited
+    units               further ones that were billed: seconds, characters, searches of a reranking
     delivered_tokens    the generated tokens whose whole event was written to the socket; hidden reasoning never is
     reasoning_tokens    the generated tokens that were reasoning
     reported            the usage that was sent, as (prompt, completion) in the normal form; None if none was.
@@ -56,6 +57,7 @@ class Served:
     images: int = 0
     image_kind: str = ""
     source_images: int = 0
+    units: dict[str, int] = field(default_factory=dict)
     reported: tuple[Any, Any] | None = None
     request_bytes: int = 0
     response_bytes: int = 0

@@ -1,8 +1,10 @@
 """Parsers of each wire API's requests. Lenient: unknown members are ignored."""
 
+import wave
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from email.parser import BytesParser
+from io import BytesIO
 from typing import Any, Final
 
 from tallygate.simulator.answer import Ask
@@ -23,6 +25,8 @@ FAMILY_MODELS: Final = {
 }
 
 _SOURCES: Final = 3
+_AUDIO_TOKENS_PER_SECOND: Final = 10
+_DOCUMENTS_OF_A_SEARCH: Final = 100
 _BILLED_BY_IMAGE: Final = ("dall-e", "grok-imagine")
 _SOURCE_IMAGE_TOKENS: Final = 1_024  # of one that is edited
 _SOURCE_TOKENS: Final = 100  # of one source that a grounded answer reads
@@ -190,6 +194,77 @@ def read_images(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> As
 
 def _given(value: Any) -> int:
     return len(value) if isinstance(value, list) else int(value is not None)
+
+
+def read_speech(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """A text to speak, billed by its characters or by tokens. Every answer comes as it is generated."""
+    model, text = str(body.get("model") or path.get("deployment") or "tts-1"), str(body.get("input") or "")
+    is_by_characters = model.startswith("tts-")
+    return Ask(
+        model=model,
+        prompt_tokens=0 if is_by_characters else tokens.of_text(text, model),
+        last_text=text,
+        stream=True,
+        max_tokens=0 if is_by_characters else None,
+        extra={
+            "is_events": body.get("stream_format") == "sse",
+            "units": {"character": len(text)} if is_by_characters else {},
+        },
+    )
+
+
+def read_transcription(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """A recording in WAV, billed by its seconds or by tokens, ten a second."""
+    model, text = str(body.get("model") or path.get("deployment") or "whisper-1"), text_in(body.get("prompt"))
+    with wave.open(BytesIO(body["file"])) as recording:
+        seconds = -(-recording.getnframes() // recording.getframerate())
+    is_by_seconds = model.startswith(("whisper", "gpt-transcribe"))
+    audio = 0 if is_by_seconds else seconds * _AUDIO_TOKENS_PER_SECOND
+    is_text = body.get("response_format") in ("text", "srt", "vtt")
+    return Ask(
+        model=model,
+        prompt_tokens=0 if is_by_seconds else audio + tokens.of_text(text, model),
+        last_text=text,
+        stream=is_text or (body.get("stream") == "true" and not is_by_seconds),
+        max_tokens=0 if is_by_seconds else None,
+        extra={
+            "seconds": seconds,
+            "audio_tokens": audio,
+            "is_by_seconds": is_by_seconds,
+            "is_text": is_text,
+            "is_verbose": body.get("response_format") == "verbose_json",
+            "units": {"audio_second": seconds} if is_by_seconds else {},
+        },
+    )
+
+
+def read_moderation(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """Something to judge, of which nothing is billed."""
+    model = str(body.get("model") or "omni-moderation-latest")
+    given = body.get("input") or ""
+    inputs = given if isinstance(given, list) else [given]
+    return Ask(
+        model=model,
+        prompt_tokens=tokens.of_texts([text_in(each) for each in inputs], model),
+        last_text=text_in(inputs[-1]) if inputs else "",
+        max_tokens=0,
+        choices=len(inputs),
+    )
+
+
+def read_rerank(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """Documents to order. Cohere's models are billed by searches, others by tokens: the query's with each document."""
+    model, query, documents = str(body["model"]), text_in(body["query"]), [text_in(each) for each in body["documents"]]
+    is_by_searches = model.startswith("rerank-v")
+    read = tokens.of_text(query, model) * len(documents) + tokens.of_texts(documents, model)
+    return Ask(
+        model=model,
+        prompt_tokens=0 if is_by_searches else read,
+        last_text=query,
+        max_tokens=0,
+        choices=len(documents),
+        extra={"units": {"search_unit": -(-len(documents) // _DOCUMENTS_OF_A_SEARCH)} if is_by_searches else {}},
+    )
 
 
 def read_anthropic(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask:

@@ -198,6 +198,7 @@ class Service:
         record.cached_audio_tokens = min(directive.cached_audio, record.cached_tokens, record.audio_tokens)
         record.prompt_tokens += answer.billed_results
         extra = answer.ask.extra
+        record.units = dict(extra.get("units", {}))
         if "source_tokens" in extra:
             record.source_image_tokens = extra["source_tokens"] * answer.ask.choices
             record.source_images = extra["source_images"] * answer.ask.choices

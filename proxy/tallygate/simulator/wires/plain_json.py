@@ -49,6 +49,26 @@ def embeddings(answer: Answer) -> tuple[Any, Figures | None]:
     return value, figures
 
 
+def moderation(answer: Answer) -> tuple[Any, Figures | None]:
+    verdict = {"flagged": False, "categories": {}, "category_scores": {}, "category_applied_input_types": {}}
+    return {"id": f"modr-{answer.id}", "model": answer.model, "results": [verdict] * answer.ask.choices}, None
+
+
+def reranking(answer: Answer) -> tuple[Any, Figures | None]:
+    """Cohere's answer, or Voyage AI's."""
+    ordered = [{"index": index, "relevance_score": 1 - index / answer.ask.choices} for index in range(answer.ask.choices)]
+    units = answer.ask.extra["units"]
+    if units:
+        return {
+            "id": answer.id,
+            "results": ordered,
+            "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": units["search_unit"]}},
+        }, None
+    value: dict[str, Any] = {"object": "list", "data": ordered, "model": answer.model}
+    figures = answer.figures()
+    return (value if figures is None else value | {"usage": {"total_tokens": figures.total}}), figures
+
+
 def openai_compaction(answer: Answer) -> tuple[Any, Figures | None]:
     output = [compaction_item(answer)]
     value = {"id": f"resp_{answer.id}", "object": "response.compaction", "created_at": answer.created, "output": output}
