@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
+from msgspec.structs import replace
 from openai import AsyncOpenAI
 from talking import Talk, kinds, talking
 
@@ -14,6 +15,7 @@ from tallygate.dialects import openai_realtime
 from tallygate.dialects.openai_realtime import ADDED_TOKENS, AHEAD_MS, OpenAiRealtime
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.unit import Unit
+from tallygate.domain.usage import Usage
 from tallygate.simulator.realtime import SILENCE
 
 PATH = "/v1/realtime?model=gpt-realtime"
@@ -132,6 +134,39 @@ async def test_longer_speech_is_held_again(tmp_path: Path, monkeypatch: pytest.M
         assert (await harness.window()).held_nano_usd == 0
 
 
+@pytest.mark.parametrize("detection", [{"type": "server_vad"}, None])
+async def test_what_is_heard_is_transcribed_by_a_model_that_is_billed_beside(tmp_path: Path, detection: Any) -> None:
+    async with running_gateway(tmp_path) as harness, talking(harness, key=ACME_KEY, path=PATH) as talk:
+        heard = {"transcription": {"model": "gpt-4o-mini-transcribe"}, "turn_detection": detection}
+        await talk.say(update(audio={"input": heard}))
+        await until(talk, "session.updated")
+        await talk.say(append(seconds=2, ends=True))
+        if detection is None:
+            await talk.say({"type": "input_audio_buffer.commit"})
+        await until(talk, "conversation.item.input_audio_transcription.completed")
+        if detection is not None:
+            await until(talk, "response.done")
+        await talk.socket.close()
+        events = {event["request_model"]: event for event in await settled(harness)}
+        written = events.pop("gpt-4o-mini-transcribe")
+        assert (written["prompt_tokens"], written["audio_prompt_tokens"], written["completion_tokens"]) == (20, 20, 4)
+        assert written["_cost"] == 20 * 1_250 + 4 * 5_000
+        assert (written["outcome"], written["usage_source"]) == ("success", "upstream")
+        assert list(events) == ([] if detection is None else ["gpt-realtime"])
+        assert (await harness.window()).held_nano_usd == 0
+
+
+async def test_a_model_without_a_price_transcribes_nothing(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness, talking(harness, key=ACME_KEY, path=PATH) as talk:
+        await talk.say(update(audio={"input": {"transcription": {"model": "gpt-realtime-whisper"}}}))
+        await talk.say(append(ends=True))
+        event = (await until(talk, "error"))[-1]
+        assert event["error"]["code"] == "unknown_model"
+        await talk.socket.close()
+        assert await settled(harness) == []
+        assert not harness.ledger.records
+
+
 async def test_audio_does_not_pass_where_nothing_can_be_held(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, acme_usd="0.01") as harness, talking(harness, key=ACME_KEY, path=PATH) as talk:
         await talk.say(append(ends=True))
@@ -204,8 +239,8 @@ async def test_a_socket_that_is_cut_at_any_event_is_charged_once(tmp_path: Path,
         ({"type": "session.update", "session": {"type": "transcription"}}, "session.type"),
         (update(prompt={"id": "pmpt_1"}), "session.prompt"),
         (update(tools=[{"type": "mcp", "server_url": "https://x"}]), "session.tools"),
-        (update(audio={"input": {"transcription": {"model": "whisper-1"}}}), "session.audio.input.transcription"),
-        (update(input_audio_transcription={"model": "whisper-1"}), "session.audio.input.transcription"),
+        (update(audio={"input": {"transcription": {}}}), "session.audio.input.transcription.model"),
+        (update(input_audio_transcription={"model": None}), "session.audio.input.transcription.model"),
         (update(audio={"input": {"turn_detection": {"type": "server_vad", "idle_timeout_ms": 6000}}}), None),
         ({"type": "response.create", "response": {"tools": [{"type": "mcp"}]}}, "response.tools"),
         ({"type": "response.create", "response": {"prompt": {"id": "pmpt_1"}}}, "response.prompt"),
@@ -345,6 +380,25 @@ def test_audio_of_another_format_is_longer() -> None:
     client(talk, append(seconds=2))
     client(talk, {"type": "input_audio_buffer.commit"})
     assert facts_of(talk, {"type": "response.create"}).prompt.tokens >= plain + 120
+
+
+def test_a_transcription_is_charged_by_time_where_its_model_is_and_nothing_where_it_fails() -> None:
+    talk = new_talk()
+    client(talk, update(audio={"input": {"transcription": {"model": "whisper-1"}, "turn_detection": None}}))
+    ahead = client(talk, append(seconds=3)).ahead
+    assert [each.kind for each in ahead] == ["response", "transcription"]
+    facts = talk.read_request(ahead[1].body, path={}, query={})
+    assert facts.model == "whisper-1"
+    assert facts.calls_instead == {Unit.AUDIO_SECOND: AHEAD_MS // 1000}
+    begun = server(talk, {"type": "input_audio_buffer.committed", "item_id": "item_7"})
+    assert (begun.kind, begun.response_id, begun.begins, begun.is_read) == ("transcription", "item_7", True, False)
+    failed = server(talk, {"type": "conversation.item.input_audio_transcription.failed", "item_id": "item_7", "error": {}})
+    assert (failed.kind, failed.ends, failed.error_status) == ("transcription", True, 500)
+    meter = talk.meter(replace(facts, is_by_calls=True), content_type="text/event-stream", hide_usage_chunk=False)
+    done = {"type": "conversation.item.input_audio_transcription.completed", "item_id": "item_7", "transcript": "Hi"}
+    meter.feed(b"data: " + json.dumps(done | {"usage": {"type": "duration", "seconds": 2.2}}).encode() + b"\n\n")
+    assert meter.reading.usage == Usage({Unit.AUDIO_SECOND: 3})
+    assert meter.reading.ended
 
 
 def test_silence_before_speech_is_not_held() -> None:

@@ -258,6 +258,16 @@ async def test_a_page_authenticates_by_a_subprotocol_that_stays_here(tmp_path: P
         assert refused.value.status == 401
 
 
+async def test_azure_has_its_own_path_and_key_header(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, config=OPERATORS_KEY) as harness:
+        async with talking(harness, key=None, headers={"api-key": ACME_KEY}, path="/openai/v1/responses") as talk:
+            assert kinds(await talk.turn())[-1] == "response.completed"
+        await harness.at_rest()
+        (served,) = harness.ledger.records
+        assert served.credential_headers == ("api-key",)
+        assert len(harness.events()) == 1
+
+
 @pytest.mark.parametrize(
     ("key", "headers", "status"),
     [

@@ -18,6 +18,7 @@ from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
 from tallygate.dialects.openai_image_edits import OpenAiImageEdits
 from tallygate.dialects.openai_images import OpenAiImages
 from tallygate.dialects.openai_responses import OpenAiResponses
+from tallygate.dialects.openai_responses_socket import OpenAiResponsesSocket
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.openai_speech import OpenAiSpeech
 from tallygate.dialects.openai_transcription import OpenAiTranscription, OpenAiTranslation
@@ -79,6 +80,12 @@ class AzureResponses(AzureShape, OpenAiResponses):
     """POST /openai/responses, /openai/v1/responses and /openai/deployments/{model}/responses."""
 
     name = "azure_responses"
+
+
+class AzureResponsesSocket(AzureShape, OpenAiResponsesSocket):
+    """GET /openai/v1/responses with an offer to speak WebSocket. Microsoft, "Use the Responses API in WebSocket mode"."""
+
+    name = "azure_responses_socket"
 
 
 class AzureSpeech(AzureShape, OpenAiSpeech):

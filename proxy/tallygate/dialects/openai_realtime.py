@@ -21,7 +21,8 @@ from tallygate.dialects.openai_prompt import OpenAiPrompt
 from tallygate.dialects.openai_responses import ResponsesBody, ResponsesStreamMeter
 from tallygate.dialects.openai_responses_socket import KEY_SUBPROTOCOL, status_of_error
 from tallygate.dialects.openai_shape import OpenAiShape
-from tallygate.dialects.socket_dialect import Ahead, ClientMessage, ServerMessage, SocketTalk
+from tallygate.dialects.openai_transcription import OUTPUT_TOKENS_MIN, OUTPUT_TOKENS_PER_SECOND, TOKENS_PER_SECOND, TranscriptEvents
+from tallygate.dialects.socket_dialect import RESPONSE, Ahead, ClientMessage, ServerMessage, SocketTalk
 from tallygate.dialects.sse import SseEvent
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import Refusal, RequestRejectedError
@@ -49,7 +50,8 @@ _FREE: Final = frozenset(
     {"conversation.item.delete", "conversation.item.retrieve", "conversation.item.truncate", "input_audio_buffer.clear"}
     | {"output_audio_buffer.clear", "response.cancel"}
 )
-_SPOKEN: Final = "response"  # the kind of turn that is held ahead
+_TRANSCRIPTION: Final = "transcription"  # the other kind of turn that is held ahead, by another model
+_TRANSCRIPT_EVENTS: Final = "conversation.item.input_audio_transcription."
 _SHOWN_CHARS_MAX: Final = 100
 _NAMES: Final = (
     *("type", "event_id", "session", "item", "response", "audio", "content", "text", "input", "transcription", "turn_detection"),
@@ -86,6 +88,7 @@ class _ServerEvent(msgspec.Struct, gc=False):
     error: Any = None
     audio_start_ms: Any = None
     audio_end_ms: Any = None
+    item_id: Any = None
 
 
 @dataclass(slots=True)
@@ -124,6 +127,7 @@ class OpenAiRealtime(OpenAiShape):
         self.client_events = msgspec.json.Decoder(_ClientEvent)
         self.server_events = msgspec.json.Decoder(_ServerEvent)
         self.answers = msgspec.json.Decoder(ResponsesBody)
+        self.transcripts = msgspec.json.Decoder(dict[str, Any])
         self.vocabulary = Vocabulary(_NAMES)
 
     def talk(self, query: Mapping[str, str]) -> SocketTalk:
@@ -153,7 +157,7 @@ class RealtimeTalk(OpenAiRealtime):
 
     def __init__(self, api: OpenAiRealtime, model: str) -> None:
         self.client_events, self.server_events = api.client_events, api.server_events
-        self.answers, self.vocabulary = api.answers, api.vocabulary
+        self.answers, self.transcripts, self.vocabulary = api.answers, api.transcripts, api.vocabulary
         self._model = model
         self._context = 0  # tokens of the conversation, as the last response stated them
         self._now, self._before = _Added(), _Added()  # added since the last response began, and since the one before
@@ -164,6 +168,7 @@ class RealtimeTalk(OpenAiRealtime):
         self._heard_ms = 0  # of audio in all
         self._speech_ms: int | None = None  # where speech began that is no item yet
         self._loose_ms = 0  # where audio begins that is no item yet
+        self._transcriber: str | None = None  # the model that transcribes what is heard
         self._asked = 0
         self._id_added = ""
 
@@ -191,8 +196,9 @@ class RealtimeTalk(OpenAiRealtime):
         elif kind == _ITEM:
             self._add_item(self._now, event.item)
         elif kind == _COMMIT:
+            ahead = self.ahead()
             self._commit()
-            return ClientMessage(asks=False, ahead=self.ahead(), lane=lane)
+            return ClientMessage(asks=False, ahead=ahead, lane=lane)
         elif kind not in _FREE:
             raise RequestRejectedError(
                 f"The event {kind[:_SHOWN_CHARS_MAX]!r} does not pass here: its cost is not known.", param="type"
@@ -200,11 +206,29 @@ class RealtimeTalk(OpenAiRealtime):
         return ClientMessage(asks=False, lane=lane)
 
     def ahead(self) -> tuple[Ahead, ...]:
-        """A turn of as much speech as has been heard, and some more."""
-        if not self._answers_unasked:
-            return ()
-        spoken_ms = 0 if self._speech_ms is None else self._heard_ms - self._speech_ms
-        return (Ahead(kind=_SPOKEN, body=b"{}", needs_ms=spoken_ms, covers_ms=spoken_ms + AHEAD_MS),)
+        """Turns of as much speech as has been heard, and some more: an answer, and its transcription."""
+        kinds = (RESPONSE,) if self._answers_unasked else ()
+        if self._transcriber is not None:
+            kinds = (*kinds, _TRANSCRIPTION)
+        spoken_ms = self._spoken_ms
+        return tuple(
+            [
+                Ahead(
+                    kind=kind,
+                    body=b'{"type":"%b","ms":%d}' % (kind.encode(), spoken_ms + AHEAD_MS),
+                    needs_ms=spoken_ms,
+                    covers_ms=spoken_ms + AHEAD_MS,
+                )
+                for kind in kinds
+            ]
+        )
+
+    @property
+    def _spoken_ms(self) -> int:
+        """What has been heard of the item that comes next; without voice activity detection all that is in the buffer."""
+        if self._speech_ms is not None:
+            return self._heard_ms - self._speech_ms
+        return 0 if self._answers_unasked else self._heard_ms - self._loose_ms
 
     def _check_session(self, session: Mapping[str, Any], place: str) -> None:
         """Refuse what would make a session's cost unknown."""
@@ -223,12 +247,9 @@ class RealtimeTalk(OpenAiRealtime):
     def _update(self, session: Mapping[str, Any]) -> None:
         self._check_session(session, "session")
         heard = member(session.get("audio"), "input")
-        transcribes = (member(heard, "transcription"), session.get("input_audio_transcription"))
-        if any(each is not None for each in transcribes):
-            raise RequestRejectedError(
-                "The transcription of what is heard is billed beside its session, and not served here: leave it out.",
-                param="session.audio.input.transcription",
-            )
+        for transcription in (member(heard, "transcription"), session.get("input_audio_transcription")):
+            if transcription is not None:
+                self._note_transcriber(transcription)
         for detection in (member(heard, "turn_detection"), session.get("turn_detection")):
             if member(detection, "idle_timeout_ms") is not None:
                 raise RequestRejectedError(
@@ -247,6 +268,16 @@ class RealtimeTalk(OpenAiRealtime):
         draft.add_text(lenient_json_text(session))
         self._now.add(draft)
         self._updates_sent += 1
+
+    def _note_transcriber(self, transcription: object) -> None:
+        """Note the model that transcribes: another one can only be named in another session, so that its price is certain."""
+        model = member(transcription, "model")
+        if not isinstance(model, str) or not model or self._transcriber not in (None, model):
+            raise RequestRejectedError(
+                "Name the model that transcribes what is heard, and keep it: it is billed beside the session.",
+                param="session.audio.input.transcription.model",
+            )
+        self._transcriber = model
 
     def _add_item(self, added: _Added, item: object) -> None:
         draft, audio_ms = OpenAiPrompt(), 0
@@ -271,9 +302,11 @@ class RealtimeTalk(OpenAiRealtime):
         self._loose_ms, self._speech_ms = self._heard_ms, None
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
-        """Facts of a response that is asked for, or (`{}`) of one that the server may begin by itself."""
+        """Facts of a response that is asked for, or of a turn that the server may begin by itself."""
         del path, query
         event = msgspec.json.decode(body, type=dict[str, Any])
+        if event.get("type") == _TRANSCRIPTION:
+            return self._transcription_facts(event["ms"])
         is_asked = event.get("type") == _CREATE
         response = event.get("response") if is_asked else None
         own = _Added()
@@ -283,11 +316,9 @@ class RealtimeTalk(OpenAiRealtime):
             own.add(draft)
             for item in items_of(response.get("input")):
                 self._add_item(own, item)
-        loose_ms = AHEAD_MS if not is_asked else 0
-        if self._speech_ms is not None:
-            loose_ms += self._heard_ms - self._speech_ms
+        spoken_ms = event.get("ms", 0) if not is_asked else self._spoken_ms
         added = (self._before, self._now, own)
-        tokens = self._context + sum([each.tokens for each in added]) + -(-loose_ms // _MS_PER_TOKEN) + ADDED_TOKENS
+        tokens = self._context + sum([each.tokens for each in added]) + -(-spoken_ms // _MS_PER_TOKEN) + ADDED_TOKENS
         images = tuple([image for each in added for image in each.images])
         modalities = member(response, "output_modalities") or member(response, "modalities")
         maximum = self._maximum(response)
@@ -300,6 +331,24 @@ class RealtimeTalk(OpenAiRealtime):
             output_min_tokens=1 if is_asked else _NO_CLAMPING,
             replaces_model=is_asked and bool(self._id_added),
         )
+
+    def _transcription_facts(self, spoken_ms: int) -> RequestFacts:
+        seconds = -(-spoken_ms // 1_000)
+        output = max(OUTPUT_TOKENS_MIN, seconds * OUTPUT_TOKENS_PER_SECOND)
+        return RequestFacts(
+            model=self._transcriber,
+            prompt=PromptShape(tokens=seconds * TOKENS_PER_SECOND + ADDED_TOKENS),
+            stream=True,
+            max_output_tokens=output,
+            output_min_tokens=output,
+            units=units_of(audio_input=True),
+            calls_instead={Unit.AUDIO_SECOND: seconds},
+        )
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
+        if facts.model != self._model:
+            return RealtimeTranscript(facts, self.transcripts)
+        return super().meter(facts, content_type=content_type, hide_usage_chunk=hide_usage_chunk)
 
     def _maximum(self, response: object) -> int | None:
         stated = member(response, "max_output_tokens") or member(response, "max_response_output_tokens")
@@ -327,7 +376,7 @@ class RealtimeTalk(OpenAiRealtime):
             return ServerMessage(is_of_turn=is_named, lane=about if isinstance(about, str) else "", ends=True, error_status=status)
         if not kind.startswith("response."):
             self._follow(kind, event)
-            return ServerMessage(is_of_turn=False)
+            return self._about_transcript(kind, event)
         response_id = event.response_id or member(event.response, "id")
         begins, ends = kind == "response.created", kind == "response.done"
         if begins:
@@ -335,6 +384,21 @@ class RealtimeTalk(OpenAiRealtime):
         elif ends:
             self._note_context(event.response)
         return ServerMessage(response_id=response_id if isinstance(response_id, str) else "", begins=begins, ends=ends)
+
+    def _about_transcript(self, kind: str, event: _ServerEvent) -> ServerMessage:
+        """Transcription begins as the audio is committed ("runs asynchronously with Response creation")."""
+        is_committed = kind == "input_audio_buffer.committed"
+        what = kind.removeprefix(_TRANSCRIPT_EVENTS)
+        if self._transcriber is None or not (is_committed or what != kind) or not isinstance(event.item_id, str):
+            return ServerMessage(is_of_turn=False)
+        return ServerMessage(
+            kind=_TRANSCRIPTION,
+            response_id=event.item_id,
+            is_read=not is_committed,
+            begins=is_committed,
+            ends=what in ("completed", "failed"),
+            error_status=500 if what == "failed" else 0,
+        )
 
     def _follow(self, kind: str, event: _ServerEvent) -> None:
         """Follow what the server says of session and audio."""
@@ -402,6 +466,16 @@ class RealtimeMeter(ResponsesStreamMeter):
                 self._audio_bytes += base64_bytes(body.delta)
                 self.reading.media_tokens[Unit.OUTPUT_AUDIO] = -(-self._audio_bytes // _OUT_BYTES_PER_TOKEN)
         return super()._read(event)
+
+
+class RealtimeTranscript(TranscriptEvents):
+    """Reads the transcription of one item, whose usage is by tokens or by duration."""
+
+    __slots__ = ()
+
+    delta_type = f"{_TRANSCRIPT_EVENTS}delta"
+    done_type = f"{_TRANSCRIPT_EVENTS}completed"
+    text_member = "transcript"
 
 
 def _whole(value: object) -> int | None:

@@ -149,6 +149,10 @@ class TranscriptEvents(EventStreamMeter):
 
     __slots__ = ("_decoder", "_facts", "_has_deltas")
 
+    delta_type = "transcript.text.delta"
+    done_type = "transcript.text.done"
+    text_member = "text"
+
     def __init__(self, facts: RequestFacts, decoder: "msgspec.json.Decoder[dict[str, Any]]") -> None:
         super().__init__()
         self._facts = facts
@@ -163,12 +167,12 @@ class TranscriptEvents(EventStreamMeter):
         kind = chunk.get("type")
         if chunk.get("error") or kind == "error":
             reading.failed = True
-        elif kind == "transcript.text.delta":
+        elif kind == self.delta_type:
             self._has_deltas = True
             _read_text(reading, self._facts, chunk.get("delta"), seconds=0)
-        elif kind == "transcript.text.done":
+        elif kind == self.done_type:
             if self._facts.is_by_calls or not self._has_deltas:
-                _read_text(reading, self._facts, chunk.get("text"), seconds=0)
+                _read_text(reading, self._facts, chunk.get(self.text_member), seconds=0)
             usage = chunk.get("usage")
             if isinstance(usage, dict):
                 _read_usage(reading, self._facts, usage, usage.get("seconds"))

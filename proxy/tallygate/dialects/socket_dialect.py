@@ -5,12 +5,14 @@ as other dialects' are.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
 from tallygate.dialects.dialect import Dialect
 from tallygate.domain.errors import Refusal
+
+RESPONSE: Final = "response"  # the kind of turn that clients ask for
 
 
 class Ahead(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,12 +46,16 @@ class ServerMessage(msgspec.Struct, frozen=True, kw_only=True):
     """What an upstream's message is about.
 
     is_of_turn    False: it is no part of any response
+    kind          of the turn, as in `Ahead`
+    is_read       False: it only tells of the turn's beginning, and the meter does not read it
     response_id   of the response that it names; "" for none
     begins, ends  a response, or the turn for which an error stands
     error_status  the HTTP status of an error by which the API refuses what was asked, unless it has begun; 0: it is none
     """
 
     is_of_turn: bool = True
+    kind: str = RESPONSE
+    is_read: bool = True
     lane: str = ""
     response_id: str = ""
     begins: bool = False

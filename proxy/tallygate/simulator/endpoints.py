@@ -40,6 +40,7 @@ def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
         _post("/v1/chat/completions", "openai_chat", read.read_chat, OpenAIChat()),
         _post("/v1/responses", "openai_responses", read.read_responses, OpenAIResponses()),
         _socket("/v1/responses", "openai_responses_socket", read.read_responses_message, OpenAIResponses()),
+        _socket("/openai/v1/responses", "openai_responses_socket", read.read_responses_message, OpenAIResponses()),
         _socket("/v1/realtime", "openai_realtime", read.read_realtime, OpenAIRealtime()),
         _post("/v1/responses/compact", "openai_compact", read.read_responses, PlainJson(plain_json.openai_compaction)),
         _post("/v1/completions", "openai_completions", read.read_completion, OpenAICompletions()),

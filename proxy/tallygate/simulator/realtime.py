@@ -17,6 +17,7 @@ from tallygate.simulator.socket_line import SocketLine
 SILENCE: Final = bytes(8)
 _BYTES_PER_MS: Final = 48
 _MS_PER_TOKEN: Final = 100
+_TRANSCRIPT: Final = "peace be with you"
 
 
 class RealtimeSession:
@@ -39,6 +40,7 @@ class RealtimeSession:
         self._tokens = self._audio_tokens = 0
         self._audio_ms = self._speech_ms = 0
         self._is_spoken_to = False
+        self._items = 0
 
     async def begin(self) -> None:
         await self._say({"type": "session.created", "session": self._settings})
@@ -82,9 +84,30 @@ class RealtimeSession:
             await self._respond({})
 
     async def _commit(self) -> None:
-        self._audio_tokens += (self._audio_ms - self._speech_ms) // _MS_PER_TOKEN
+        tokens = (self._audio_ms - self._speech_ms) // _MS_PER_TOKEN
+        self._audio_tokens += tokens
         self._speech_ms, self._is_spoken_to = self._audio_ms, False
-        await self._say({"type": "input_audio_buffer.committed", "item_id": "item_1"})
+        self._items += 1
+        item = f"heard_{self._items}"
+        await self._say({"type": "input_audio_buffer.committed", "item_id": item})
+        if (transcription := self._settings["audio"]["input"].get("transcription")) is not None:
+            await self._transcribe(item, transcription["model"], tokens)
+
+    async def _transcribe(self, item: str, model: str, tokens: int) -> None:
+        """Write down what was heard, by another model that is billed by its tokens."""
+        with self._service.recorded(self._request, self._endpoint, request_id=None) as record:
+            record.model, record.stream, record.status, record.accepted, record.completed = model, True, 200, True, True
+            record.prompt_tokens = record.audio_tokens = tokens
+            record.generated_tokens = record.delivered_tokens = len(_TRANSCRIPT.split())
+            event = {"type": "conversation.item.input_audio_transcription.completed", "item_id": item, "transcript": _TRANSCRIPT}
+            usage = {
+                "type": "tokens",
+                "input_tokens": tokens,
+                "input_token_details": {"audio_tokens": tokens, "text_tokens": 0},
+                "output_tokens": record.generated_tokens,
+                "total_tokens": tokens + record.generated_tokens,
+            }
+            await self._say({**event, "content_index": 0, "usage": usage})
 
     async def _respond(self, wishes: dict[str, Any]) -> None:
         modalities = wishes.get("output_modalities") or self._settings["output_modalities"]

@@ -386,7 +386,7 @@ class Session:
             self.last_at = self._services.clock()
             turn = self._turn_of(about) if about.is_of_turn else None
             if about.begins and (turn is None or turn.is_spare):
-                turn = await self._unasked(client, turn)
+                turn = await self._unasked(client, about.kind, turn)
                 if turn is None:
                     _log.error("socket %s: the upstream began a response that is not held", self.head.client.id)
                     return Close(WSCloseCode.INTERNAL_ERROR, ErrorCode.UPSTREAM_INVALID_RESPONSE)
@@ -395,7 +395,8 @@ class Session:
                 if turn.answer.sent_at is None:
                     turn.answer.note_sent()
                 turn.response_id = turn.response_id or about.response_id
-                turn.relay.take(data, about)
+                if about.is_read:
+                    turn.relay.take(data, about)
                 if turn.is_over:
                     await turn.end()
             if not self._is_client_gone:
@@ -404,16 +405,16 @@ class Session:
                 except ConnectionError:
                     self.client_gone()
 
-    async def _unasked(self, client: ClientSocket, spare: Turn | None) -> Turn | None:
-        """The turn of a response that the upstream began by itself, of what it has been sent; and another one for the rest of that.
+    async def _unasked(self, client: ClientSocket, kind: str, spare: Turn | None) -> Turn | None:
+        """The turn of what the upstream began by itself, of what it has been sent; and another one for the rest of that.
 
         spare: held ahead; None: there was none, so it is held now. Returns None if nothing may begin by itself, or it is refused.
         """
         try:
             for ahead in self._talk.ahead():
-                if spare is None:
-                    spare = await self._held(ahead.body, "", ahead)
-                spare.answer.note_sent()
+                if ahead.kind == kind:
+                    spare = spare or await self._held(ahead.body, "", ahead)
+                    spare.answer.note_sent()
                 await self._hold_ahead(ahead, "")
         except _TurnRefusedError as error:
             await self._refuse(client, error.refused, error.head, error.caller, "")
@@ -433,7 +434,7 @@ class Session:
             return next(
                 (turn for turn in self.turns if turn.lane == about.lane and not turn.response_id and not turn.is_spare), None
             )
-        waiting = [turn for turn in self.turns if not turn.response_id] if about.begins else []
+        waiting = [turn for turn in self.turns if turn.kind == about.kind and not turn.response_id] if about.begins else []
         return min(waiting, key=attrgetter("is_spare"), default=None)
 
     # The end of a turn.

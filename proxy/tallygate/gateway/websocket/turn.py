@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tallygate.dialects.socket_dialect import Ahead, ServerMessage
+from tallygate.dialects.socket_dialect import RESPONSE, Ahead, ServerMessage
 from tallygate.domain.errors import Refusal, StoreError
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.answer_reader import NO_HEAD, AnswerHead, AnswerReader
@@ -102,6 +102,7 @@ class Turn:
         self.answer = TurnAnswer(held, services)
         self.lane = lane
         self.ahead = ahead
+        self.kind = RESPONSE if ahead is None else ahead.kind
         self.response_id = ""
         self.last_at = services.clock()
         self._places = places

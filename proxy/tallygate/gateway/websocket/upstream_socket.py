@@ -16,6 +16,7 @@ from aiohttp import (
     ClientWSTimeout,
     DummyCookieJar,
     TCPConnector,
+    WSCloseCode,
     WSMsgType,
     WSServerHandshakeError,
 )
@@ -40,7 +41,7 @@ _KEY_REFUSED: Final = Refusal(
 
 
 class UpstreamSocket:
-    """An open WebSocket. `async with` closes it at once, whatever was agreed before.
+    """An open WebSocket. `async with` closes it, if nobody has.
 
     headers       of the upstream's answer; subprotocol: the one that it chose
     """
@@ -70,7 +71,11 @@ class UpstreamSocket:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         del kind, error, trace
-        await self._session.close()
+        try:
+            if not self.is_closed:
+                await self.close(WSCloseCode.GOING_AWAY)
+        finally:
+            await self._session.close()
 
 
 async def dial(upstream: UpstreamClient, target: str, headers: Sequence[Header], subprotocols: Sequence[str]) -> UpstreamSocket:
