@@ -34,7 +34,8 @@ TOOLS = (  # what the suites import
 REFUSED = re.compile(
     r"Error code: (?:404 - .*(?:This gateway has no endpoint|unknown_endpoint)"
     r"|403 - .*(?:This endpoint is off here|endpoint_not_enabled)"
-    r"|400 - .*(?:You must provide a model parameter|send the request without 'background'|'fallbacks' must list the models by name))",
+    r"|400 - .*(?:You must provide a model parameter|send the request without 'background'"
+    r"|'fallbacks' must list the models by name))",
     re.DOTALL,
 )
 

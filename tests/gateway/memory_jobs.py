@@ -40,7 +40,19 @@ class MemoryJobs:
         self.given_up.add(job_id)
 
 
-def poller_of(harness: Harness) -> tuple[Poller, MemoryJobs]:
+class SteppedPoller(Poller):
+    """Polls when a test says so."""
+
+    async def poll_due(self) -> int:
+        """Poll jobs until none is due and free; return how many were polled. Raises StoreError."""
+        polled = 0
+        while found := await self.claim():
+            await self.poll(found)
+            polled += 1
+        return polled
+
+
+def poller_of(harness: Harness) -> tuple[SteppedPoller, MemoryJobs]:
     """A poller of what a harness has deferred, polled when a test says so."""
     jobs = MemoryJobs(harness)
-    return Poller(harness.gateway.services, jobs, harness.gateway.session), jobs
+    return SteppedPoller(harness.gateway.services, jobs, harness.gateway.session), jobs

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from aiohttp import ClientPayloadError, ClientSession, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
-from memory_jobs import MemoryJobs, poller_of
+from memory_jobs import MemoryJobs, SteppedPoller, poller_of
 
 from tallygate.domain.errors import StoreError
-from tallygate.gateway.jobs.poller import LOST_AFTER_MS, Poller
+from tallygate.gateway.jobs.poller import LOST_AFTER_MS
 
 ACME = {"authorization": f"Bearer {ACME_KEY}"}
 KEPT = {"kind": "bearer", "secret_env": "UPSTREAM_KEY_OF_A_TEST"}
@@ -23,7 +23,7 @@ OUTPUT_NANO_USD = 600
 class World:
     """A gateway whose upstream has the operator's key, and a poller that polls when a test says so."""
 
-    def __init__(self, harness: Harness, session: ClientSession, poller: Poller, jobs: MemoryJobs, now: "Time") -> None:
+    def __init__(self, harness: Harness, session: ClientSession, poller: SteppedPoller, jobs: MemoryJobs, now: "Time") -> None:
         self.harness, self.session, self.poller, self.jobs, self.now = harness, session, poller, jobs, now
 
     async def begin(self, text: str, *, status: int = 200, headers: Any = ACME, **more: Any) -> dict[str, Any]:

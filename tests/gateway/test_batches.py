@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, FormData, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, nothing_finished, running_gateway
-from memory_jobs import MemoryJobs, poller_of
+from memory_jobs import MemoryJobs, SteppedPoller, poller_of
 
 from tallygate.domain.errors import StoreError
 from tallygate.gateway.jobs.batches import AHEAD_MAX
-from tallygate.gateway.jobs.poller import LEASE_MS, LOST_AFTER_MS, Poller
+from tallygate.gateway.jobs.poller import LEASE_MS, LOST_AFTER_MS
 from tallygate.gateway.upstream_reads import PIECE_LINES
 
 ACME = {"authorization": f"Bearer {ACME_KEY}"}
@@ -40,7 +40,7 @@ class Time:
 class World:
     """A gateway whose upstream has the operator's key, and a poller that polls when a test says so."""
 
-    def __init__(self, harness: Harness, session: ClientSession, poller: Poller, jobs: MemoryJobs, now: Time) -> None:
+    def __init__(self, harness: Harness, session: ClientSession, poller: SteppedPoller, jobs: MemoryJobs, now: Time) -> None:
         self.harness, self.session, self.poller, self.jobs, self.now = harness, session, poller, jobs, now
 
     async def upload(self, lines: Sequence[Any], *, headers: Any = ACME) -> str:

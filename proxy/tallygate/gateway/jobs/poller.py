@@ -7,7 +7,9 @@ charged as it stands and its correction would come too late.
 
 import asyncio
 import logging
-from typing import Final, Protocol, cast
+from collections import Counter
+from collections.abc import Awaitable
+from typing import Final, Protocol, TypeVar, cast
 
 from aiohttp import ClientSession
 
@@ -28,10 +30,12 @@ from tallygate.telemetry.metrics import JOB_POLLS
 LOOK_EVERY_S: Final = 1.0
 LEASE_MS: Final = 60_000
 AT_ONCE: Final = 8  # jobs of one worker that are asked for at once
-BEHIND_MS: Final = 10_000  # until a batch is read again whose results could not be entered
+ORG_AT_ONCE: Final = 6  # of one organization: it leaves places to others
+BEHIND_MS: Final = 10_000  # until a job is taken up again that had to wait
 LOST_AFTER_MS: Final = 60_000  # a job that its upstream does not know may be too new before
 GROWTH: Final = 1.5  # of the time between two polls
 NOT_FOUND: Final = frozenset({404, 410})
+_Result = TypeVar("_Result")
 _log: Final = logging.getLogger(__name__)
 
 
@@ -63,30 +67,49 @@ class Poller:
         self._store = store
         self._session = session
         self._last_org = ""  # of the job that was claimed last: organizations take turns
+        self._looking = asyncio.Lock()
+        self._polled: Counter[str] = Counter()  # jobs that are being polled, by organization
 
     async def poll_forever(self) -> None:
-        """Poll what is due, and look again."""
-        while True:
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    for _ in range(AT_ONCE):
-                        tasks.create_task(self.poll_due())
-            except* StoreError as errors:
-                _log.warning("jobs are not polled", extra={"fields": {"reason": str(errors.exceptions[0])}})
-            except* Exception:  # noqa: BLE001 - the outermost handler of this loop
-                _log.exception("jobs are not polled")
-            await asyncio.sleep(LOOK_EVERY_S)
+        """Poll what is due, several at once, of which one looks for more: a long batch keeps none of the others waiting."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(AT_ONCE):
+                tasks.create_task(self._poll_in_turn())
 
-    async def poll_due(self) -> int:
-        """Poll jobs until none is due and free; return how many were polled. Raises StoreError."""
-        polled = 0
+    async def _poll_in_turn(self) -> None:
         while True:
-            found = await self._store.claim(now_ms=self._services.now_ms(), lease_ms=LEASE_MS, after_org=self._last_org)
-            if found is None:
-                return polled
+            async with self._looking:
+                found = await self._attempt(self._next())
+                if found is None:
+                    await asyncio.sleep(LOOK_EVERY_S)
+                    continue
+                self._polled[found.job.org] += 1
+            await self._attempt(self.poll(found))
+            self._polled[found.job.org] -= 1
+
+    async def _next(self) -> OpenJob | None:
+        """The next job that is due, unless its organization has its share of places: then it comes again later."""
+        found = await self.claim()
+        if found is not None and self._polled[found.job.org] >= ORG_AT_ONCE:
+            await self._store.put_off(found.job.id, due_ms=self._services.now_ms() + BEHIND_MS)
+            return None
+        return found
+
+    async def _attempt(self, work: Awaitable[_Result]) -> _Result | None:
+        try:
+            return await work
+        except StoreError as error:
+            _log.warning("jobs are not polled", extra={"fields": {"reason": str(error)}})
+        except Exception:  # noqa: BLE001 - the outermost handler: a fault of one job must not end the others
+            _log.exception("a job could not be polled")
+        return None
+
+    async def claim(self) -> OpenJob | None:
+        """Lease the next job that is due; None if there is none. Raises StoreError."""
+        found = await self._store.claim(now_ms=self._services.now_ms(), lease_ms=LEASE_MS, after_org=self._last_org)
+        if found is not None:
             self._last_org = found.job.org
-            await self.poll(found)
-            polled += 1
+        return found
 
     async def poll(self, found: OpenJob) -> None:
         """Ask for one job, and settle it if it has ended. Raises StoreError."""

@@ -1,0 +1,103 @@
+"""Polling as it goes on by itself: one looks for jobs, many are polled, and one organization's leave places to others."""
+
+import asyncio
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any, cast
+
+from aiohttp import ClientSession
+
+from tallygate.domain.errors import StoreError
+from tallygate.gateway.jobs.poller import AT_ONCE, ORG_AT_ONCE, OpenJob, Poller
+
+
+class Jobs:
+    """Due jobs by organization; `claims` counts looks. away: the database does not answer."""
+
+    def __init__(self, **due: int) -> None:
+        self.due = Counter(due)
+        self.claims = 0
+        self.put_off_orgs: Counter[str] = Counter()
+        self.away = False
+
+    async def claim(self, *, now_ms: int, lease_ms: int, after_org: str = "") -> Any:
+        assert now_ms == 5
+        assert lease_ms > 0
+        self.claims += 1
+        await asyncio.sleep(0)
+        if self.away:
+            raise StoreError("away")
+        waiting = sorted(org for org, number in self.due.items() if number)
+        if not waiting:
+            return None
+        org = next((each for each in waiting if each > after_org), waiting[0])
+        self.due[org] -= 1
+        return SimpleNamespace(job=SimpleNamespace(id=org, org=org))
+
+    async def put_off(self, job_id: str, *, due_ms: int) -> None:
+        assert due_ms > 5
+        self.put_off_orgs[job_id] += 1
+
+
+class SlowPoller(Poller):
+    """Each poll lasts until a test ends it; `broken` ones fail."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        services = cast("Any", SimpleNamespace(now_ms=lambda: 5))
+        super().__init__(services, cast("Any", jobs), cast("ClientSession", None))
+        self.under_way: Counter[str] = Counter()
+        self.ended = 0
+        self.go_on = asyncio.Event()
+        self.is_broken = False
+
+    async def poll(self, found: OpenJob) -> None:
+        org = found.job.org
+        self.under_way[org] += 1
+        await self.go_on.wait()
+        self.under_way[org] -= 1
+        self.ended += 1
+        if self.is_broken:
+            raise ValueError("a fault")
+
+
+async def settled(condition: Any) -> None:
+    for _ in range(2_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("never")
+
+
+async def test_an_organization_with_many_long_jobs_leaves_places_to_others(monkeypatch: Any) -> None:
+    monkeypatch.setattr("tallygate.gateway.jobs.poller.LOOK_EVERY_S", 0)
+    jobs = Jobs(acme=50)
+    poller = SlowPoller(jobs)
+    polling = asyncio.create_task(poller.poll_forever())
+    await settled(lambda: jobs.put_off_orgs["acme"] > 3)
+    assert poller.under_way == {"acme": ORG_AT_ONCE}
+    jobs.due["beta"] = 5
+    await settled(lambda: poller.under_way["beta"] == AT_ONCE - ORG_AT_ONCE)
+    assert poller.under_way["acme"] == ORG_AT_ONCE
+    polling.cancel()
+
+
+async def test_one_looks_at_a_time_and_faults_end_nothing(monkeypatch: Any) -> None:
+    monkeypatch.setattr("tallygate.gateway.jobs.poller.LOOK_EVERY_S", 3_600)
+    jobs = Jobs()
+    polling = asyncio.create_task(SlowPoller(jobs).poll_forever())
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert jobs.claims == 1
+    polling.cancel()
+
+    monkeypatch.setattr("tallygate.gateway.jobs.poller.LOOK_EVERY_S", 0)
+    jobs = Jobs(acme=20)
+    poller = SlowPoller(jobs)
+    jobs.away = poller.is_broken = True
+    poller.go_on.set()
+    polling = asyncio.create_task(poller.poll_forever())
+    await settled(lambda: jobs.claims > 3)
+    jobs.away = False
+    await settled(lambda: poller.ended == 20)
+    assert not polling.done()
+    polling.cancel()
