@@ -321,6 +321,13 @@ def edited(*parts: tuple[str, str | None, bytes], rest: bool = True, **path: str
 FIELDS = (("model", None, FIRST.encode()), ("prompt", None, b"A hat on it"), ("n", None, b"2"), ("quality", None, b"low"))
 
 
+def test_files_that_come_before_what_decides_the_cost_are_kept() -> None:
+    """As in OpenAI's example for curl, and as JavaScript's SDK sends its members in any order."""
+    picture = ("image[]", "a.png", b"\x89PNG")
+    got = edited(FIELDS[0], picture, *FIELDS[1:], ("size", None, b"1024x1024"), rest=False)
+    assert got.calls_instead == {"image:low:1024x1024": 2, "source_image": 2}
+
+
 def test_a_form_is_held_like_json() -> None:
     pictures = (("image[]", "a.png", b"\x89PNG" * 9), ("image[]", "b.png", b"\x89PNG"), ("mask", "m.png", b"\x89PNG"))
     got = edited(*FIELDS, ("size", None, b"1024x1024"), ("stream", None, b"true"), ("partial_images", None, b"1"), *pictures)

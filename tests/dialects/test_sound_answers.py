@@ -43,6 +43,10 @@ def seconds(number: int) -> Usage:
         ({"text": "x", "usage": {"type": "duration", "seconds": 8.47}}, seconds(9)),
         ({"text": "x", "duration": 8.0, "segments": []}, seconds(8)),
         ({"text": "x", "duration": 8.2, "usage": {"type": "duration", "seconds": 7}}, seconds(7)),
+        (
+            {"text": "x", "usage": {"prompt_audio_seconds": 203, "prompt_tokens": 4, "total_tokens": 3264}},
+            seconds(203),
+        ),  # Mistral's
         ({"text": "x", "duration": "8.2"}, seconds(9)),  # as OpenAI wrote it once
         ({"text": "x", "usage": {"type": "duration", "seconds": 0}}, None),
         ({"text": "x", "usage": {"seconds": -3}}, None),

@@ -210,6 +210,30 @@ async def test_a_recording_above_the_limit_is_refused_before_anything_is_sent(tm
 
 
 @pytest.mark.parametrize(
+    ("path", "body", "least"),
+    [
+        (TRANSCRIPTIONS, {"model": "gpt-4o-transcribe", "stream": "true"}, 70 * 2_500),
+        (TRANSCRIPTIONS, {"model": "whisper-1", "response_format": "text"}, 7 * WHISPER_SECOND),
+        (SPEECH, {"model": "tts-1", "voice": "alloy"}, 32 * 15_000),
+        (SPEECH, {"model": "gpt-4o-mini-tts", "voice": "alloy"}, 12_000),
+    ],
+)
+async def test_who_leaves_pays_what_may_have_been_made(tmp_path: Path, path: str, body: dict[str, str], least: int) -> None:
+    said = "[[sim tokens=40 tps=200]] Peace."
+    async with running_gateway(tmp_path) as harness, ClientSession(harness.url) as session:
+        sent: Any = {"json": body | {"input": said}} if path == SPEECH else {"data": form(recordings.wav(7), prompt=said, **body)}
+        async with session.post(path, headers={"Authorization": f"Bearer {ACME_KEY}"}, **sent) as answer:
+            assert answer.status == 200
+            await answer.content.read(1)
+            held = (await harness.window()).held_nano_usd
+            answer.close()
+        await harness.at_rest(15)
+        (event,) = harness.events()
+        assert least <= event["cost_nano_usd"] <= max(held, least)
+        assert (await harness.window()).held_nano_usd == 0
+
+
+@pytest.mark.parametrize(
     ("fields", "recording", "param"),
     [
         ({}, b"x", "model"),

@@ -16,7 +16,7 @@ from tallygate.dialects.references import folded, kind_of_field
 from tallygate.domain.errors import RequestRejectedError
 
 KEPT_BYTES_MAX: Final = 1 << 20  # a smaller form is always kept whole, so that its fields may come in any order
-FIELDS_BYTES_MAX: Final = 1 << 20  # of all fields together; the longest prompt of the APIs that take forms has 32,000 characters
+FIELDS_BYTES_MAX: Final = 4 << 20  # of all fields together: prompts of 32,000 characters, four voices of ten seconds in base64
 _LINE_END, _HEAD_END, _CLOSING = b"\r\n", b"\r\n\r\n", b"--"
 _OPENED: Final = re.compile(rb"[ \t]*\r\n")
 _NAME: Final = re.compile(rb"[A-Za-z0-9_.\[\]-]{1,128}")

@@ -47,6 +47,7 @@ class ImageForm:
     rules = FormRules(
         fields=frozenset({*_TEXTS, *_NUMBERS, _AUTHOR, "svg[reasoning][effort]", "stream"}),
         files=frozenset({"image", _SEVERAL, "mask", "markup"}),
+        needed=frozenset({"model", "prompt"}),  # what comes before them, as OpenAI's example for curl has its files, is kept
     )
 
     def read(self, form: Form, *, path: Mapping[str, str]) -> RequestFacts:

@@ -136,9 +136,8 @@ class TranscriptMeter(JsonMeter):
         reading.failed = bool(answer.get("error"))
         stated = answer.get("usage")
         usage = stated if isinstance(stated, dict) else {}
-        seconds = usage.get("seconds")
-        if not is_positive(seconds):
-            seconds = answer.get("duration")
+        stated_in = ("seconds", "prompt_audio_seconds")  # the latter in Mistral's "Audio Transcription"
+        seconds = next((usage[name] for name in stated_in if is_positive(usage.get(name))), answer.get("duration"))
         _read_usage(reading, self._facts, usage, seconds)
         _read_text(reading, self._facts, answer.get("text"), seconds=0)
         return True
