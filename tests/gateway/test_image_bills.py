@@ -271,3 +271,36 @@ def test_no_bill_is_above_its_hold(model: str) -> None:
             calls = {} if reading.usage is None else reading.usage.quantities
             quantities = {Unit.INPUT_IMAGE: number * 6_250, **reading.media_tokens, **calls}
             assert sum(price.pico_usd_by_kind([quantities]).values()) <= held.hold_nano_usd * 1_000, (body, answer)
+
+
+async def test_an_odd_answer_is_never_free(tmp_path: Path, aiohttp_server: Any) -> None:
+    said: list[Any] = []
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.json_response(said[-1])
+
+    app = web.Application()
+    app.router.add_post("/{tail:.*}", answer)
+    url = str((await aiohttp_server(app)).make_url("")).rstrip("/")
+    zeros, no_output = ({"input_tokens": each, "output_tokens": 0, "total_tokens": each} for each in (0, 50))
+    counted = 272 * 32_000
+    async with (
+        running_gateway(tmp_path, upstream_url=url, config={"prices": PRICES}, acme_usd="100") as harness,
+        ClientSession() as session,
+    ):
+        world = World(harness, session)
+        for usage in (zeros, no_output, {"output_tokens": -5}, {"input_tokens": "a"}, []):
+            said.append({"data": [{"url": "u"}], "usage": usage})
+            event = await world.event({"quality": "low", "size": "1024x1024"})
+            assert event["cost_nano_usd"] == event["prompt_tokens"] * 5_000 + counted, usage
+            assert event["usage_source"] == "counted"
+        for odd in ({}, {"created": 1}, {"data": {"url": "u"}}, {"output": ["u"]}, [{"url": "u"}]):
+            said.append(odd)
+            event = await world.event({"quality": "low", "size": "1024x1024"})
+            assert event["cost_nano_usd"] > counted, odd
+            event = await world.event({"model": "dall-e-3", "n": 2})
+            assert (event["cost_nano_usd"], event["usage_source"]) == (240_000_000, "assumed"), odd
+        for listed in ({"data": ["u", "u"]}, {"images": ["u", "u"]}):
+            said.append(listed)
+            event = await world.event({"model": "dall-e-3", "n": 2})
+            assert (event["cost_nano_usd"], event["usage_source"]) == (240_000_000, "upstream"), listed

@@ -225,29 +225,31 @@ def _word(value: object) -> str:
 class _Drawn:
     """What one answer has of its images, for its reading."""
 
-    __slots__ = ("_asked", "_number", "_parts", "_reading", "_stated", "_usage")
+    __slots__ = ("_are_listed", "_asked", "_number", "_parts", "_reading", "_stated", "_usage")
 
     def __init__(self, facts: RequestFacts, reading: MeterReading) -> None:
         self._asked = facts
         self._stated = {} if facts.images is None else dict(facts.images.stated)
         self._reading = reading
         self._number = self._parts = 0
+        self._are_listed = False
         self._usage: Usage | None = None
 
     def add_partial(self) -> None:
         self._parts += 1
         self._note()
 
-    def add(self, answer: ImagesAnswer, number: int) -> None:
-        """Take so many images, and the usage that is stated of them."""
+    def add(self, answer: ImagesAnswer, number: int | None) -> None:
+        """Take so many images, and the usage that is stated of them. number: None where none are listed."""
         reading = self._reading
-        self._number += number
+        self._number += number or 0
+        self._are_listed = self._are_listed or number is not None
         for name in ("quality", "size", "output_format"):
             value = getattr(answer, name)
             if isinstance(value, str):
                 self._stated[name] = value
         counts = image_counts(answer.usage, reading.flags)
-        if counts is not None:
+        if counts is not None and (counts.completion or not number):  # one without output says nothing of an image that came
             self._usage = counts if self._usage is None else _sum(self._usage, counts)
         if isinstance(answer.usage, dict) and not MEMBERS.isdisjoint(answer.usage):
             read_billed(reading, answer.usage)
@@ -261,6 +263,8 @@ class _Drawn:
         """Note the images in the units in which they are billed."""
         reading, asked = self._reading, self._asked
         if asked.is_by_calls:
+            if not self._are_listed:
+                return  # as many are charged as were asked for
             each = asked.calls.get(Unit.SOURCE_IMAGE, 0) // asked.choices
             reading.usage = Usage({_unit(self._stated): self._number, Unit.SOURCE_IMAGE: each * self._number})
         elif self._usage is not None:
@@ -297,9 +301,9 @@ class ImagesJsonMeter(JsonMeter):
         reading, images = self.reading, _images(answer)
         reading.failed = bool(answer.error)
         reading.response_model = name_or_none(answer.model)
-        self._drawn.add(answer, len(images or ()))
+        self._drawn.add(answer, None if images is None else len(images))
         reading.ended = images is not None or reading.usage is not None
-        return True
+        return reading.ended or reading.failed
 
 
 class ImagesStreamMeter(EventStreamMeter):
@@ -337,4 +341,4 @@ class ImagesStreamMeter(EventStreamMeter):
 def _images(answer: ImagesAnswer) -> list[object] | None:
     """The images of a whole answer; None where it does not list any."""
     found = answer.images if answer.data is None else answer.data
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else None
+    return [each for each in found if isinstance(each, (dict, str))] if isinstance(found, list) else None
