@@ -2,6 +2,7 @@
 
 import struct
 
+FLAC_CHECKSUM = 0x04  # of the head of each frame here: CRC-8 of FF F8 C4 08 00 by RFC 9639 section 9.1.8
 WAV_BYTES_PER_SECOND = 16_000  # 8 kHz in 16 bits, one channel
 
 
@@ -18,27 +19,37 @@ def wav(seconds: float, *, stated_bytes: int | None = None) -> bytes:
     return head + b"data" + struct.pack("<I", stated) + bytes(size)
 
 
-def mp3(seconds: float) -> bytes:
-    """MPEG-1 layer III at 128 kbit/s and 44.1 kHz (ISO/IEC 11172-3, 2.4.1.3): frames of 417 bytes with 1,152 samples."""
+def mp3(seconds: float, *, stated_frames: int | None = None) -> bytes:
+    """MPEG-1 layer III at 128 kbit/s and 44.1 kHz (ISO/IEC 11172-3, 2.4.1.3): frames of 417 bytes with 1,152 samples.
+
+    stated_frames   by a Xing header in the first one
+    """
     frames = round(seconds * 44_100 / 1_152)
-    return (b"\xff\xfb\x90\xc4" + bytes(413)) * frames
+    whole = (b"\xff\xfb\x90\xc4" + bytes(413)) * frames
+    if stated_frames is None:
+        return whole
+    xing = bytes(17) + b"Xing" + struct.pack(">III", 3, stated_frames, stated_frames * 417)
+    return whole[:4] + xing + whole[4 + len(xing) :]
 
 
-def flac(seconds: float) -> bytes:
-    """The head of a FLAC stream (RFC 9639 section 8.2): 8 kHz, one channel, 16 bits."""
-    packed = (8_000 << 44) | (0 << 41) | (15 << 36) | int(seconds * 8_000)
+def flac(seconds: float, *, stated_seconds: float | None = None) -> bytes:
+    """FLAC (RFC 9639 sections 8.2 and 9.1): 8 kHz, one channel, 16 bits; frames of 4,096 samples, all alike."""
+    packed = (8_000 << 44) | (0 << 41) | (15 << 36) | int((seconds if stated_seconds is None else stated_seconds) * 8_000)
     info = struct.pack(">HH", 4_096, 4_096) + bytes(6) + packed.to_bytes(8) + bytes(16)
-    return b"fLaC" + bytes([0x80]) + len(info).to_bytes(3) + info + bytes(100)
+    frame = b"\xff\xf8\xc4\x08\x00" + bytes([FLAC_CHECKSUM]) + bytes(200)
+    return b"fLaC" + bytes([0x80]) + len(info).to_bytes(3) + info + frame * round(seconds * 8_000 / 4_096)
 
 
-def ogg_opus(seconds: int) -> bytes:
-    """Opus in Ogg (RFC 3533 section 6, RFC 7845 section 5): one page for each second of 50 packets."""
+def ogg_opus(seconds: int, *, stated_seconds: int | None = None) -> bytes:
+    """Opus in Ogg (RFC 3533 section 6, RFC 7845 section 5): one page for each second of 50 packets of 20 ms."""
+    stated = seconds if stated_seconds is None else stated_seconds
     head = b"OpusHead" + struct.pack("<BBHIhB", 1, 1, 0, 48_000, 0, 0)
     tags = b"OpusTags" + struct.pack("<II", 0, 0)
     pages = [_page(head, 0, 0, 2), _page(tags, 0, 1, 0)]
     for second in range(seconds):
         is_last = second == seconds - 1
-        pages.append(_page(bytes(50 * 20), (second + 1) * 48_000, second + 2, 4 if is_last else 0, packet=20))
+        position = min(second + 1, stated) * 48_000
+        pages.append(_page((b"\x08" + bytes(19)) * 50, position, second + 2, 4 if is_last else 0, packet=20))
     return b"".join(pages)
 
 
@@ -47,11 +58,33 @@ def _page(data: bytes, granule: int, number: int, kind: int, *, packet: int = 0)
     return b"OggS" + struct.pack("<BBqIII", 0, kind, granule, 7, number, 0) + bytes([len(sizes), *sizes]) + data
 
 
-def m4a(seconds: int, *, stated_seconds: int | None = None) -> bytes:
-    """MP4 with its `moov` behind the sound (ISO/IEC 14496-12, 8.2.2), at 4,000 bytes a second."""
+def m4a(seconds: int, *, stated_seconds: int | None = None, has_table: bool = True) -> bytes:
+    """MP4 with its `moov` behind the sound (ISO/IEC 14496-12, 8.2.2), at 4,000 bytes and 50 samples a second.
+
+    stated_seconds   by its head; has_table False: its samples are in fragments
+    """
     stated = seconds if stated_seconds is None else stated_seconds
     mvhd = _box(b"mvhd", bytes(12) + struct.pack(">II", 1_000, stated * 1_000) + bytes(80))
-    return _box(b"ftyp", b"M4A \0\0\0\0M4A mp42") + _box(b"mdat", bytes(4_000 * seconds)) + _box(b"moov", mvhd)
+    stts = _box(b"stts", bytes(4) + struct.pack(">III", 1, 50 * seconds, 160) if has_table else bytes(8))
+    mdhd = _box(b"mdhd", bytes(12) + struct.pack(">II", 8_000, stated * 8_000) + bytes(4))
+    tkhd = _box(b"tkhd", bytes(12) + struct.pack(">I", 1) + bytes(68))
+    track = _box(b"trak", tkhd + _box(b"mdia", mdhd + _box(b"minf", _box(b"stbl", stts))))
+    return _box(b"ftyp", b"M4A \0\0\0\0M4A mp42") + _box(b"mdat", bytes(4_000 * seconds)) + _box(b"moov", mvhd + track)
+
+
+def fragmented_mp4(seconds: int) -> bytes:
+    """MP4 as Safari records it (8.8): its samples in fragments of a second, half of them with durations of their own."""
+    mdhd = _box(b"mdhd", bytes(12) + struct.pack(">II", 8_000, 0) + bytes(4))
+    track = _box(b"trak", _box(b"tkhd", bytes(12) + struct.pack(">I", 1) + bytes(68)) + _box(b"mdia", mdhd))
+    extended = _box(b"mvex", _box(b"trex", struct.pack(">IIIIII", 0, 1, 1, 160, 0, 0)))
+    mvhd = _box(b"mvhd", bytes(12) + struct.pack(">II", 1_000, 0) + bytes(80))
+    whole = _box(b"ftyp", b"iso5\0\0\2\0iso5") + _box(b"moov", mvhd + track + extended)
+    for second in range(seconds):
+        own = second % 2
+        run = struct.pack(">II", 0x300 if own else 0x200, 50) + (struct.pack(">II", 160, 80) if own else struct.pack(">I", 80)) * 50
+        part = _box(b"traf", _box(b"tfhd", struct.pack(">II", 0, 1)) + _box(b"trun", run))
+        whole += _box(b"moof", part) + _box(b"mdat", bytes(4_000))
+    return whole
 
 
 def _box(kind: bytes, data: bytes) -> bytes:

@@ -17,6 +17,7 @@ from tallygate.dialects.sound_length import READS_MAX, SLOWEST_BITS_PER_SECOND, 
         (recordings.flac(61), 61),
         (recordings.ogg_opus(9), 9),
         (recordings.m4a(30), 30),
+        (recordings.fragmented_mp4(21), 21),
         (recordings.webm(11), 12),
     ],
 )
@@ -31,11 +32,25 @@ def test_what_its_head_overstates_is_believed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("recording", "seconds"),
+    [
+        (recordings.mp3(60, stated_frames=600), 60),
+        (recordings.m4a(60, stated_seconds=4), 60),
+        (recordings.ogg_opus(60, stated_seconds=2), 60),
+        (b"ID3\x04\0\0\0\0\x07\x76" + bytes(1_014) + recordings.mp3(60, stated_frames=600), 60),
+        (recordings.flac(60, stated_seconds=1), 60),
+    ],
+)
+def test_what_its_head_understates_is_counted_by_its_frames(recording: bytes, seconds: int) -> None:
+    assert seconds <= seconds_of(recording) <= seconds + 1
+
+
+@pytest.mark.parametrize(
     "recording",
     [
         b"",
         b"no sound" * 10_000,
-        recordings.m4a(100, stated_seconds=1),  # 400 KB in a second
+        recordings.m4a(100, has_table=False),  # a head alone, without samples
         recordings.m4a(1)[:-90],
         b"\x1a\x45\xdf\xa3" + b"\xff" * 1_000,
         recordings.webm(2)[:60],

@@ -140,7 +140,7 @@ async def test_where_the_answer_states_nothing_the_recording_s_own_length_is_cha
 
 async def test_a_text_that_says_more_than_the_recording_was_said_to_play_is_charged_by_what_it_says(world: World) -> None:
     """A head can lie within what its size allows."""
-    lying = recordings.m4a(10, stated_seconds=1)
+    lying = recordings.flac(0.3, stated_seconds=1) + bytes(9_000)
     world.answers(b"1\n00:00:00,000 --> 00:00:09,500\nPeace.\n\n", "text/plain")
     assert (await world.transcribed(lying, model="whisper-1", response_format="srt"))["cost_nano_usd"] == 10 * WHISPER_SECOND
     world.answers(b"WEBVTT\n\n00:00.000 --> 01:00.000\nPeace.\n", "text/vtt")

@@ -1,7 +1,8 @@
 """How long a recording plays, by what is in its bytes. A hostile one costs bounded work, and is no shorter than its size allows.
 
-tinytag reads WAV, MP3, MP4/M4A, Ogg (Opus, Vorbis, Speex), FLAC, AIFF and WMA. WebM, which it does not read, is walked here
-(RFC 8794, EBML, and RFC 9559, Matroska): browsers record it without stating a duration.
+tinytag reads WAV, MP3, MP4/M4A, Ogg (Opus, Vorbis, Speex), FLAC, AIFF and WMA; where a recording's frames come to more than its
+head says, they count. WebM, which it does not read, is walked here (RFC 8794, EBML, and RFC 9559, Matroska): browsers record it
+without stating a duration.
 """
 
 import io
@@ -10,14 +11,16 @@ from typing import Final
 
 from tinytag import TinyTag, TinyTagException
 
+from tallygate.dialects.sound_frames import seconds_of_frames
+
 # What cannot be read, or cannot be true, counts as the slowest that the providers take: Opus, "6 kbit/s" (RFC 6716 section 2.1.1).
 SLOWEST_BITS_PER_SECOND: Final = 6_000
 # AAC of two channels at 48 kHz (ISO/IEC 14496-3, 6,144 bits of a block for each); MP3 ends at 320 kbit/s, Opus at 510.
 FASTEST_BITS_PER_SECOND: Final = 576_000
 READS_MAX: Final = 100_000  # of one file, each some 0.5 µs
 _WAV: Final = "audio/wav"
-_UNCOMPRESSED: Final = ('audio/wav; codecs="1"', 'audio/wav; codecs="3"')
-_LOSSLESS: Final = ("audio/flac", 'audio/ogg; codecs="flac"', "audio/aiff")
+_UNCOMPRESSED: Final = tuple([f'audio/wav; codecs="{tag}"' for tag in "1367"])  # PCM, floating point, A-law, µ-law
+_LOSSLESS: Final = ("audio/flac", 'audio/ogg; codecs="flac"', "audio/aiff")  # and what follows a semicolon
 _NANOSECONDS: Final = 1_000_000_000
 
 _EBML: Final = b"\x1a\x45\xdf\xa3"
@@ -65,12 +68,15 @@ def _seconds_by_tinytag(content: bytes) -> float | None:
         return stated if whole - 1 <= stated <= whole else whole
     if mime.startswith(_WAV):
         return None
-    return _if_possible(stated, content, raw if mime in _LOSSLESS and raw else FASTEST_BITS_PER_SECOND)
+    played = seconds_of_frames(content, mime, tag.samplerate or 0)
+    if played is None:
+        return None
+    return _if_possible(max(stated, played), content, raw if mime.startswith(_LOSSLESS) and raw else FASTEST_BITS_PER_SECOND)
 
 
 def _if_possible(seconds: float, content: bytes, bits_per_second: int = FASTEST_BITS_PER_SECOND) -> float | None:
-    """The seconds; None if so much cannot be played in them."""
-    return seconds if seconds * bits_per_second >= len(content) * 8 else None
+    """The seconds; None if so much cannot be played in them, and one more for what is no sound."""
+    return seconds if seconds > 0 and (seconds + 1) * bits_per_second >= len(content) * 8 else None
 
 
 def _seconds_of_webm(content: bytes) -> float | None:
