@@ -34,7 +34,7 @@ TOOLS = (  # what the suites import
 REFUSED = re.compile(
     r"Error code: (?:404 - .*(?:This gateway has no endpoint|unknown_endpoint)"
     r"|403 - .*(?:This endpoint is off here|endpoint_not_enabled)"
-    r"|400 - .*(?:You must provide a model parameter|send the request without 'background'"
+    r"|400 - .*(?:You must provide a model parameter|send the request without 'background'|cannot follow a batch"
     r"|'fallbacks' must list the models by name))",
     re.DOTALL,
 )

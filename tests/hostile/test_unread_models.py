@@ -19,7 +19,7 @@ from tallygate.gateway.exchange.understanding import check_unread_model
 
 NARROW = "tg_big-narrow_narrowsecret"  # chat and models, of gpt-4o-mini alone
 OFF = (
-    *("/v1/batches", "/ai/v1/message"),
+    "/ai/v1/message",
     *("/v1/vector_stores", "/v1/containers", "/v1/fine_tuning/jobs", "/v1/threads/runs", "/v1/evals/eval_1/runs", "/v1/videos"),
     *("/v1/videos/generations", "/openai/v1/fine_tuning/jobs"),
 )
@@ -67,7 +67,6 @@ async def test_what_cannot_be_charged_is_off_in_the_shipped_table(tmp_path: Path
         ("POST", "/v1/images/generations", {"model": "gpt-image-1", "prompt": "x"}),
         ("POST", "/v1/audio/speech", {"model": "tts-1", "input": "x"}),
         ("POST", "/v1/responses/input_tokens", {"model": "gpt-5", "input": "x"}),
-        ("POST", "/v1/batches", {"input_file_id": "file-1", "endpoint": "/v1/responses"}),
         ("POST", "/v1/messages/count_tokens", {"model": "claude-opus-4-6", "messages": []}),
         ("POST", "/v1beta/models/gemini-2.5-pro:countTokens", {"contents": []}),
         ("POST", "/v1/responses", {"input": "x", "prompt": {"id": "pmpt_1"}}),
