@@ -142,16 +142,21 @@ async def test_what_failed_or_states_no_usage_is_counted(
         assert (event["outcome"], event["completion_tokens"]) == (outcome, completion)
 
 
-async def test_one_that_is_cancelled_owes_what_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_is_cancelled_owes_what_it_read_and_may_have_generated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no usage and no output, even if a stream showed all of that: three seconds are more than its maximum of tokens."""
     async with world(tmp_path, monkeypatch) as at:
         begun = await at.begin("[[sim delay=60000]] Think.")
+        _, held = await at.spent_and_held()
         async with at.session.post(f"/v1/responses/{begun['id']}/cancel", headers=ACME) as answer:
             assert (await answer.json())["status"] == "cancelled"
-        await at.poll_after(1_000)
+        await at.poll_after(3_000)
         event = next(event for event in at.harness.events() if event["endpoint"] == "/v1/responses")
-        assert event["completion_tokens"] == 0
+        assert (event["completion_tokens"], event["usage_source"], "assumed" in event["flags"]) == (1000, "assumed", True)
         assert 0 < event["prompt_tokens"] <= 40  # its upper bound: the texts are not kept
-        assert (await at.spent_and_held())[1] == 0
+        assert await at.spent_and_held() == (event["cost_nano_usd"], 0)
+        assert event["cost_nano_usd"] <= held
 
 
 async def test_one_that_its_upstream_has_lost_is_charged_as_it_was_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,17 +262,120 @@ async def test_an_answer_without_an_id_is_charged_at_once(tmp_path: Path, monkey
 
     app = web.Application()
     app.router.add_post("/v1/responses", respond)
+    async with serving(app) as url, world(tmp_path, monkeypatch, upstream_url=url) as at:
+        body = {"model": "gpt-4o-mini", "input": "Hi", "background": True, "max_output_tokens": 1000}
+        async with at.session.post("/v1/responses", json=body, headers=ACME) as answer:
+            assert answer.status == 200
+        spent, held = await at.spent_and_held()
+        assert spent >= 1000 * OUTPUT_NANO_USD
+        assert held == 0
+
+
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[str]:
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with world(tmp_path, monkeypatch, upstream_url=url) as at:
-            body = {"model": "gpt-4o-mini", "input": "Hi", "background": True, "max_output_tokens": 1000}
-            async with at.session.post("/v1/responses", json=body, headers=ACME) as answer:
-                assert answer.status == 200
-            spent, held = await at.spent_and_held()
-            assert spent >= 1000 * OUTPUT_NANO_USD
-            assert held == 0
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+USAGE = {"input_tokens": 9, "output_tokens": 500, "total_tokens": 509}
+DONE = {"id": "resp_1", "object": "response", "status": "completed", "model": "gpt-4o-mini", "output": [], "usage": USAGE}
+
+
+class Scripted:
+    """An upstream whose background response is shown as a test says. told: the next answer to a question about it."""
+
+    def __init__(self) -> None:
+        self.begun: dict[str, Any] = DONE | {"status": "queued", "usage": None}
+        self.told: Any = DONE
+        self.app = web.Application()
+        self.app.router.add_post("/v1/responses", self._begin)
+        self.app.router.add_get("/v1/responses/{id}", self._tell)
+
+    async def _begin(self, _request: web.Request) -> web.Response:
+        return web.json_response(self.begun)
+
+    async def _tell(self, _request: web.Request) -> web.Response:
+        if isinstance(self.told, dict):
+            return web.json_response(self.told)
+        status, body = self.told
+        return web.Response(status=status, body=body, headers={"location": "/v1/responses/resp_2", "retry-after": "9999"})
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        (200, b"<html>One moment, please</html>"),
+        (200, b""),
+        (200, b'{"id": "resp_1", "status": "comp'),
+        {"error": {"message": "Try again", "type": "server_error"}},
+        DONE | {"id": "resp_2"},
+        DONE | {"status": "paused"},
+        DONE | {"status": None, "usage": None},
+        DONE | {"status": 7, "usage": None},
+        DONE | {"status": "in_progress"},
+        (301, b""),
+        (429, b"{}"),
+        (500, b"{}"),
+        (401, b"{}"),
+        (200, b"[" * 100_000),
+        (200, b'{"id": "resp_1", "output": "' + b"x" * (17 << 20) + b'"}'),
+    ],
+    ids=lambda told: str(told)[:60],
+)
+async def test_what_does_not_say_that_it_has_ended_does_not_end_it(
+    told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = Scripted()
+    async with serving(upstream.app) as url, world(tmp_path, monkeypatch, upstream_url=url) as at:
+        await at.begin("Think.")
+        _, held = await at.spent_and_held()
+        upstream.told = told
+        assert await at.poll_after(1_000) == 1
+        assert await at.spent_and_held() == (0, held)
+        upstream.told = DONE
+        assert await at.poll_after(LOST_AFTER_MS) == 1
+        assert await at.spent_and_held() == (9 * 150 + 500 * OUTPUT_NANO_USD, 0)
+
+
+async def test_an_answer_with_a_status_that_nobody_has_heard_of_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = Scripted()
+    upstream.begun |= {"status": "validating"}
+    async with serving(upstream.app) as url, world(tmp_path, monkeypatch, upstream_url=url) as at:
+        await at.begin("Think.")
+        await at.poll_after(1_000)
+        assert await at.spent_and_held() == (9 * 150 + 500 * OUTPUT_NANO_USD, 0)
+
+
+async def test_a_model_that_thinks_unseen_owes_for_its_time_where_no_usage_is_stated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = Scripted()
+    async with serving(upstream.app) as url, world(tmp_path, monkeypatch, upstream_url=url) as at:
+        await at.begin("Think.", model="o4-mini", max_output_tokens=5_000)
+        _, held = await at.spent_and_held()
+        text = {"type": "message", "content": [{"type": "output_text", "text": "Forty-two"}]}
+        upstream.told = DONE | {"usage": None, "model": "o4-mini", "output": [text]}
+        await at.poll_after(1_000)
+        (event,) = at.harness.events()
+        assert 3_000 <= event["completion_tokens"] <= 5_000
+        assert await at.spent_and_held() == (event["cost_nano_usd"], 0)
+        assert event["cost_nano_usd"] <= held
+
+
+async def test_a_price_that_was_taken_away_meanwhile_makes_nothing_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world(tmp_path, monkeypatch) as at:
+        await at.begin("[[sim tokens=30]] Think.")
+        _, held = await at.spent_and_held()
+        services = at.harness.gateway.services
+        monkeypatch.setattr(type(services.view.prices), "find", lambda *_, **__: None)
+        await at.poll_after(1_000)
+        (event,) = at.harness.events()
+        assert (event["cost_nano_usd"], "assumed" in event["flags"]) == (held, True)
+        assert await at.spent_and_held() == (held, 0)

@@ -7,6 +7,7 @@ import pytest
 from ledger_values import START_MS, a_fact
 from limiter_at_work import ORGANIZATIONS, LimiterAtWork
 from msgspec.structs import replace
+from sqlalchemy import update
 
 from tallygate.domain.admission import Account, AdmissionRequest
 from tallygate.domain.job import Job, deferred_account
@@ -14,7 +15,7 @@ from tallygate.domain.made_object import MadeObject
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry, Kind, MalformedEntryError, entry_of_stream
-from tallygate.ledger.jobs import Jobs, count_jobs, job_of_stream, open_jobs
+from tallygate.ledger.jobs import JOBS, Jobs, count_jobs, job_of_stream, open_jobs
 from tallygate.ledger.stored_objects import owned_objects
 from tallygate.limiter.generation import close_partition
 from tallygate.limiter.keys import partition_of
@@ -128,6 +129,19 @@ async def test_one_whose_end_was_entered_before_it_is_removed_when_it_comes_up(d
     assert found is not None
     assert found.job.id == a_job(2).id
     assert await ids(database) == [a_job(2).id]
+
+
+async def test_one_that_cannot_be_read_keeps_no_other_from_its_turn(database: Database, book: Book) -> None:
+    """It was written by another version; one of an odd id is read."""
+    await book.record([], jobs=[a_job(1), a_job(2, object_id="resp_\0")])
+    async with database.write() as connection:
+        await connection.execute(update(JOBS).where(JOBS.c.id == a_job(1).id).values(body='{"id": 1}'))
+    found = await Jobs(database).claim(now_ms=START_MS, lease_ms=1_000)
+    assert found is not None
+    assert found.job == a_job(2, object_id="resp_\0")
+    assert await Jobs(database).claim(now_ms=START_MS, lease_ms=1_000) is None
+    assert await ids(database) == [a_job(2).id]
+    assert await count_jobs(database) == {"response": 2}
 
 
 @pytest.mark.parametrize("event", [b"", b"[]", b'{"id":"x"}', msgspec.json.encode(a_job(1))])

@@ -409,9 +409,6 @@ class ResponsesJsonMeter(JsonMeter):
         reading = self.reading
         reading.ended = True
         reading.failed = bool(answer.error) or answer.status == "failed"
-        reading.awaits_final_usage = isinstance(answer.status, str) and answer.status in _RUNS_ON
-        if reading.awaits_final_usage and self._facts.job_kind is not None:
-            reading.job_id = name_or_none(answer.id)
         reading.response_model = name_or_none(answer.model)
         billed = []
         for place, item in enumerate(items_of(answer.output)):
@@ -423,6 +420,9 @@ class ResponsesJsonMeter(JsonMeter):
             _read_item_text(reading, item)
         stated = StatedUsage(RESPONSES)
         reading.usage = stated.add(answer.usage, reading.flags)
+        if self._facts.job_kind is not None:
+            reading.job_id = name_or_none(answer.id)
+        reading.awaits_final_usage = self._runs_on(answer.status)
         reading.is_output_zero = stated.is_output_zero and reading.has_text_after_usage
         if billed or answer.tool_usage is not None:
             calls = CallItems(self._facts)
@@ -434,6 +434,12 @@ class ResponsesJsonMeter(JsonMeter):
         if reading.usage is not None and not MEMBERS.isdisjoint(stated.members):
             read_billed(reading, stated.members)
         return True
+
+    def _runs_on(self, status: object) -> bool:
+        """Whether more is generated after this answer. One in the background does until it is said to have ended."""
+        if self._facts.job_kind is None or self.reading.job_id is None:
+            return isinstance(status, str) and status in _RUNS_ON
+        return status not in _ENDS if isinstance(status, str) else self.reading.usage is None
 
 
 def _place(body: ResponsesBody) -> int:

@@ -150,14 +150,14 @@ def _checked(entry: Entry) -> Entry:
         if number is not None and not -MONEY_MAX_NANO_USD <= number <= MONEY_MAX_NANO_USD:
             raise MalformedEntryError(f"{name} is {number}")
     changed: dict[str, Any] = {
-        name: plain for name in _TEXTS if (text := getattr(entry, name)) is not None and (plain := _storable(text)) is not text
+        name: plain for name in _TEXTS if (text := getattr(entry, name)) is not None and (plain := storable(text)) is not text
     }
     if entry.billed is not None:
         changed["billed"] = entry.billed if len(entry.billed) <= BILLED_CHARS_MAX and "\0" not in entry.billed else None
     return replace(entry, **changed) if changed else entry
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """The text without NUL and lone surrogates, which PostgreSQL refuses."""
     if len(text) <= TEXT_CHARS_MAX and (text.isascii() and "\0" not in text):
         return text

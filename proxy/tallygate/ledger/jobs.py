@@ -4,6 +4,7 @@ A gateway leases a job before it polls it, so that any number of them may share 
 A job leaves in the transaction that enters its exchange's final entry.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tallygate.domain.errors import StoreError
 from tallygate.domain.job import Job
 from tallygate.ledger.database import Database, LedgerUnavailableError
-from tallygate.ledger.entry import FINAL, Entry, MalformedEntryError
+from tallygate.ledger.entry import FINAL, Entry, MalformedEntryError, storable
 from tallygate.ledger.schema import ENTRIES, METADATA, NAME
 
 JOB_KIND: Final = b"deferred"  # of a stream entry
@@ -58,6 +59,7 @@ JOBS: Final = Table(
 _C: Final = JOBS.c
 _IDS_AT_ONCE: Final = 500
 _FINAL: Final = select(ENTRIES.c.event_id).where(ENTRIES.c.kind.in_(sorted(FINAL)))
+_log: Final = logging.getLogger(__name__)
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Job).decode
 
@@ -102,7 +104,7 @@ def _row(job: Job) -> dict[str, Any]:
         "org": job.org,
         "kind": job.kind,
         "upstream": job.upstream,
-        "object_id": job.object_id,
+        "object_id": storable(job.object_id),
         "held_nano_usd": job.held_nano_usd,
         "started_at_ms": job.started_at_ms,
         "deadline_ms": job.deadline_ms,
@@ -137,9 +139,10 @@ class Jobs:
                         row = await _lease(connection, _C.org <= after_org, now_ms=now_ms, lease_ms=lease_ms)
                     if row is None:
                         return None
-                    if (await connection.execute(_FINAL.where(ENTRIES.c.event_id == row.id).limit(1))).first() is None:
-                        return OpenJob(job=_decode(row.body), polls=row.polls - 1, progress=row.progress)
-                    await connection.execute(delete(JOBS).where(_C.id == row.id))
+                    if (await connection.execute(_FINAL.where(ENTRIES.c.event_id == row.id).limit(1))).first() is not None:
+                        await connection.execute(delete(JOBS).where(_C.id == row.id))
+                    elif (job := _read_job(row.id, row.body)) is not None:
+                        return OpenJob(job=job, polls=row.polls - 1, progress=row.progress)
         except LedgerUnavailableError as error:
             raise _away(error) from error
 
@@ -167,6 +170,15 @@ class Jobs:
             raise _away(error) from error
 
 
+def _read_job(id_: str, body: str) -> Job | None:
+    """The job of a row; None for one of another version that cannot be read here, which must not keep others from their turn."""
+    try:
+        return _decode(body)
+    except msgspec.DecodeError as error:
+        _log.error("a job cannot be read", extra={"fields": {"job": id_, "reason": str(error)}})
+        return None
+
+
 async def _lease(connection: AsyncConnection, orgs: ColumnElement[bool], *, now_ms: int, lease_ms: int) -> Row[Any] | None:
     longest = (
         select(_C.id)
@@ -185,9 +197,10 @@ async def open_jobs(database: Database, orgs: Sequence[str]) -> list[OpenJob]:
     found: list[OpenJob] = []
     async with database.read() as connection:
         for start in range(0, len(orgs), _IDS_AT_ONCE):
-            statement = select(_C.body, _C.polls, _C.progress).where(_C.org.in_(orgs[start : start + _IDS_AT_ONCE])).order_by(_C.id)
-            rows = await connection.execute(statement)
-            found += [OpenJob(job=_decode(row.body), polls=row.polls, progress=row.progress) for row in rows]
+            asked = _C.org.in_(orgs[start : start + _IDS_AT_ONCE])
+            for row in await connection.execute(select(_C.id, _C.body, _C.polls, _C.progress).where(asked).order_by(_C.id)):
+                if (job := _read_job(row.id, row.body)) is not None:
+                    found.append(OpenJob(job=job, polls=row.polls, progress=row.progress))
     return found
 
 

@@ -27,7 +27,7 @@ from tallygate.domain.usage_event import Outcome, UsageEvent
 from tallygate.gateway.exchange.charging import Bill
 from tallygate.gateway.exchange.event import charged_fields, encode
 from tallygate.gateway.exchange.metering import ASSUMED, nothing_owed
-from tallygate.gateway.jobs.responses import DEFERRED, LOST, bill_of_reading, lasting_flags, read_whole
+from tallygate.gateway.jobs.responses import DEFERRED, LOST, bill_of_reading, has_lost_price, lasting_flags, read_whole
 from tallygate.gateway.services import Services, work_on
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.gateway.upstream_reads import PIECE_LINES, read_lines
@@ -160,7 +160,10 @@ class BatchResults:
         reading = await work_on(services, job.org, line.size, lambda: read_whole(dialect, facts, answer))
         if not reading.flags.isdisjoint({BODY_UNREADABLE, BODY_TOO_LARGE}) and reading.usage is None:
             return self._assumed(line)
-        return self._settled(line, await self._bill(facts, with_batch_tier(reading)), response_model=reading.response_model)
+        bill = await self._bill(facts, with_batch_tier(reading))
+        return (
+            self._assumed(line) if has_lost_price(job, bill) else self._settled(line, bill, response_model=reading.response_model)
+        )
 
     async def _bill(self, facts: RequestFacts, reading: MeterReading) -> Bill:
         """The dearest bill by the models that the batch names, of which the answer shows one."""
