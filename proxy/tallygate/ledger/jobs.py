@@ -198,9 +198,9 @@ async def open_jobs(database: Database, orgs: Sequence[str]) -> list[OpenJob]:
     async with database.read() as connection:
         for start in range(0, len(orgs), _IDS_AT_ONCE):
             asked = _C.org.in_(orgs[start : start + _IDS_AT_ONCE])
-            for row in await connection.execute(select(_C.id, _C.body, _C.polls, _C.progress).where(asked).order_by(_C.id)):
-                if (job := _read_job(row.id, row.body)) is not None:
-                    found.append(OpenJob(job=job, polls=row.polls, progress=row.progress))
+            rows = await connection.execute(select(_C.id, _C.body, _C.polls, _C.progress).where(asked).order_by(_C.id))
+            read = [(_read_job(row.id, row.body), row) for row in rows]
+            found += [OpenJob(job=job, polls=row.polls, progress=row.progress) for job, row in read if job is not None]
     return found
 
 
