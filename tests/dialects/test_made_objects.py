@@ -81,6 +81,7 @@ def test_googles_names_count_where_they_are_of_their_kind() -> None:
     assert found("file", b'{"name": "cachedContents/abc"}', prefix="files/") == []
     assert found("batch", b'{"name": "batches/1", "response": {"responsesFile": "files/2"}}', prefix="batches/") == [
         ("batch", "batches/1"),
+        ("batch", "1"),
         ("file", "files/2"),
     ]
 

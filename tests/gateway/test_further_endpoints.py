@@ -217,9 +217,10 @@ async def test_a_stored_prompt_is_held_at_the_dearest_model_and_charged_by_the_o
         assert len(harness.ledger.records) == 1
 
 
+MESSAGE = {"model": "gpt-4o-mini", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
 STORED = [
     ("/v1/chat/completions", {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}], "store": True}),
-    ("/v1/messages/batches", None),
+    ("/v1/messages/batches", {"requests": [{"custom_id": "a", "params": MESSAGE}]}),
     ("/v1/conversations", {"items": [{"role": "user", "content": "hi"}]}),
 ]
 BELOW = {
@@ -234,15 +235,8 @@ async def test_what_is_stored_is_its_makers_at_every_shipped_route(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collection: str, body: Any
 ) -> None:
     async with with_objects(tmp_path, monkeypatch) as (harness, upstream, session):
-        if body is None:  # off: what was made before is adopted
-            status, refused = await answer(session, "POST", collection, ACME, {"requests": []})
-            assert (status, refused["error"]["code"]) == (403, "endpoint_not_enabled")
-            upstream.objects[collection.removeprefix("/v1/")] = [made := "msgbatch_1"]
-            own = MadeObject(kind="batch", id=made, upstream="default")
-            harness.gateway.services.owners.remember(organization_of(harness, "acme"), [own])
-        else:
-            _, answered = await answer(session, "POST", collection, ACME, body)
-            made = answered["id"]
+        _, answered = await answer(session, "POST", collection, ACME, body)
+        made = answered["id"]
         arrived = len(upstream.requests)
         for method, below in BELOW[collection]:
             sent = {"metadata": {"conversation": "mine"}} if method == "POST" else None

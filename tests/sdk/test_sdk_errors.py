@@ -156,7 +156,7 @@ async def test_a_rate_limit_is_the_sdks_own_exception_and_says_when(tmp_path: Pa
     ("sdk", "method", "error"),
     [
         ("openai", "fine_tuning.jobs.list", openai.NotFoundError),
-        ("anthropic", "messages.batches.list", anthropic.NotFoundError),
+        ("anthropic", "beta.skills.list", anthropic.NotFoundError),
         ("gemini", "caches.list", gemini_errors.ClientError),
     ],
 )

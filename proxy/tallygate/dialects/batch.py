@@ -1,13 +1,16 @@
 """What the batch APIs of providers have in common: requests in lines, results in lines, and a status that becomes final."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
 
+from tallygate.dialects.body import keys_of
 from tallygate.dialects.dialect import Dialect, JobKind, MeterReading, RequestFacts, ResponseMeter
 from tallygate.dialects.lenient import lenient_decode
 from tallygate.dialects.meters import JsonMeter
+from tallygate.dialects.references import folded
+from tallygate.dialects.vocabulary import folded_key
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.usage import Conditions
 
@@ -129,6 +132,17 @@ def decoded_or_none(data: bytes) -> dict[str, Any] | None:
     """A JSON object; None for anything else."""
     value = lenient_decode(data, _ANYTHING)
     return value if isinstance(value, dict) else None
+
+
+def check_spelling(keys: Iterable[bytes], struct: type[msgspec.Struct]) -> None:
+    """Refuse a member of a line that differs from the struct's own only in its spelling. Raises RequestRejectedError.
+
+    Some servers would read it as that (`dialects/vocabulary.py`). keys: in the form of `ParsedBody.keys`
+    """
+    names = struct.__struct_fields__
+    known, folds = keys_of(names), set(map(folded, names))
+    if odd := next((key for key in keys if key not in known and folded_key(key) in folds), None):
+        raise RequestRejectedError(f"Unknown member {odd[:100].decode(errors='replace')} some servers would read it as another.")
 
 
 def checked_id(value: object) -> str:

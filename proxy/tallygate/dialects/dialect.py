@@ -27,6 +27,8 @@ class JobKind(StrEnum):
 
     RESPONSE = "response"  # a background response: asked for at its own path until its status is final
     OPENAI_BATCH = "openai_batch"  # a batch: asked for until its status is final, then read line by line
+    ANTHROPIC_BATCH = "anthropic_batch"
+    GEMINI_BATCH = "gemini_batch"
 
 
 class OtherModel(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,8 @@
 
 Sources: OpenAI, "Background mode"; Azure OpenAI, "Responses API": `GET …/responses/{response_id}`, at Azure without a deployment.
 OpenAI, "Batch API": `GET …/batches/{batch_id}`, a batch ends within a day; Microsoft, "Azure OpenAI batch": "we do not expire the
-jobs that take longer".
+jobs that take longer". Anthropic, "Retrieve a Message Batch": it expires after 24 hours. Google, "Batch API": a job that has been
+pending or running for more than 48 hours expires.
 """
 
 import re
@@ -37,6 +38,12 @@ def batch_target(created_at: str, batch_id: str) -> str:
     return f"{path}/{quote(batch_id, safe='')}{mark}{query}"
 
 
+def google_batch_target(created_at: str, name: str) -> str:
+    """The path and query of a batch of the Gemini API, which is beside the models, from those at which it was created."""
+    path, mark, query = created_at.partition("?")
+    return f"{path.partition('/models/')[0]}/batches/{quote(name.removeprefix('batches/'), safe='')}{mark}{query}"
+
+
 def response_target(created_at: str, response_id: str) -> str:
     """The path and query of a response, from those at which it was created."""
     path, mark, query = created_at.partition("?")
@@ -46,4 +53,6 @@ def response_target(created_at: str, response_id: str) -> str:
 JOB_FACTS: Final = {
     JobKind.RESPONSE: JobFacts(target_of=response_target, lasts_ms=_DAY_MS, first_ms=1_000, most_ms=30_000),
     JobKind.OPENAI_BATCH: JobFacts(target_of=batch_target, lasts_ms=7 * _DAY_MS, first_ms=10_000, most_ms=60_000),
+    JobKind.ANTHROPIC_BATCH: JobFacts(target_of=batch_target, lasts_ms=2 * _DAY_MS, first_ms=10_000, most_ms=60_000),
+    JobKind.GEMINI_BATCH: JobFacts(target_of=google_batch_target, lasts_ms=3 * _DAY_MS, first_ms=10_000, most_ms=60_000),
 }

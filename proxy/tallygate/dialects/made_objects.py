@@ -46,6 +46,7 @@ _PATHS: Final[Mapping[str, _Paths]] = {
 }
 # Google's answers are the object itself, an object around it, or an operation named like it; a batch's output files are inside.
 _GOOGLE_PATHS: Final[_Paths] = (("", ("name",)), ("", ("file", "name")), ("file", ("response", "responsesFile")))
+_BATCHES: Final = "batches/"
 _GOOGLE_NAME: Final = re.compile(r"[a-zA-Z]{1,32}/[A-Za-z0-9_-]{1,128}")
 
 # Events of a stream that name an object, and the path of the answer in them.
@@ -76,6 +77,8 @@ def objects_in(answer: object, kind: str, *, prefix: str = "") -> list[StoredRef
         for text in _at(answer, path):
             if 0 < len(text) <= ID_CHARS_MAX and (not prefix or _is_google_name(text, prefix if not made else "files/")):
                 found[StoredReference(made or kind, text)] = None
+                if prefix == _BATCHES and not made:  # `/v1/batches/{batch_id}` is also where other APIs name a batch by its id
+                    found[StoredReference(kind, text.removeprefix(_BATCHES))] = None
     return list(found)[:MADE_MAX]
 
 

@@ -21,14 +21,15 @@ from tallygate.dialects.batch import (
     BatchResult,
     BatchShape,
     BatchState,
+    check_spelling,
     checked_id,
     decoded_or_none,
 )
-from tallygate.dialects.body import keys_of, parse_body
+from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import BatchOrder, JobKind, RequestFacts, UsageReporting
 from tallygate.dialects.openai_shape import OpenAiShape
-from tallygate.dialects.references import body_references, folded
-from tallygate.dialects.vocabulary import Vocabulary, folded_key
+from tallygate.dialects.references import body_references
+from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import PromptShape
 
@@ -58,10 +59,6 @@ class Line(msgspec.Struct, gc=False):
     method: Any = "POST"
     url: Any = None
     body: msgspec.Raw = msgspec.Raw()
-
-
-_LINE_KEYS: Final = keys_of(Line.__struct_fields__)
-_LINE_NAMES: Final = frozenset(map(folded, Line.__struct_fields__))
 
 
 class Response(msgspec.Struct, gc=False):
@@ -124,8 +121,7 @@ class OpenAiBatch(BatchShape, OpenAiShape):
     def line_of(self, line: bytes, order_path: str) -> BatchLine:
         parsed = parse_body(line, self._lines)
         read = parsed.fields
-        if odd := [key for key in parsed.keys - _LINE_KEYS if folded_key(key) in _LINE_NAMES]:
-            raise RequestRejectedError(f"Unknown member {odd[0][:100].decode()}: some servers would read it as one of the line's.")
+        check_spelling(parsed.keys, Line)
         if read.method != "POST" or self._endpoint(read.url) != order_path:
             message = f"'method' must be POST, and 'url' the batch's endpoint, {order_path!r}."
             raise RequestRejectedError(message, param="url")

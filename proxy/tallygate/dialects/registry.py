@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Final
 
+from tallygate.dialects.anthropic_batch import AnthropicBatch
 from tallygate.dialects.anthropic_complete import AnthropicComplete
 from tallygate.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
 from tallygate.dialects.azure import (
@@ -19,6 +20,7 @@ from tallygate.dialects.azure import (
     AzureTranslation,
 )
 from tallygate.dialects.dialect import Dialect
+from tallygate.dialects.gemini_batch import GeminiBatch, GeminiEmbedBatch
 from tallygate.dialects.gemini_embed import GeminiEmbed
 from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
 from tallygate.dialects.gloo import GlooChat, GlooChatV1, GlooEmbeddings, GlooGroundedChat, GlooGroundedResponses, GlooResponses
@@ -116,6 +118,9 @@ def dialects() -> Dialects:
         Rerank(),
         MistralFim(),
         OpenAiBatch(),
+        AnthropicBatch(),
+        GeminiBatch(),
+        GeminiEmbedBatch(),
         AzureChat(),
         AzureResponses(),
         AzureResponsesSocket(),

@@ -1,11 +1,12 @@
 """Batches, and the files that they read and write: requests that run when their time has come, and are billed then.
 
-OpenAI's shapes, at OpenAI's and Azure's paths.
+The shapes of OpenAI (also at Azure's paths), Anthropic and the Gemini API.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from json import JSONDecodeError, loads
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,7 @@ from tallygate.simulator.wires.sse import compact
 KEPT_MAX: Final = 10_000  # batches and files; the oldest are forgotten
 _BASES: Final = ("/v1", "/openai", "/openai/v1")
 _WINDOW_S: Final = 86_400
+_LINE_METHODS: Final = {"batchGenerateContent": ":generateContent", "asyncBatchEmbedContent": ":embedContent"}
 
 
 class LineAnswer(NamedTuple):
@@ -87,6 +89,17 @@ class Batches:
             app.router.add_get(f"{base}/batches", self._list)
             app.router.add_get(f"{base}/batches/{{batch_id}}", self._show)
             app.router.add_post(f"{base}/batches/{{batch_id}}/cancel", self._cancel)
+        messages = "/v1/messages/batches"
+        app.router.add_post(messages, self._create_messages)
+        app.router.add_get(messages, self._list_messages)
+        app.router.add_get(f"{messages}/{{batch_id}}", self._show_messages)
+        app.router.add_get(f"{messages}/{{batch_id}}/results", self._show_message_results)
+        app.router.add_post(f"{messages}/{{batch_id}}/cancel", self._cancel_messages)
+        for version in ("v1beta", "v1"):
+            for method in _LINE_METHODS:
+                app.router.add_post(f"/{version}/models/{{model:[^:]+}}:{{method:{method}}}", self._create_google)
+            app.router.add_post(f"/{version}/batches/{{batch_id}}:cancel", self._cancel_google)
+        app.router.add_get("/v1beta/batches/{batch_id}", self._show_google)
 
     async def _upload(self, request: web.Request) -> web.Response:
         form = await request.post()
@@ -168,14 +181,20 @@ class Batches:
 
     async def _show(self, request: web.Request) -> web.Response:
         batch = self._found(request)
-        return _not_found("batch") if batch is None else _answer(self._batch(batch))
-
-    async def _cancel(self, request: web.Request) -> web.Response:
-        batch = self._found(request)
         if batch is None:
             return _not_found("batch")
-        batch.is_cancelled = batch.is_cancelled or not batch.is_over
-        return _answer(self._batch(batch))
+        return _answer(_operation(batch) if "inputConfig" in batch.asked else self._batch(batch))
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        batch = self._cancelled(request)
+        return _not_found("batch") if batch is None else _answer(self._batch(batch))
+
+    def _cancelled(self, request: web.Request) -> _Batch | None:
+        """The batch of a request, of which nothing runs any more."""
+        batch = self._found(request)
+        if batch is not None:
+            batch.is_cancelled = batch.is_cancelled or not batch.is_over
+        return batch
 
     def _batch(self, batch: _Batch) -> dict[str, Any]:
         status = "in_progress"
@@ -223,6 +242,96 @@ class Batches:
         file_id = f"file-{batch.id}-{'output' if answered else 'error'}"
         self._files.setdefault(file_id, b"".join(compact(line) + b"\n" for line in lines))
         return file_id
+
+    async def _create_messages(self, request: web.Request) -> web.Response:
+        batch = self._begin("msgbatch_sim", {})
+        for each in (await request.json())["requests"]:
+            self._add(batch, each["custom_id"], self._endpoints["/v1/messages"], each["params"], {})
+        return _answer(_message_batch(batch))
+
+    async def _list_messages(self, _request: web.Request) -> web.Response:
+        found = [_message_batch(batch) for batch in self._batches.values() if batch.id.startswith("msgbatch")]
+        return _answer({"data": found, "has_more": False, "first_id": None, "last_id": None})
+
+    async def _show_messages(self, request: web.Request) -> web.Response:
+        batch = self._found(request)
+        return _not_found("batch") if batch is None else _answer(_message_batch(batch))
+
+    async def _cancel_messages(self, request: web.Request) -> web.Response:
+        batch = self._cancelled(request)
+        return _not_found("batch") if batch is None else _answer(_message_batch(batch))
+
+    async def _show_message_results(self, request: web.Request) -> web.Response:
+        batch = self._found(request)
+        if batch is None or not batch.is_over:
+            return _not_found("batch")
+        lines = [compact({"custom_id": line.custom_id, "result": _message_result(line)}) + b"\n" for line in reversed(batch.lines)]
+        return web.Response(body=b"".join(lines), content_type="application/x-jsonl")
+
+    async def _create_google(self, request: web.Request) -> web.Response:
+        asked = (await request.json())["batch"]
+        batch = self._begin("sim", asked)
+        model, method = request.match_info["model"], request.match_info["method"]
+        path = next(path for path in self._endpoints if path.endswith(_LINE_METHODS[method]))
+        config = asked.get("inputConfig") or asked["input_config"]
+        for number, each in enumerate(config["requests"]["requests"]):
+            self._add(batch, str(number), self._endpoints[path], each["request"], {"model": model})
+        return _answer(_operation(batch))
+
+    async def _show_google(self, request: web.Request) -> web.Response:
+        batch = self._found(request)
+        return _not_found("batch") if batch is None else _answer(_operation(batch))
+
+    async def _cancel_google(self, request: web.Request) -> web.Response:
+        return _not_found("batch") if self._cancelled(request) is None else _answer({})
+
+
+def _message_batch(batch: _Batch) -> dict[str, Any]:
+    results = [_message_result(line)["type"] for line in batch.lines]
+    kinds = ("succeeded", "errored", "canceled", "expired")
+    counts = {kind: results.count(kind) if batch.is_over else 0 for kind in kinds}
+    created = datetime.fromtimestamp(batch.created_at_ms / 1000, UTC)
+    return {
+        "id": batch.id,
+        "type": "message_batch",
+        "processing_status": "ended" if batch.is_over else "in_progress",
+        "request_counts": {"processing": 0 if batch.is_over else len(batch.lines), **counts},
+        "created_at": created.isoformat(),
+        "expires_at": (created + timedelta(days=1)).isoformat(),
+        "ended_at": created.isoformat() if batch.is_over else None,
+        "archived_at": None,
+        "cancel_initiated_at": created.isoformat() if batch.is_cancelled else None,
+        "results_url": f"https://api.anthropic.com/v1/messages/batches/{batch.id}/results" if batch.is_over else None,
+    }
+
+
+def _message_result(line: _Line) -> dict[str, Any]:
+    if line.answer is None:
+        return {"type": "canceled"}
+    body = loads(line.answer.body)
+    return {"type": "succeeded", "message": body} if line.answer.status < 300 else {"type": "errored", "error": body}
+
+
+def _operation(batch: _Batch) -> dict[str, Any]:
+    state = "BATCH_STATE_PENDING"
+    if batch.is_over:
+        state = "BATCH_STATE_CANCELLED" if batch.is_cancelled else "BATCH_STATE_SUCCEEDED"
+    stats = {"requestCount": str(len(batch.lines)), "successfulRequestCount": str(batch.count(answered=True))}
+    name, created = f"batches/{batch.id}", datetime.fromtimestamp(batch.created_at_ms / 1000, UTC).isoformat()
+    metadata: dict[str, Any] = {"name": name, "state": state, "batchStats": stats, "createTime": created}
+    operation: dict[str, Any] = {"name": name, "metadata": metadata}
+    if batch.is_over:
+        output = {"inlinedResponses": {"inlinedResponses": [_inlined(line) for line in batch.lines]}}
+        metadata["output"] = output
+        operation |= {"done": True, "response": output}
+    return operation
+
+
+def _inlined(line: _Line) -> dict[str, Any]:
+    if line.answer is None:
+        return {"error": {"code": 1, "message": "Cancelled."}}
+    body = loads(line.answer.body)
+    return {"response": body} if line.answer.status < 300 else {"error": body["error"]}
 
 
 def _answer(value: Mapping[str, Any], status: int = 200) -> web.Response:

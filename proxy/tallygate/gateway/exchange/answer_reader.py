@@ -66,6 +66,7 @@ class AnswerObjects(msgspec.Struct, frozen=True, kw_only=True):
 
     sent      the request's body, where an id in it is not proved to be new by the answer
     compares  the kind of objects that the answer names as existing before, possibly others'
+    refers    it names by an address of the provider what is to be fetched here
     """
 
     makes: str
@@ -73,11 +74,12 @@ class AnswerObjects(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str
     sent: bytes = b""
     compares: str = ""
+    refers: bool = False
 
     @property
     def is_read_whole(self) -> bool:
-        """Return whether the answer may show others' objects, so that it is never relayed unchanged."""
-        return bool(self.lists or self.compares)
+        """Return whether the answer may show others' objects, or lead past the gateway, so that it is never relayed unchanged."""
+        return bool(self.lists or self.compares or self.refers)
 
 
 class ReadExchange(Protocol):

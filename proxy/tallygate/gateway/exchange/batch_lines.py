@@ -75,7 +75,7 @@ class BatchLines:
         batch, fee = order.batch, head.route.fee_nano_usd
         assert batch is not None  # noqa: S101 - a dialect of batches states it
         dialect = cast("BatchDialect", head.dialect)
-        _check_line_route(head, caller, batch.path)
+        endpoint = _check_line_route(head, caller, batch.path)
         await self._entrance.preview(head, caller, least_nano_usd=fee or 1)
         sums = _Sums()
         async for piece in self._pieces(head, caller, dialect, order, received, query=query):
@@ -95,7 +95,13 @@ class BatchLines:
             other_models=(),
             predicted="",
             job_kind=order.job_kind,
-            batch=replace(batch, lines=sums.lines, models=tuple(sums.models)[:MODELS_MAX], prompt_tokens=sums.prompt_tokens),
+            batch=replace(
+                batch,
+                path=endpoint,
+                lines=sums.lines,
+                models=tuple(sums.models)[:MODELS_MAX],
+                prompt_tokens=sums.prompt_tokens,
+            ),
         )
         asked = replace(NOTHING_ASKED, rates=with_fee(None, hold), hold_nano_usd=hold, hold_min_nano_usd=hold, input_nano_usd=hold)
         refuse_absurd(asked)
@@ -199,15 +205,16 @@ class BatchLines:
         return facts, asked
 
 
-def _check_line_route(head: Head, caller: Caller, path: str) -> None:
-    """Refuse lines for an endpoint that is off here, or that the caller may not use."""
+def _check_line_route(head: Head, caller: Caller, path: str) -> str:
+    """The endpoint of lines, as its route calls it. Refuses one that is off here, or that the caller may not use."""
     found = head.client.view.routes.find("POST", path)
     if found is None:
-        return
+        return path
     route, _ = found
     if not route.enabled:
         raise Refused(replaced(ENDPOINT_NOT_ENABLED, param="endpoint"))
     check_capability(caller.organization, caller.credential, route.capability)
+    return route.endpoint
 
 
 def _in_batches(conditions: Sequence[Conditions]) -> tuple[Conditions, ...]:

@@ -33,6 +33,7 @@ _UPSERTED: Final = frozenset(
 )  # kinds whose ids a client may choose: one that it sent may be somebody else's already
 _INGESTED: Final = "content_item"
 _BULK_QUERY: Final = frozenset({"publisher_id"})  # besides ids in the body; anything else may be a filter
+_REFERRING: Final = "/messages/batches"  # in paths whose answers have a `results_url`
 _NOT_KEPT: Final = {"response": re.compile(rb'(?<!\\)"store"\s*:\s*false')}
 
 
@@ -97,7 +98,8 @@ def answer_objects(head: Head, caller: Caller, body: bytes) -> AnswerObjects | N
         compares = _INGESTED
         if not all(name.startswith(f"{caller.organization.id}:") for name in all_producers(body)):
             makes = ""  # an item of that name may have been there, and the answer tells it like a new one
-    return AnswerObjects(makes=makes, lists=objects.lists, prefix=objects.prefix, sent=sent, compares=compares)
+    refers = _REFERRING in head.route.path and head.client.request.method == "GET"
+    return AnswerObjects(makes=makes, lists=objects.lists, prefix=objects.prefix, sent=sent, compares=compares, refers=refers)
 
 
 def asks_to_keep(makes: str, body: bytes) -> bool:

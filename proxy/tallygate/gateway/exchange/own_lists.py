@@ -5,6 +5,7 @@ A list that cannot be taken apart is refused.
 """
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
@@ -28,6 +29,8 @@ PAGE_LIMIT: Final = 100  # requested if a client asked for less: OpenAI's maximu
 PAGES_SECONDS: Final = 30.0
 _decode_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list: Final = msgspec.json.Decoder(list[str | int | None] | None).decode
+# Anthropic, "Retrieve a Message Batch": where its results are. SDKs fetch it as it stands, with the key that they have for us.
+_RESULTS_URL: Final = re.compile(rb'("results_url"\s*:\s*)"https?://[^"\\]*(/v1/messages/batches/[^"\\/]+/results)"')
 _BACKWARDS: Final = ("before", "before_id")
 
 
@@ -40,7 +43,13 @@ async def show_own(answer: Answer, objects: AnswerObjects, headers: list[Header]
     relay.withhold(LIST_UNREADABLE)  # until there is something to show
     try:
         async with asyncio.timeout(PAGES_SECONDS):
-            own = await (_own_page(answer, objects, headers, body) if objects.lists else _own_duplicates(answer, objects, body))
+            own = body
+            if objects.lists:
+                own = await _own_page(answer, objects, headers, body)
+            elif objects.compares:
+                own = await _own_duplicates(answer, objects, body)
+            if objects.refers:
+                own = _RESULTS_URL.sub(rb'\1"\2"', own)
     except (TimeoutError, UpstreamError):
         return
     except StoreError:
