@@ -2,7 +2,7 @@
 
 import pytest
 
-from tallygate.dialects.form import FIELDS_BYTES_MAX, KEPT_BYTES_MAX, FormReader, FormRules
+from tallygate.dialects.form import FIELDS_BYTES_MAX, KEPT_BYTES_MAX, FormReader, FormRules, _read_part_head
 from tallygate.dialects.form_fields import HEAD_BYTES_MAX, PARTS_MAX
 from tallygate.domain.errors import RequestRejectedError
 
@@ -54,6 +54,8 @@ def test_fields_and_files_are_found_in_any_pieces(pieces: int) -> None:
         "Content-Disposition: form-data; name=model",  # .NET
         'Content-Disposition: form-data; name="model"\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 9',
         'CONTENT-DISPOSITION:  FORM-DATA ; NAME="model" ;\r\nContent-Transfer-Encoding: binary',
+        # Apache's HttpClient
+        'Content-Disposition: form-data; name="model"\r\nContent-Type: text/plain; charset=ISO-8859-1\r\nContent-Transfer-Encoding: 8bit',
     ],
 )
 def test_what_clients_write_is_read(head: str) -> None:
@@ -149,6 +151,7 @@ def test_a_part_that_parsers_read_differently_is_refused(part: str, pieces: int)
         b"preamble\r\n" + form(MODEL),
         form(MODEL).replace(b"b0", b"b1"),
         form(MODEL) + b"--b0\r\n" + PROMPT.encode(),
+        form(MODEL) + b" " * (HEAD_BYTES_MAX + 1),
         form(MODEL).replace(b"--b0--", b"--b0 x"),
         form(*["Content-Disposition: form-data; name=a\r\n\r\n"] * (PARTS_MAX + 1)),
         form("Content-Disposition: form-data; name=a\r\n\r\n" + "x" * (FIELDS_BYTES_MAX + 1)),
@@ -164,3 +167,20 @@ def test_what_is_not_a_whole_form_is_refused(body: bytes, pieces: int) -> None:
 def test_a_field_is_utf_8() -> None:
     body = form(MODEL).replace(b"whisper-1", b"\xff\xfe")
     assert refusal(body).param == "model"
+    latin = PROMPT.replace("\r\n\r\n", "\r\nContent-Type: text/plain; charset=iso-8859-1\r\n\r\n")
+    assert refusal(form(MODEL, latin.replace("Words", "W\u00f6rter"))).param == "prompt"  # which would be read as other letters
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "utf-16", '"cp037"', "ISO-8859-1"])
+def test_a_content_type_that_states_another_charset_is_refused(charset: str) -> None:
+    with pytest.raises(RequestRejectedError, match="charset"):
+        FormReader(f"{CONTENT_TYPE}; charset={charset}", RULES)
+    FormReader(f"{CONTENT_TYPE}; charset=UTF-8", RULES)
+
+
+@pytest.mark.parametrize("blanks", [" ", "\t"])
+def test_a_head_costs_its_length(blanks: str) -> None:
+    """Not its square: with a megabyte of blanks, that would be hours."""
+    _read_part_head(b"Content-Disposition: form-data; name=a" + blanks.encode() * 10 + b"; filename=b")
+    with pytest.raises(RequestRejectedError):
+        _read_part_head(b"Content-Disposition: form-data; name=a" + blanks.encode() * (1 << 20) + b'"')

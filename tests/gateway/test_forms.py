@@ -38,20 +38,21 @@ class Streaming:
 
 
 class Upstream:
-    """Reads a body piece by piece. sizes: of what had come when each piece came; bodies: those that came whole."""
+    """Reads a body piece by piece. got: of the last one so far; bodies: those that came whole."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()
         self.bodies: list[bytes] = []
+        self.got = bytearray()
         self.heads: list[Mapping[str, str]] = []
 
     async def handle(self, request: web.Request) -> web.Response:
         self.heads.append(dict(request.headers))
-        body = b""
+        self.got = bytearray()
         async for piece in request.content.iter_any():
-            body += piece
+            self.got += piece
             self.begun.set()
-        self.bodies.append(body)
+        self.bodies.append(bytes(self.got))
         return web.json_response({"text": "x", "usage": {"type": "duration", "seconds": 4}})
 
 
@@ -141,6 +142,24 @@ async def test_a_file_streams_while_its_fields_are_held(world: World, streaming:
     await world.harness.at_rest()
     assert world.harness.events()[-1]["_cost"] == 4 * WHISPER_SECOND
     assert world.harness.gateway.pipeline.entrance.body_bytes == 0
+
+
+@pytest.mark.parametrize("cut", [0, 2, 3])
+async def test_what_closes_a_form_waits_for_its_end(world: World, streaming: None, cut: int) -> None:
+    """Else a client could have it worked on, and leave before the length that it announced."""
+    body = MODEL + FILE + bytes(KEPT_BYTES_MAX) + END + b" " * 9
+    async with world.request(len(body)) as (_, writer):
+        writer.write(body[: len(body) - 9 - cut])
+        await writer.drain()
+        async with asyncio.timeout(5):
+            before = -1
+            while before < len(world.upstream.got) or not before:
+                before = len(world.upstream.got)
+                await asyncio.sleep(0.05)
+        assert b"--b0--" not in world.upstream.got[-len(END) :]
+    await world.harness.at_rest()
+    assert not world.upstream.bodies
+    assert world.nothing_held()
 
 
 def _chunk(data: bytes) -> bytes:

@@ -15,17 +15,18 @@ from tallygate.dialects.form_fields import HEAD_BYTES_MAX, PARTS_MAX, boundary_o
 from tallygate.dialects.references import folded, kind_of_field
 from tallygate.domain.errors import RequestRejectedError
 
-KEPT_BYTES_MAX: Final = 1 << 20  # a smaller form is always kept whole, so that its fields may come in any order
+KEPT_BYTES_MAX: Final = 8 << 20  # a smaller form is always kept whole, so that its fields may come in any order
 FIELDS_BYTES_MAX: Final = 4 << 20  # of all fields together: prompts of 32,000 characters, four voices of ten seconds in base64
 _LINE_END, _HEAD_END, _CLOSING = b"\r\n", b"\r\n\r\n", b"--"
 _OPENED: Final = re.compile(rb"[ \t]*\r\n")
 _NAME: Final = re.compile(rb"[A-Za-z0-9_.\[\]-]{1,128}")
 _NAMED: Final = re.compile(rb"(?<![A-Za-z0-9_-])name[*\d]*\s*=", re.IGNORECASE)
 _DISPOSITION: Final = re.compile(
-    rb"form-data((?:[ \t]*;[ \t]*[A-Za-z]+\*?[ \t]*=[ \t]*(?:\"(?:[^\"\\]|\\.)*\"|[^\s;\"\\]+))+)[ \t]*;?[ \t]*", re.IGNORECASE
+    rb"form-data((?:[ \t]*+;[ \t]*+[A-Za-z]++\*?+[ \t]*+=[ \t]*+(?:\"(?:[^\"\\]|\\.)*+\"|[^\s;\"\\]++))++)[ \t]*+;?+[ \t]*+",
+    re.IGNORECASE,
 )
 _PARAMETER: Final = re.compile(rb";[ \t]*([A-Za-z]+\*?)[ \t]*=[ \t]*(\"(?:[^\"\\]|\\.)*\"|[^\s;\"\\]+)")
-_PLAIN_TEXT: Final = re.compile(r"text/plain(?:\s*;\s*charset\s*=\s*\"?(?:utf-?8|us-ascii)\"?)?", re.IGNORECASE)
+_PLAIN_TEXT: Final = re.compile(r"text/plain(?:\s*;\s*charset\s*=\s*\"?(?:utf-?8|us-ascii|(iso-8859-1))\"?)?", re.IGNORECASE)
 _UNCODED: Final = frozenset({b"binary", b"8bit", b"7bit"})
 _CHARSET_FIELD: Final = "_charset_"  # RFC 7578 section 4.6: it would change how the others are read
 
@@ -105,6 +106,8 @@ class FormReader:
         self._at = _At.START
         self._parts = 0
         self._field: str | None = None  # the name of the field that is being read
+        self._is_latin = False  # that field
+        self._blanks = 0  # behind the last boundary
         self._pieces: list[bytes] = []
         self._fields_bytes = 0
         self._streams = not rules.keeps_files and (size is None or size > KEPT_BYTES_MAX)
@@ -126,6 +129,9 @@ class FormReader:
             elif text[at:].strip(b" \t\r\n"):
                 raise unreadable("something follows its last boundary")
             else:
+                self._blanks += len(text) - at
+                if self._blanks > HEAD_BYTES_MAX:
+                    raise unreadable(f"more than {HEAD_BYTES_MAX} blanks follow its last boundary")
                 self._rest, self._rest_at = b"", self._rest_at + len(text)
                 return
             if after < 0:
@@ -213,8 +219,10 @@ class FormReader:
                 raise RequestRejectedError(message, param=name)
             if name in form.fields:
                 raise _twice(name)
-            if content_type and _PLAIN_TEXT.fullmatch(content_type) is None:
+            plain = _PLAIN_TEXT.fullmatch(content_type) if content_type else None
+            if content_type and plain is None:
                 raise RequestRejectedError(f"The form's field '{name}' must be plain text in UTF-8.", param=name)
+            self._is_latin = plain is not None and plain[1] is not None
         self._field = name
 
     def _end_part(self, *, end: int) -> None:
@@ -230,9 +238,11 @@ class FormReader:
             form.others.append((name, value.decode(errors="replace")))
             return
         try:
-            form.fields[name] = value.decode()
+            form.fields[name] = value.decode("ascii" if self._is_latin else "utf-8")  # in which both are the same
         except UnicodeDecodeError:
-            raise RequestRejectedError(f"The form's field '{name}' is not valid UTF-8.", param=name) from None
+            raise RequestRejectedError(
+                f"The form's field '{name}' is not valid UTF-8, or states another charset.", param=name
+            ) from None
 
     def _add(self, data: bytes) -> None:
         """Keep content of a field; that of a file passes."""

@@ -16,6 +16,8 @@ HEAD_BYTES_MAX: Final = 4_096  # of one part
 PARTS_MAX: Final = 1_000
 _BOUNDARY: Final = re.compile(r";\s*boundary\s*=\s*(?:\"([^\"\\]{1,70})\"|([^\s;,\"]{1,70}))\s*(?=;|$)", re.IGNORECASE)
 _BOUNDARY_NAMED: Final = re.compile(r"[;\s]boundary[*\d]*\s*=", re.IGNORECASE)
+_CHARSET: Final = re.compile(r"[;\s]charset[*\d]*\s*=\s*\"?([^\s;\"]*)", re.IGNORECASE)
+_READ_AS_IS: Final = frozenset({"utf-8", "utf8", "us-ascii"})
 _HEAD_BEGINS: Final = re.compile(rb"[ \t]*\r\n")
 _OWN_HEADER: Final = b"content-disposition"
 _NAME: Final = re.compile(rb"(?<![A-Za-z0-9_-])name\s*+(\*?)[*\d]*+\s*+=\s*+(\"(?:[^\"\\]|\\.)*\"|[^;\s]*)", re.IGNORECASE)
@@ -66,6 +68,8 @@ def boundary_of(content_type: str) -> bytes:
     found = _BOUNDARY.search(content_type)
     if found is None or len(_BOUNDARY_NAMED.findall(content_type)) != 1:
         raise unreadable("its Content-Type must name one boundary")
+    if any(each.lower() not in _READ_AS_IS for each in _CHARSET.findall(content_type)):  # by which some servers decode names
+        raise unreadable("its Content-Type must name no charset but UTF-8")
     return (found[1] or found[2]).encode("utf-8", "surrogateescape")
 
 

@@ -88,7 +88,7 @@ def _number(text: str, name: str) -> int:
 
 
 def _flag(fields: Mapping[str, str], name: str) -> bool:
-    found = _FLAGS.get(fields.get(name, ""))
+    found = _FLAGS.get(fields.get(name, "").lower())
     if found is None:
         raise RequestRejectedError(f"Invalid value for '{name}': expected true or false.", param=name)
     return found

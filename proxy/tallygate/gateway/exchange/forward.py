@@ -10,7 +10,7 @@ from tallygate.dialects.dialect import UsageReporting
 from tallygate.domain.errors import Refused, RequestRejectedError
 from tallygate.gateway.callers.keys import query_key
 from tallygate.gateway.exchange.answer import Answer
-from tallygate.gateway.exchange.call import Call
+from tallygate.gateway.exchange.call import Call, Received
 from tallygate.gateway.exchange.estimate import affordable_output
 from tallygate.gateway.exchange.intake import body_content
 from tallygate.gateway.exchange.object_checks import streamed_form
@@ -144,6 +144,16 @@ def _request_head(call: Call, target: str, headers: list[Header], body: bytes) -
     return upstream.head(request.method, target, headers, content_length=length, is_chunked=length is None)
 
 
+def _held_back(received: Received, data: bytes) -> tuple[bytes, bytes]:
+    """What of `data` may go up, and what waits until all of the form has come: from the piece on in which it closes, all of it.
+
+    An upstream could begin its work at the closing boundary, whatever the length of the request says.
+    """
+    if received.form is not None and received.form.is_ended:
+        return b"", data
+    return data[:-1], data[-1:]
+
+
 async def _stream_up(answer: Answer, up: UpstreamConnection) -> bool:
     """Stream the body upstream, no faster than the upstream reads it. Returns whether all of it was sent."""
     call, relay, services = answer.held.call, answer.relay, answer.services
@@ -154,9 +164,9 @@ async def _stream_up(answer: Answer, up: UpstreamConnection) -> bool:
         content, _ = body_content(services, client.request, call.intake, org=call.caller.organization.id, bytes_max=bytes_max)
     client.connection.await_body(bytes_max)
     form = received.form or streamed_form(call.head, is_body_read=call.intake.is_body_read)
-    last = received.body[-1:]  # of a form that is read: its last byte goes up once it has shown itself to be whole
+    begun, last = _held_back(received, received.body)
     try:
-        up.write_body(received.body[:-1])
+        up.write_body(begun)
         while up.wants_body:
             chunk = await content.readany()
             if not chunk:
@@ -172,7 +182,7 @@ async def _stream_up(answer: Answer, up: UpstreamConnection) -> bool:
                 relay.cut(too_large(bytes_max))
                 break
             if received.form is not None:
-                chunk, last = last + chunk[:-1], chunk[-1:]
+                chunk, last = _held_back(received, last + chunk)
             up.write_body(chunk)
             await up.drain()
     except RequestRejectedError as error:
