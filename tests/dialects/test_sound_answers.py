@@ -8,7 +8,7 @@ import recordings
 from splits import assert_split_invariant, metered
 
 from tallygate.dialects.dialect import RequestFacts
-from tallygate.dialects.openai_speech import SOUND_BYTES_MAX, OpenAiSpeech
+from tallygate.dialects.openai_speech import SOUND_BYTES_KEPT, OpenAiSpeech
 from tallygate.dialects.openai_transcription import OpenAiTranscription
 from tallygate.dialects.rerank import Rerank
 from tallygate.domain.prompt import PromptShape
@@ -108,13 +108,16 @@ def test_speech_states_its_tokens_in_events() -> None:
         (recordings.ogg_opus(2), "audio/ogg", 40),
         (bytes(96_000), "audio/pcm", 40),
         (b"unreadable", "audio/aac", None),
-        (bytes(SOUND_BYTES_MAX + 1), "audio/pcm", None),
+        (bytes(4_800_000), "audio/pcm", 2_000),
+        (recordings.wav(100), "audio/wav", 2_001),  # longer than is kept
+        (recordings.mp3(100, stated_frames=3_828), "audio/mpeg", 2_001),
+        (recordings.ogg_opus(2) + bytes(SOUND_BYTES_KEPT), "audio/ogg", None),
     ],
 )
 def test_plain_sound_is_measured_if_it_can_be(sound: bytes, content_type: str, tokens: int | None) -> None:
     for facts, wanted in ((SPOKEN, tokens), (RequestFacts(model="tts-1", prompt=PromptShape(), is_by_calls=True), None)):
         meter = OpenAiSpeech().meter(facts, content_type=content_type, hide_usage_chunk=False)
-        relayed = b"".join([meter.feed(sound[:7]), meter.feed(sound[7:]), meter.end_body()])
+        relayed = b"".join([meter.feed(sound[:7]), meter.feed(sound[7:900_000]), meter.feed(sound[900_000:]), meter.end_body()])
         assert relayed == sound
         assert meter.reading.is_measured is (wanted is not None)
         assert meter.reading.media_tokens.get(Unit.OUTPUT_AUDIO) == wanted

@@ -21,6 +21,7 @@ from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.openai_usage import responses_counts
 from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.references import body_references
+from tallygate.dialects.sound_frames import seconds_of_frames
 from tallygate.dialects.sound_length import read_seconds
 from tallygate.dialects.sse import SseEvent
 from tallygate.dialects.vocabulary import Vocabulary
@@ -35,10 +36,12 @@ LETTER_TOKENS: Final = 3
 SIGN_TOKENS: Final = 12
 LEAST_TOKENS: Final = 200
 SPEED_MIN: Final = 0.25
-SOUND_BYTES_MAX: Final = 8 << 20  # of an answer that is measured: 7 minutes at 160 kbit/s, of 4,096 characters at most
+SOUND_BYTES_KEPT: Final = 1 << 20  # of an answer, to be measured; what is longer is as dense as that, in formats that are
 _LETTERS: Final = re.compile(r"[A-Za-z ]")
 # OpenAI, "Text to speech", "Supported output formats": samples at 24 kHz in 16 bits, without a head.
 _PCM: Final = "audio/pcm"
+_MP3: Final = "audio/mpeg"
+_WAV: Final = ("audio/wav", "audio/x-wav", "audio/wave")
 _PCM_BYTES_PER_SECOND: Final = 48_000
 
 
@@ -143,32 +146,41 @@ class SpeechEvents(EventStreamMeter):
 class SoundMeter:
     """Measures plain sound, if tokens of it are charged: of what can be read, the tokens of its length."""
 
-    __slots__ = ("_content_type", "_is_measuring", "_kept", "reading")
+    __slots__ = ("_bytes", "_content_type", "_is_measuring", "_kept", "reading")
 
     def __init__(self, facts: RequestFacts, content_type: str) -> None:
         self.reading = MeterReading()
         self._content_type = content_type.partition(";")[0].strip().lower()
         self._is_measuring = not facts.is_by_calls
+        self._bytes = 0
         self._kept = bytearray()
 
     def feed(self, data: bytes) -> bytes:
-        if self._is_measuring:
-            self._kept += data
-            if len(self._kept) > SOUND_BYTES_MAX:
-                self._is_measuring = False
-                self._kept.clear()
+        self._bytes += len(data)
+        if self._is_measuring and len(self._kept) < SOUND_BYTES_KEPT:
+            self._kept += data[: SOUND_BYTES_KEPT - len(self._kept)]
         return data
 
     def end_body(self) -> bytes:
-        sound, self._kept = bytes(self._kept), bytearray()
         self.reading.ended = True
-        if sound:
-            seconds = len(sound) / _PCM_BYTES_PER_SECOND if self._content_type == _PCM else read_seconds(sound)
-            if seconds is not None:
+        if self._kept:
+            seconds = self._seconds(bytes(self._kept))
+            self._kept.clear()
+            if seconds:
                 tokens = math.ceil(round(seconds * TOKENS_PER_SECOND, 3))
                 self.reading.media_tokens[Unit.OUTPUT_AUDIO] = max(tokens, 1)
                 self.reading.is_measured = True
         return b""
+
+    def _seconds(self, sound: bytes) -> float | None:
+        """The seconds of the whole answer; None if they cannot be measured. sound: as much of it as was kept."""
+        kind = self._content_type
+        if kind == _PCM:
+            return self._bytes / _PCM_BYTES_PER_SECOND
+        if len(sound) == self._bytes:
+            return read_seconds(sound)
+        part = seconds_of_frames(sound, _MP3, 0) if kind == _MP3 else read_seconds(sound) if kind in _WAV else None
+        return None if part is None else part * self._bytes / len(sound)
 
 
 def _output_max(request: SpeechRequest) -> int:
