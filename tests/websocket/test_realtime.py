@@ -354,6 +354,77 @@ def test_a_turn_is_as_dear_as_its_conversation() -> None:
     assert facts_of(talk, {"type": "response.create"}).prompt.tokens == 350 + ADDED_TOKENS
 
 
+def begins(talk: Any, id_: str) -> None:
+    server(talk, {"type": "response.created", "response": {"id": id_}})
+
+
+def ends(talk: Any, id_: str, tokens: int, **response: Any) -> None:
+    usage = {"input_tokens": tokens, "output_tokens": 0}
+    server(talk, {"type": "response.done", "response": {"id": id_, "usage": usage, **response}})
+
+
+def held_chars(talk: Any) -> int:
+    return sum(map(len, facts_of(talk, {"type": "response.create"}).prompt.texts))
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed", "completed"])
+def test_a_response_that_is_broken_off_makes_no_conversation_shorter(status: str) -> None:
+    talk = new_talk()
+    begins(talk, "resp_1")
+    ends(talk, "resp_1", 30_000, status="completed")
+    client(talk, item("x" * 5_000))
+    begins(talk, "resp_2")
+    ends(talk, "resp_2", 0, status=status)
+    assert facts_of(talk, {"type": "response.create"}).prompt.tokens == 30_000 + ADDED_TOKENS
+    assert held_chars(talk) > 5_000
+
+
+def test_what_was_added_is_held_until_a_response_to_the_conversation_has_read_it() -> None:
+    """Responses apart from the conversation, however many, and those side by side, read none of it."""
+    talk = new_talk()
+    client(talk, item("x" * 5_000))
+    for id_ in ("resp_1", "resp_2"):
+        begins(talk, id_)
+        ends(talk, id_, 10, status="completed", conversation_id=None)
+    assert held_chars(talk) > 5_000
+    begins(talk, "resp_3")
+    client(talk, item("y" * 7_000))
+    begins(talk, "resp_4")
+    assert held_chars(talk) > 12_000
+    ends(talk, "resp_3", 1_300, status="completed", conversation_id="conv_1")
+    assert held_chars(talk) > 7_000
+    ends(talk, "resp_4", 10, status="completed", conversation_id=None)
+    begins(talk, "resp_5")
+    ends(talk, "resp_5", 3_000, status="completed", conversation_id="conv_1")
+    assert held_chars(talk) == 0
+    assert facts_of(talk, {"type": "response.create"}).prompt.tokens == 3_000 + ADDED_TOKENS
+
+
+def test_the_larger_of_two_maxima_is_held() -> None:
+    talk = new_talk()
+    both = {"max_output_tokens": 1, "max_response_output_tokens": 900}
+    assert facts_of(talk, {"type": "response.create", "response": both}).max_output_tokens == 900
+    both["max_response_output_tokens"] = "inf"  # type: ignore[assignment]
+    assert facts_of(talk, {"type": "response.create", "response": both}).max_output_tokens is None
+
+
+async def test_a_response_after_an_error_that_was_about_another_event_is_charged(tmp_path: Path) -> None:
+    """Its client had given both events one id, and the server begins nothing by itself."""
+    async with running_gateway(tmp_path) as harness, talking(harness, key=ACME_KEY, path=PATH) as talk:
+        await talk.say(update(output_modalities=["text"], audio={"input": {"turn_detection": None}}))
+        await until(talk, "session.updated")
+        await talk.say(item("[[sim tokens=5]] Hello"))
+        await talk.say({"type": "conversation.item.delete", "item_id": "item_9", "event_id": "mine"})
+        await talk.say({"type": "response.create", "event_id": "mine"})
+        assert kinds(await until(talk, "error"))[-1] == "error"
+        assert kinds(await until(talk, "response.done"))[-1] == "response.done"
+        await talk.socket.close()
+        costs = [event["_cost"] for event in await settled(harness)]
+        (served,) = harness.ledger.records
+        assert sum(costs) == served.prompt_tokens * 4_000 + 5 * 16_000  # gpt-realtime's text
+        assert (await harness.window()).held_nano_usd == 0
+
+
 def test_text_alone_is_held_as_text_and_the_maximum_is_the_larger_one_until_it_is_confirmed() -> None:
     talk = new_talk()
     assert facts_of(talk, {"type": "response.create"}).max_output_tokens is None
@@ -399,6 +470,13 @@ def test_a_transcription_is_charged_by_time_where_its_model_is_and_nothing_where
     meter.feed(b"data: " + json.dumps(done | {"usage": {"type": "duration", "seconds": 2.2}}).encode() + b"\n\n")
     assert meter.reading.usage == Usage({Unit.AUDIO_SECOND: 3})
     assert meter.reading.ended
+
+
+def test_an_item_is_referred_to_once() -> None:
+    one, other = {"type": "item_reference", "id": "item_1"}, {"type": "item_reference", "id": "item_2"}
+    client(new_talk(), {"type": "response.create", "response": {"input": [one, other]}})
+    with pytest.raises(RequestRejectedError):
+        client(new_talk(), {"type": "response.create", "response": {"input": [one, other, one]}})
 
 
 def test_silence_before_speech_is_not_held() -> None:

@@ -505,6 +505,40 @@ async def test_a_response_that_nobody_asked_for_ends_the_socket(tmp_path: Path) 
         await runner.cleanup()
 
 
+async def test_an_end_that_is_said_twice_ends_no_turn_but_its_own(tmp_path: Path) -> None:
+    async def upstream(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(compress=False)
+        await socket.prepare(request)
+        number, before = 0, dict[str, Any]()
+        async for _ in socket:
+            number += 1
+            usage = {"input_tokens": 9, "output_tokens": number, "total_tokens": 9 + number}
+            done = {"id": f"resp_{number}", "status": "completed", "model": MODEL, "usage": usage}
+            if number > 1:
+                await socket.send_json(before)
+            await socket.send_json({"type": "response.created", "response": {"id": f"resp_{number}", "status": "in_progress"}})
+            before = {"type": "response.completed", "response": done}
+            await socket.send_json(before)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/v1/responses", upstream)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await (site := web.TCPSite(runner, "127.0.0.1", 0)).start()
+    try:
+        async with running_gateway(tmp_path, upstream_url=f"http://127.0.0.1:{runner.addresses[0][1]}") as harness:
+            async with talking(harness) as talk:
+                await talk.turn()
+                await talk.turn()
+                await talk.rest()
+            await harness.at_rest()
+            assert [event["completion_tokens"] for event in harness.events()] == [1, 2]
+    finally:
+        await site.stop()
+        await runner.cleanup()
+
+
 async def test_a_worker_that_is_killed_leaves_the_hold_to_the_sweep_and_a_late_end_corrects_it(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as harness, talking(harness, key=ACME_KEY) as talk:
         await talk.ask("tokens=30 tps=20")

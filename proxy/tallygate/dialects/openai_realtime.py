@@ -101,16 +101,24 @@ class _Added:
     chars: int = 0
 
     def add(self, draft: OpenAiPrompt, audio_ms: int = 0) -> None:
-        for text in (*draft.texts, *draft.tools):
+        self._add((*draft.texts, *draft.tools), draft.images)
+        self.tokens += -(-audio_ms // _MS_PER_TOKEN)
+
+    def take(self, other: "_Added") -> None:
+        """Add all that another has."""
+        self._add(other.texts, other.images)
+        self.tokens += other.tokens
+
+    def _add(self, texts: Sequence[str], images: Sequence[ImageInput]) -> None:
+        for text in texts:
             if self.chars + len(text) > TEXT_CHARS_MAX:
                 self.tokens += len(text.encode(errors="replace"))
             else:
                 self.texts.append(text)
                 self.chars += len(text)
         room = max(IMAGES_MAX - len(self.images), 0)
-        self.images += draft.images[:room]
-        self.tokens += len(draft.images[room:]) * _IMAGE_TOKENS
-        self.tokens += -(-audio_ms // _MS_PER_TOKEN)
+        self.images += images[:room]
+        self.tokens += len(images[room:]) * _IMAGE_TOKENS
 
 
 class OpenAiRealtime(OpenAiShape):
@@ -160,9 +168,10 @@ class RealtimeTalk(OpenAiRealtime):
         self.answers, self.transcripts, self.vocabulary = api.answers, api.transcripts, api.vocabulary
         self._model = model
         self._context = 0  # tokens of the conversation, as the last response stated them
-        self._now, self._before = _Added(), _Added()  # added since the last response began, and since the one before
+        self._now, self._before = _Added(), _Added()  # added since the last response began, and what was added before it
+        self._begun = set[str]()  # responses under way
         self._answers_unasked = True  # voice activity detection is on by default
-        self._maxima: list[int | None] = [None]  # of a response's output, of which the session may have any
+        self._session_maximum: int | None = None  # of a response's output, the largest that the session may have; None: the model's
         self._updates_sent = self._updates_seen = 0
         self._bytes_per_ms = _PCM_BYTES_PER_MS
         self._heard_ms = 0  # of audio in all
@@ -184,6 +193,7 @@ class RealtimeTalk(OpenAiRealtime):
             raise RequestRejectedError(f"'event_id' may have at most {ID_CHARS_MAX} characters.", param="event_id")
         if kind == _CREATE:
             self._check_session(event.response or {}, "response")
+            self._check_references(items_of(member(event.response, "input")))
             self._asked += 1
             self._id_added = "" if lane else f"turn_{self._asked}"
             return ClientMessage(asks=True, lane=lane or self._id_added)
@@ -205,9 +215,9 @@ class RealtimeTalk(OpenAiRealtime):
             )
         return ClientMessage(asks=False, lane=lane)
 
-    def ahead(self) -> tuple[Ahead, ...]:
+    def ahead(self, *, begun: str = "") -> tuple[Ahead, ...]:
         """Turns of as much speech as has been heard, and some more: an answer, and its transcription."""
-        kinds = (RESPONSE,) if self._answers_unasked else ()
+        kinds = (RESPONSE,) if self._answers_unasked or begun == RESPONSE else ()
         if self._transcriber is not None:
             kinds = (*kinds, _TRANSCRIPTION)
         spoken_ms = self._spoken_ms
@@ -244,6 +254,12 @@ class RealtimeTalk(OpenAiRealtime):
                 "Only tools of the type 'function' are served: others cost what is not shown.", param=f"{place}.tools"
             )
 
+    def _check_references(self, items: list[object]) -> None:
+        """Refuse to have one item of the conversation read many times: what an item comes to is not known."""
+        named = [member(item, "id") for item in items if member(item, "type") == "item_reference"]
+        if len(set(map(str, named))) < len(named):
+            raise RequestRejectedError("An item of the conversation can be referred to once.", param="response.input")
+
     def _update(self, session: Mapping[str, Any]) -> None:
         self._check_session(session, "session")
         heard = member(session.get("audio"), "input")
@@ -263,7 +279,7 @@ class RealtimeTalk(OpenAiRealtime):
             self._bytes_per_ms = _G711_BYTES_PER_MS
         for name in ("max_output_tokens", "max_response_output_tokens"):
             if name in session:
-                self._maxima.append(_whole(session[name]))
+                self._session_maximum = _largest(self._session_maximum, _whole(session[name]))
         draft = OpenAiPrompt()
         draft.add_text(lenient_json_text(session))
         self._now.add(draft)
@@ -351,11 +367,9 @@ class RealtimeTalk(OpenAiRealtime):
         return super().meter(facts, content_type=content_type, hide_usage_chunk=hide_usage_chunk)
 
     def _maximum(self, response: object) -> int | None:
-        stated = member(response, "max_output_tokens") or member(response, "max_response_output_tokens")
-        if stated is not None:
-            return _whole(stated)
-        known = [each for each in self._maxima if each is not None]
-        return max(known) if len(known) == len(self._maxima) else None
+        names = ("max_output_tokens", "max_response_output_tokens")
+        stated = [_whole(each) for name in names if (each := member(response, name)) is not None]
+        return _largest(*stated) if stated else self._session_maximum
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
         """Set the maximum, and name an event that has no id: an error names the event that it is about."""
@@ -379,11 +393,15 @@ class RealtimeTalk(OpenAiRealtime):
             return self._about_transcript(kind, event)
         response_id = event.response_id or member(event.response, "id")
         begins, ends = kind == "response.created", kind == "response.done"
+        response_id = response_id if isinstance(response_id, str) else ""
         if begins:
-            self._before, self._now = self._now, _Added()
+            self._before.take(self._now)
+            self._now = _Added()
+            self._begun.add(response_id)
         elif ends:
+            self._begun.discard(response_id)
             self._note_context(event.response)
-        return ServerMessage(response_id=response_id if isinstance(response_id, str) else "", begins=begins, ends=ends)
+        return ServerMessage(response_id=response_id, begins=begins, ends=ends)
 
     def _about_transcript(self, kind: str, event: _ServerEvent) -> ServerMessage:
         """Transcription begins as the audio is committed ("runs asynchronously with Response creation")."""
@@ -427,18 +445,22 @@ class RealtimeTalk(OpenAiRealtime):
                 self._answers_unasked = isinstance(detection, dict) and detection.get("create_response") is not False
         for name in ("max_output_tokens", "max_response_output_tokens"):
             if name in session:
-                self._maxima = [_whole(session[name])]
+                self._session_maximum = _whole(session[name])
 
     def _note_context(self, response: object) -> None:
+        """Note what the conversation comes to. Only a response to it that was not broken off has read all that was added before."""
         usage = member(response, "usage")
         stated = [member(usage, name) for name in ("input_tokens", "output_tokens")]
-        if all(isinstance(each, int) and each >= 0 for each in stated):
-            total = sum([each for each in stated if isinstance(each, int)])
-            is_apart = isinstance(response, dict) and "conversation_id" in response and response["conversation_id"] is None
-            self._context = max(self._context, total) if is_apart else total
-            return
-        texts = sum([len(text) for text in self._before.texts])
-        self._context += self._before.tokens + texts + _UNSTATED_TOKENS
+        known = [each for each in stated if isinstance(each, int) and each >= 0]
+        is_apart = isinstance(response, dict) and "conversation_id" in response and response["conversation_id"] is None
+        if len(known) < len(stated):
+            self._context += _UNSTATED_TOKENS
+        elif is_apart or member(response, "status") in _BROKEN_OFF or not known[0]:
+            self._context = max(self._context, sum(known))
+        else:
+            self._context = sum(known)
+            if not self._begun:
+                self._before = _Added()
 
     def error_event(self, refusal: Refusal, *, request_id: str, lane: str, headers: Mapping[str, str]) -> bytes:
         """An `error` event as in the type `RealtimeErrorEvent`."""
@@ -448,6 +470,7 @@ class RealtimeTalk(OpenAiRealtime):
 
 
 _UNSTATED_TOKENS: Final = 4_096  # of a response that states none
+_BROKEN_OFF: Final = frozenset({"cancelled", "failed"})
 
 
 class RealtimeMeter(ResponsesStreamMeter):
@@ -476,6 +499,11 @@ class RealtimeTranscript(TranscriptEvents):
     delta_type = f"{_TRANSCRIPT_EVENTS}delta"
     done_type = f"{_TRANSCRIPT_EVENTS}completed"
     text_member = "transcript"
+
+
+def _largest(*maxima: int | None) -> int | None:
+    known = [each for each in maxima if each is not None]
+    return max(known) if len(known) == len(maxima) else None
 
 
 def _whole(value: object) -> int | None:

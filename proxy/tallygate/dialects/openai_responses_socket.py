@@ -86,7 +86,8 @@ class OpenAiResponsesSocket(OpenAiResponses):
             param="type",
         )
 
-    def ahead(self) -> tuple[Ahead, ...]:
+    def ahead(self, *, begun: str = "") -> tuple[Ahead, ...]:
+        del begun
         return ()
 
     def read_server(self, message: bytes) -> ServerMessage:

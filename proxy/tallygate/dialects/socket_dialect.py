@@ -69,8 +69,8 @@ class SocketTalk(Dialect, Protocol):
     def read_client(self, message: bytes) -> ClientMessage:
         """Read a client's message. Raises RequestRejectedError for one that may not pass: it could cost what nobody holds."""
 
-    def ahead(self) -> tuple[Ahead, ...]:
-        """What the upstream may begin by itself, from what it has been sent so far."""
+    def ahead(self, *, begun: str = "") -> tuple[Ahead, ...]:
+        """What the upstream may begin by itself, from what it has been sent so far. begun: a kind that it has begun in any case."""
 
     def read_server(self, message: bytes) -> ServerMessage:
         """Read an upstream's message, however odd."""

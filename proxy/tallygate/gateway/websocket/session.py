@@ -411,10 +411,11 @@ class Session:
         spare: held ahead; None: there was none, so it is held now. Returns None if nothing may begin by itself, or it is refused.
         """
         try:
-            for ahead in self._talk.ahead():
+            for ahead in self._talk.ahead(begun=kind):
                 if ahead.kind == kind:
                     spare = spare or await self._held(ahead.body, "", ahead)
                     spare.answer.note_sent()
+            for ahead in self._talk.ahead():
                 await self._hold_ahead(ahead, "")
         except _TurnRefusedError as error:
             await self._refuse(client, error.refused, error.head, error.caller, "")
@@ -427,6 +428,8 @@ class Session:
             for turn in self.turns:
                 if turn.response_id == about.response_id:
                     return turn
+            if StoredReference(StoredKind.RESPONSE, about.response_id) in self._kept:
+                return None  # it has ended
         if self._is_serial:
             of_lane = [turn for turn in self.turns if turn.lane == about.lane] or (self.turns if not about.begins else [])
             return of_lane[0] if of_lane else None
