@@ -443,8 +443,8 @@ async def test_a_long_output_is_streamed_and_does_not_run_ahead_of_the_ledger(
 ) -> None:
     async with odd_world(tmp_path, monkeypatch) as (at, upstream):
         await at.order([line("a", "Hi")])
-        count, settled, entered, ahead, waiting = 5_000, set[str](), set[str](), [0], [0]
-        upstream.end(result(str(number), 2, padding="x" * 4_000) for number in range(count))
+        count, settled, entered, ahead, waiting = 3_000, set[str](), set[str](), [0], [0]
+        upstream.end(result(str(number), 2, padding="x" * 16_000) for number in range(count))
         settler = at.harness.gateway.services.settler
 
         async def settle_part(account: Any) -> None:
