@@ -44,9 +44,11 @@ def test_the_demo_counts_exactly_what_the_mock_api_served_and_pauses_who_reached
     events = int(rows["requests"][0])
     told = " ".join(ran.stdout.split())
     assert f"Events in the API: {events:,} of {events:,}, each once. Usage source: upstream" in told
-    sources = dict(re.findall(r"(upstream|counted|estimated) ([\d,]+)", told.partition("Usage source:")[2]))
+    sources = dict(re.findall(r"(upstream|counted|estimated|none) ([\d,]+)", told.partition("Usage source:")[2]))
     assert sum(int(number.replace(",", "")) for number in sources.values()) == events  # what answers do not state is counted
+    assert "none" in sources  # files, and batches beside their lines
     assert "audio" in told
+    assert "batches" in told
     assert all(len(line) <= 80 and "…" not in line for line in ran.stdout.splitlines())
     assert "corner-bakery at its limit" in rows
     unwrapped = " ".join(ran.stdout.split())

@@ -45,7 +45,7 @@ async def settled(harness: Harness, poller: Poller) -> list[tuple[str | None, in
 def costs(harness: Harness, rates: Iterable[int]) -> list[int]:
     """What the simulator's own account comes to, at nano-USD per token of input and output."""
     prompt, output = rates
-    records = [record for record in harness.ledger.records if record.accepted]
+    records = [record for record in harness.ledger.records if record.tier == "batch"]
     return sorted(record.prompt_tokens * prompt // 1000 + record.generated_tokens * output // 1000 for record in records)
 
 

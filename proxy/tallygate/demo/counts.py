@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.domain.unit import Unit
-from tallygate.domain.usage import usage_of_totals
+from tallygate.domain.usage import Conditions, usage_of_totals
 
 _NANO: Final = 10**9
 
@@ -98,6 +98,7 @@ def simulator_counts(records: list[dict[str, Any]], prices: PriceCatalogue) -> C
                 .with_moved(Unit.OUTPUT, Unit.OUTPUT_IMAGE, record["image_tokens"])
                 .with_calls({f"{Unit.IMAGE}:{record['image_kind']}": record["images"]})  # of models that are billed so
                 .with_calls(record["units"]),
+                Conditions(service_tier=record["tier"]),
             )
     return Counts(
         requests=len(accepted),

@@ -95,7 +95,7 @@ def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: 
     """Print the tables; return whether all counts are equal."""
     asked = fetch_json(f"{stage.simulator_url}/_sim/ledger")
     # not what workers ask for themselves
-    records = [record for record in asked if record["accepted"] and (record["request_id"] or record["is_turn"])]
+    records = [record for record in asked if record["accepted"] and (record["request_id"] or record["is_turn"] or record["tier"])]
     served = simulator_counts(records, _prices(stage, profile))
     ledger = fetch_ledger(stage, served.requests)
     metered, by_org = gateway_counts(fetch(f"{stage.console_url}/metrics"))  # of the ledger's own totals, so they are complete now
@@ -118,8 +118,8 @@ def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: 
 
 
 def _is_each_once(event_ids: Counter[str], records: Sequence[Mapping[str, object]]) -> bool:
-    """Return whether each request has one event, and so has each response of a socket, which has no id at the mock API."""
-    requests = Counter(str(record["request_id"]) for record in records if not record["is_turn"])
+    """Return whether each request has one event, and so has each of a socket or a batch, which has no id at the mock API."""
+    requests = Counter(str(record["request_id"]) for record in records if record["request_id"] and not record["is_turn"])
     others = event_ids - requests
     return not requests - event_ids and others.total() == len(others) == len(records) - requests.total()
 

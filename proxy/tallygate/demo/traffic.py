@@ -118,6 +118,21 @@ async def _response(client: "AsyncOpenAI", random: Random) -> None:
     await client.responses.create(model=MODEL, max_output_tokens=80, input=prompt(random))
 
 
+async def _background_response(client: "AsyncOpenAI", random: Random) -> None:
+    """Begin a response that nobody asks for later: the gateway does."""
+    await client.responses.create(model=MODEL, max_output_tokens=80, input=prompt(random), background=True)
+
+
+async def _batch(client: "AsyncOpenAI", random: Random) -> None:
+    lines = []
+    for number in range(random.randint(1, 5)):
+        body = {"model": MODEL, "max_tokens": 80, "messages": [{"role": "user", "content": prompt(random)}]}
+        lines.append({"custom_id": f"line-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body})
+    content = "\n".join(map(json.dumps, lines)).encode()
+    uploaded = await client.files.create(file=("lines.jsonl", content), purpose="batch")
+    await client.batches.create(input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h")
+
+
 async def _response_over_a_socket(client: "AsyncOpenAI", random: Random) -> None:
     with _refusals_of_sockets():
         async with client.responses.connect() as connection:
@@ -224,6 +239,8 @@ OPENAI_KINDS: Final[Kinds] = (
     _streamed_chat,
     _streamed_chat,
     _response,
+    _background_response,
+    _batch,
     _response_over_a_socket,
     _realtime,
     _embedding,

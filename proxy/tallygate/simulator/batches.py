@@ -60,17 +60,23 @@ class _Batch:
 
 
 class Batches:
-    """Batches under way, and files. answer: runs one request; delay: the milliseconds before it runs."""
+    """Batches under way, and files.
+
+    answer  runs one request; delay: the milliseconds before it runs
+    note    counts a request that makes a file or a batch, under its endpoint's name
+    """
 
     def __init__(
         self,
         *,
         answer: Run,
         delay: Callable[[Endpoint, Mapping[str, Any], Mapping[str, str]], int],
+        note: Callable[[web.Request, str], None],
         clock_ms: Callable[[], int],
     ) -> None:
         self._answer = answer
         self._delay = delay
+        self._note = note
         self._clock_ms = clock_ms
         self._batches: OrderedDict[str, _Batch] = OrderedDict()
         self._files: OrderedDict[str, bytes] = OrderedDict()
@@ -105,6 +111,7 @@ class Batches:
         form = await request.post()
         uploaded = form.get("file")
         content = uploaded.file.read() if isinstance(uploaded, web.FileField) else str(uploaded or "").encode()
+        self._note(request, "files")
         return _answer(self._file(self._keep_file(content)))
 
     def _keep_file(self, content: bytes) -> str:
@@ -151,6 +158,7 @@ class Batches:
                 self._add(batch, read["custom_id"], self._endpoints[path], read["body"], {})
             except (JSONDecodeError, LookupError, TypeError) as error:
                 batch.failure = f"The input file cannot be read: {error}"
+        self._start(request, batch)
         return _answer(self._batch(batch))
 
     def _begin(self, prefix: str, asked: Mapping[str, Any]) -> _Batch:
@@ -170,11 +178,20 @@ class Batches:
     def _found(self, request: web.Request) -> _Batch | None:
         """The batch of a request, as far as it has run by now."""
         batch = self._batches.get(request.match_info["batch_id"])
-        if batch is not None and not batch.is_over:
+        if batch is not None:
+            self._run(batch)
+        return batch
+
+    def _start(self, request: web.Request, batch: _Batch) -> None:
+        self._note(request, "batches")
+        self._run(batch)
+
+    def _run(self, batch: _Batch) -> None:
+        """Run what is due."""
+        if not batch.is_over:
             for line in batch.lines:
                 if line.answer is None and line.due_at_ms <= self._clock_ms():
                     line.answer = self._answer(line.endpoint, line.body, line.parameters)
-        return batch
 
     async def _list(self, _request: web.Request) -> web.Response:
         return _answer({"object": "list", "data": [self._batch(batch) for batch in self._batches.values()], "has_more": False})
@@ -247,6 +264,7 @@ class Batches:
         batch = self._begin("msgbatch_sim", {})
         for each in (await request.json())["requests"]:
             self._add(batch, each["custom_id"], self._endpoints["/v1/messages"], each["params"], {})
+        self._start(request, batch)
         return _answer(_message_batch(batch))
 
     async def _list_messages(self, _request: web.Request) -> web.Response:
@@ -276,6 +294,7 @@ class Batches:
         config = asked.get("inputConfig") or asked["input_config"]
         for number, each in enumerate(config["requests"]["requests"]):
             self._add(batch, str(number), self._endpoints[path], each["request"], {"model": model})
+        self._start(request, batch)
         return _answer(_operation(batch))
 
     async def _show_google(self, request: web.Request) -> web.Response:

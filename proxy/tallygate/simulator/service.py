@@ -55,7 +55,7 @@ class Service:
         self._settings = settings
         self._tokens = prompt_tokens
         self.background = BackgroundResponses(clock_ms=clock_ms)
-        self.batches = Batches(answer=self.answer_line, delay=self.delay_of, clock_ms=clock_ms)
+        self.batches = Batches(answer=self.answer_line, delay=self.delay_of, note=self.note, clock_ms=clock_ms)
 
     async def serve(self, request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         with self.recorded(request, endpoint, request_id=request.headers.get("x-request-id")) as record:
@@ -166,6 +166,18 @@ class Service:
             return LineAnswer(400, wire.error(400, f"The request cannot be understood: {error}"))
         finally:
             self._ledger.close(record, ended_at_ms=self._clock_ms())
+
+    def note(self, request: web.Request, name: str) -> None:
+        """Count a request that uses no tokens."""
+        record = self._ledger.open(
+            request_id=request.headers.get("x-request-id"),
+            method=request.method,
+            path=request.path,
+            endpoint=name,
+            started_at_ms=self._clock_ms(),
+        )
+        record.status, record.accepted, record.completed = 200, True, True
+        self._ledger.close(record, ended_at_ms=self._clock_ms())
 
     def delay_of(self, endpoint: Endpoint, body: Mapping[str, Any], parameters: Mapping[str, str]) -> int:
         """The milliseconds that a request of a batch waits before it runs."""
