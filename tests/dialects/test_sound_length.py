@@ -1,5 +1,7 @@
 """The length of a recording is read from its bytes; where it cannot be, or cannot be so, it is the longest that they allow."""
 
+import struct
+
 import pytest
 import recordings
 
@@ -57,6 +59,10 @@ def test_what_its_head_understates_is_counted_by_its_frames(recording: bytes, se
         b"OggS" + bytes(90_000),
         b"ID3" + b"\xff" * 10_000,
         b"fLaC" + bytes(50_000),
+        # a second format, by which it would play a sixth of a second: decoders take the first
+        recordings.wav(60)[:36] + b"fmt " + struct.pack("<IHHIIHH", 16, 1, 8, 192_000, 6_144_000, 32, 32) + recordings.wav(60)[36:],
+        # AIFF with samples of two bytes, 2^1,018 in each second
+        b"FORM\0\0\0\x40AIFFCOMM\0\0\0\x12\0\x10\0\0\x10\0\0\x10\x43\xf8" + b"\xff" * 8 + bytes(40),
     ],
 )
 def test_anything_else_plays_as_long_as_its_bytes_allow(recording: bytes) -> None:

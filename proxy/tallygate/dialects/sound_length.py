@@ -20,6 +20,8 @@ FASTEST_BITS_PER_SECOND: Final = 576_000
 READS_MAX: Final = 100_000  # of one file, each some 0.5 µs
 _WAV: Final = "audio/wav"
 _UNCOMPRESSED: Final = tuple([f'audio/wav; codecs="{tag}"' for tag in "1367"])  # PCM, floating point, A-law, µ-law
+_WAV_FORMAT: Final = b"fmt "
+_RAW_BITS_PER_SECOND_MAX: Final = 1 << 40  # AIFF's rate may have thousands of digits
 _LOSSLESS: Final = ("audio/flac", 'audio/ogg; codecs="flac"', "audio/aiff")  # and what follows a semicolon
 _NANOSECONDS: Final = 1_000_000_000
 
@@ -63,6 +65,8 @@ def _seconds_by_tinytag(content: bytes) -> float | None:
     if not math.isfinite(stated) or not content:
         return None
     raw = (tag.samplerate or 0) * (tag.channels or 0) * (-(-(tag.bitdepth or 0) // 8) * 8)
+    if raw > _RAW_BITS_PER_SECOND_MAX or (mime.startswith(_WAV) and content.count(_WAV_FORMAT) > 1):  # decoders take the first
+        return None
     if mime in _UNCOMPRESSED and raw:  # its head may state any size where it was streamed; what there is, is played
         whole = len(content) * 8 / raw
         return stated if whole - 1 <= stated <= whole else whole
