@@ -1,5 +1,7 @@
 """The jobs of a harness, as its ledger would have them: due ones are claimed, and leave with their final event."""
 
+from collections.abc import Collection
+
 from gateway_harness import Harness
 
 from tallygate.gateway.jobs.poller import Poller
@@ -21,8 +23,8 @@ class MemoryJobs:
         jobs = {job.id: job for job in self._harness.deferred() if job.id not in ended}
         return [OpenJob(job=job, polls=self.polls.get(id_, 0), progress=self.progress.get(id_, 0)) for id_, job in jobs.items()]
 
-    async def claim(self, *, now_ms: int, lease_ms: int, after_org: str = "") -> OpenJob | None:
-        del after_org
+    async def claim(self, *, now_ms: int, lease_ms: int, after_org: str = "", but_orgs: Collection[str] = ()) -> OpenJob | None:
+        del after_org, but_orgs
         for found in self.open():
             if self.due.get(found.job.id, 0) <= now_ms:
                 self.due[found.job.id] = now_ms + lease_ms

@@ -119,6 +119,11 @@ async def test_organizations_take_turns_however_many_jobs_one_has(database: Data
         last = found.job.org
         order.append(last)
     assert order == ["acme", "beta", "zeta", "acme", "acme", "acme", "acme"]
+    later = START_MS + 2_000
+    assert await jobs.claim(now_ms=later, lease_ms=1_000, but_orgs=["acme", "beta", "zeta"]) is None
+    found = await jobs.claim(now_ms=later, lease_ms=1_000, but_orgs=["acme", "beta"])
+    assert found is not None
+    assert found.job.org == "zeta"
 
 
 async def test_one_whose_end_was_entered_before_it_is_removed_when_it_comes_up(database: Database, book: Book) -> None:

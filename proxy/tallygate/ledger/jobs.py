@@ -5,7 +5,7 @@ A job leaves in the transaction that enters its exchange's final entry.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
+    and_,
     delete,
     func,
     select,
@@ -122,21 +123,22 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, *, now_ms: int, lease_ms: int, after_org: str = "") -> OpenJob | None:
+    async def claim(self, *, now_ms: int, lease_ms: int, after_org: str = "", but_orgs: Collection[str] = ()) -> OpenJob | None:
         """Lease a job of the next organization after this one, the one that has been due the longest; None if none is due and free.
 
-        Whoever passes the organization of the last job lets organizations take turns, however many jobs one of them has.
-        A job whose end is entered is removed.
+        but_orgs: those whose jobs wait. Whoever passes the organization of the last job lets organizations take turns, however
+        many jobs one of them has. A job whose end is entered is removed.
         """
+        is_free = and_(_C.due_ms <= now_ms, _C.leased_until_ms <= now_ms, _C.org.not_in(sorted(but_orgs)))
         try:
             async with self._database.read() as connection:  # most looks find none, and need no lock
-                if (await connection.execute(select(_C.id).where(_C.due_ms <= now_ms).limit(1))).first() is None:
+                if (await connection.execute(select(_C.id).where(is_free).limit(1))).first() is None:
                     return None
             while True:
                 async with self._database.write() as connection:
-                    row = await _lease(connection, _C.org > after_org, now_ms=now_ms, lease_ms=lease_ms)
+                    row = await _lease(connection, and_(_C.org > after_org, is_free), until_ms=now_ms + lease_ms)
                     if row is None and after_org:
-                        row = await _lease(connection, _C.org <= after_org, now_ms=now_ms, lease_ms=lease_ms)
+                        row = await _lease(connection, and_(_C.org <= after_org, is_free), until_ms=now_ms + lease_ms)
                     if row is None:
                         return None
                     if (await connection.execute(_FINAL.where(ENTRIES.c.event_id == row.id).limit(1))).first() is not None:
@@ -179,16 +181,16 @@ def _read_job(id_: str, body: str) -> Job | None:
         return None
 
 
-async def _lease(connection: AsyncConnection, orgs: ColumnElement[bool], *, now_ms: int, lease_ms: int) -> Row[Any] | None:
+async def _lease(connection: AsyncConnection, asked: ColumnElement[bool], *, until_ms: int) -> Row[Any] | None:
     longest = (
         select(_C.id)
-        .where(orgs, _C.due_ms <= now_ms, _C.leased_until_ms <= now_ms)
+        .where(asked)
         .order_by(_C.org, _C.due_ms, _C.id)
         .limit(1)
         .with_for_update(skip_locked=True)  # PostgreSQL: another gateway takes the next one; SQLite has one writer
         .scalar_subquery()
     )
-    taken = update(JOBS).where(_C.id == longest).values(leased_until_ms=now_ms + lease_ms, polls=_C.polls + 1)
+    taken = update(JOBS).where(_C.id == longest).values(leased_until_ms=until_ms, polls=_C.polls + 1)
     return (await connection.execute(taken.returning(_C.id, _C.body, _C.polls, _C.progress))).first()
 
 

@@ -8,7 +8,7 @@ charged as it stands and its correction would come too late.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import Final, Protocol, TypeVar, cast
 
 from aiohttp import ClientSession
@@ -53,7 +53,7 @@ class OpenJob(Protocol):
 class JobStore(Protocol):
     """The open jobs of all gateways. Every method raises StoreError."""
 
-    async def claim(self, *, now_ms: int, lease_ms: int, after_org: str = "") -> OpenJob | None: ...
+    async def claim(self, *, now_ms: int, lease_ms: int, after_org: str = "", but_orgs: Collection[str] = ()) -> OpenJob | None: ...
     async def keep(self, job_id: str, *, progress: int, lease_until_ms: int) -> None: ...
     async def put_off(self, job_id: str, *, due_ms: int) -> None: ...
     async def give_up(self, job_id: str) -> None: ...
@@ -79,21 +79,13 @@ class Poller:
     async def _poll_in_turn(self) -> None:
         while True:
             async with self._looking:
-                found = await self._attempt(self._next())
+                found = await self._attempt(self.claim())
                 if found is None:
                     await asyncio.sleep(LOOK_EVERY_S)
                     continue
                 self._polled[found.job.org] += 1
             await self._attempt(self.poll(found))
-            self._polled[found.job.org] -= 1
-
-    async def _next(self) -> OpenJob | None:
-        """The next job that is due, unless its organization has its share of places: then it comes again later."""
-        found = await self.claim()
-        if found is not None and self._polled[found.job.org] >= ORG_AT_ONCE:
-            await self._store.put_off(found.job.id, due_ms=self._services.now_ms() + BEHIND_MS)
-            return None
-        return found
+            self._polled -= Counter((found.job.org,))
 
     async def _attempt(self, work: Awaitable[_Result]) -> _Result | None:
         try:
@@ -105,8 +97,12 @@ class Poller:
         return None
 
     async def claim(self) -> OpenJob | None:
-        """Lease the next job that is due; None if there is none. Raises StoreError."""
-        found = await self._store.claim(now_ms=self._services.now_ms(), lease_ms=LEASE_MS, after_org=self._last_org)
+        """Lease the next job that is due, of an organization that has not its share of places; None if there is none.
+
+        Raises StoreError.
+        """
+        full = [org for org, number in self._polled.items() if number >= ORG_AT_ONCE]
+        found = await self._store.claim(now_ms=self._services.now_ms(), lease_ms=LEASE_MS, after_org=self._last_org, but_orgs=full)
         if found is not None:
             self._last_org = found.job.org
         return found
