@@ -184,3 +184,17 @@ def test_a_head_costs_its_length(blanks: str) -> None:
     _read_part_head(b"Content-Disposition: form-data; name=a" + blanks.encode() * 10 + b"; filename=b")
     with pytest.raises(RequestRejectedError):
         _read_part_head(b"Content-Disposition: form-data; name=a" + blanks.encode() * (1 << 20) + b'"')
+
+
+@pytest.mark.parametrize("pieces", [1, 1 << 20])
+def test_no_more_files_stream_than_are_held(pieces: int) -> None:
+    rules = FormRules(fields=RULES.fields, files=RULES.files, needed=RULES.needed, files_max=2)
+    picture = FILE.replace('"file"', '"image[]"') + "x"
+    assert len(read(form(MODEL, PROMPT, picture, picture), pieces=pieces, rules=rules).form.files) == 2
+    early = form(picture, picture, picture, MODEL, PROMPT, picture)  # all of which are held
+    assert len(read(early, pieces=pieces, rules=rules).form.files) == 4
+    for more in (picture, FILE.replace('"file"', '"other"') + "x"):
+        with pytest.raises(RequestRejectedError, match="more than 2 files"):
+            read(form(MODEL, PROMPT, picture, picture, more), pieces=pieces, rules=rules)
+    whole = form(MODEL, PROMPT, picture, picture, picture)
+    assert len(read(whole, pieces=pieces, rules=rules, size=len(whole)).form.files) == 3

@@ -358,6 +358,8 @@ def test_files_that_are_still_to_come_are_held_at_the_most_that_can_be() -> None
         (("size", "size.txt", b"1024x1024"), "size"),
         (("mask", None, b"text"), "mask"),
         (("file_id", None, b"file-1"), "file_id"),
+        (("images", None, b'[{"file_id": "file-1"}]'), "images"),  # as JSON, which some servers would read
+        (("image_url[]", None, b"https://example.org/a.png"), "image_url[]"),
     ],
 )
 def test_a_form_that_could_be_read_in_two_ways_is_refused(more: tuple[str, str | None, bytes], param: str) -> None:

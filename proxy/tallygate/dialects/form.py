@@ -38,12 +38,14 @@ class FormRules(msgspec.Struct, frozen=True, kw_only=True):
     files        names of files: those that end in `[]` any number of times, others at most once
     needed       fields without which nothing can be held: a file streams only if they came before it
     keeps_files  what is held depends on the files, so none streams
+    files_max    so many are held where files stream: further ones are refused
     """
 
     fields: frozenset[str]
     files: frozenset[str]
     needed: frozenset[str] = frozenset()
     keeps_files: bool = False
+    files_max: int = PARTS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,7 @@ class FormReader:
         self._parts = 0
         self._field: str | None = None  # the name of the field that is being read
         self._is_latin = False  # that field
+        self._files_max = rules.files_max
         self._blanks = 0  # behind the last boundary
         self._pieces: list[bytes] = []
         self._fields_bytes = 0
@@ -208,8 +211,12 @@ class FormReader:
                 raise RequestRejectedError(f"The form's field '{name}' must not be a file.", param=name)
             if name in rules.files and not name.endswith("[]") and any(file.name == name for file in form.files):
                 raise _twice(name)
+            if self.is_ready and len(form.files) >= self._files_max:
+                raise RequestRejectedError(f"The form has more than {self._files_max} files.", param=name)
             form.files.append(FormFile(name=name, content_type=content_type, start=start))
-            self.is_ready = self.is_ready or (self._streams and form.fields.keys() >= rules.needed)
+            if not self.is_ready and self._streams and form.fields.keys() >= rules.needed:
+                self.is_ready = True
+                self._files_max = max(rules.files_max, len(form.files))
             return
         if name in rules.files:
             raise RequestRejectedError(f"The form's part '{name}' must be a file, with a `filename`.", param=name)

@@ -12,7 +12,7 @@ from tallygate.dialects.dialect import FormDialect, RequestFacts
 from tallygate.dialects.form import Form, FormRules
 from tallygate.dialects.image_tokens import IMAGES_IN_MAX, PARTIALS_MAX
 from tallygate.dialects.openai_chat import CHOICES_MAX
-from tallygate.dialects.openai_images import ImagesRequest, OpenAiImages, facts_of
+from tallygate.dialects.openai_images import IMAGES_IN, ImagesRequest, OpenAiImages, facts_of
 from tallygate.domain.errors import RequestRejectedError
 
 _TEXTS: Final = (
@@ -48,10 +48,17 @@ class ImageForm:
         fields=frozenset({*_TEXTS, *_NUMBERS, _AUTHOR, "svg[reasoning][effort]", "stream"}),
         files=frozenset({"image", _SEVERAL, "mask", "markup"}),
         needed=frozenset({"model", "prompt"}),  # what comes before them, as OpenAI's example for curl has its files, is kept
+        files_max=IMAGES_IN_MAX + 2,  # a mask, and a markup
     )
 
     def read(self, form: Form, *, path: Mapping[str, str]) -> RequestFacts:
         fields = form.fields
+        for name, _ in form.others:
+            if name.partition("[")[0] in IMAGES_IN:
+                message = (
+                    f"'{name}' names images that are not counted in a form: send such a request as JSON, or the images as files."
+                )
+                raise RequestRejectedError(message, param=name)
         members: dict[str, Any] = {name: fields[name] for name in _TEXTS if name in fields}
         members |= {name: _number(fields[name], name) for name in _NUMBERS if name in fields}
         members |= {"model": _model(form, path), "stream": _flag(fields, "stream")}
@@ -60,7 +67,7 @@ class ImageForm:
         request = ImagesRequest(**members)
         images_in = len(form.files)
         if any(file.end < 0 for file in form.files):
-            images_in = max(images_in, IMAGES_IN_MAX) + 2  # a mask, and a markup
+            images_in = max(images_in, self.rules.files_max)
         others = [value for _, value in form.others]
         return facts_of(request, {"others": others} if others else {}, images_in=images_in)
 

@@ -93,7 +93,7 @@ class ImagesRequest(msgspec.Struct, gc=False):
 
 _KNOWN: Final = frozenset(ImagesRequest.__struct_fields__)
 _KNOWN_KEYS: Final = keys_of(_KNOWN)
-_IMAGES_IN: Final = ("image", "images", "mask", "markup", "image_url", "image_urls", "reference_images", "input_references")
+IMAGES_IN: Final = ("image", "images", "mask", "markup", "image_url", "image_urls", "reference_images", "input_references")
 
 
 class ImagesAnswer(msgspec.Struct, gc=False):
@@ -129,7 +129,7 @@ class OpenAiImages(OpenAiShape):
         self._vocabulary.check(parsed)
         self._other_api_fields.check(parsed.keys)
         unknown = parsed.decoded_if_unknown(_KNOWN_KEYS)
-        facts = facts_of(parsed.fields, unknown, images_in=sum([_count(getattr(parsed.fields, name)) for name in _IMAGES_IN]))
+        facts = facts_of(parsed.fields, unknown, images_in=sum([_count(getattr(parsed.fields, name)) for name in IMAGES_IN]))
         return msgspec.structs.replace(facts, references=body_references(parsed))
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:

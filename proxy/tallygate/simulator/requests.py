@@ -213,11 +213,19 @@ def read_speech(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> As
     )
 
 
+def _seconds_of(sound: bytes) -> int:
+    """The length of a WAV; of anything else as at 128 kbit/s."""
+    try:
+        with wave.open(BytesIO(sound)) as recording:
+            return -(-recording.getnframes() // recording.getframerate())
+    except (wave.Error, EOFError):
+        return -(-len(sound) // 16_000)
+
+
 def read_transcription(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
-    """A recording in WAV, billed by its seconds or by tokens, ten a second."""
+    """A recording, billed by its seconds or by tokens, ten a second."""
     model, text = str(body.get("model") or path.get("deployment") or "whisper-1"), text_in(body.get("prompt"))
-    with wave.open(BytesIO(body["file"])) as recording:
-        seconds = -(-recording.getnframes() // recording.getframerate())
+    seconds = _seconds_of(body["file"])
     is_by_seconds = model.startswith(("whisper", "gpt-transcribe"))
     audio = 0 if is_by_seconds else seconds * _AUDIO_TOKENS_PER_SECOND
     is_text = body.get("response_format") in ("text", "srt", "vtt")
