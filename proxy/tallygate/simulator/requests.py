@@ -217,7 +217,8 @@ def _seconds_of(sound: bytes) -> int:
     """The length of a WAV; of anything else as at 128 kbit/s."""
     try:
         with wave.open(BytesIO(sound)) as recording:
-            return -(-recording.getnframes() // recording.getframerate())
+            frames, rate = int(recording.getnframes()), int(recording.getframerate())
+            return -(-frames // rate)
     except (wave.Error, EOFError):
         return -(-len(sound) // 16_000)
 
