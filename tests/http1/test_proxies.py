@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from aiohttp import ClientError, ClientSession
+from aiohttp import ClientError, ClientSession, web
 from gateway_harness import ACME_KEY, running_gateway
 from recording_sink import RecordingSink
 from scripted_upstream import an_upstream, answering
@@ -22,7 +22,8 @@ from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.gateway.upstream_auth import UpstreamCredentials
-from tallygate.http1.upstream_failure import FailureKind, UpstreamUnreachableError
+from tallygate.gateway.websocket.upstream_socket import dial
+from tallygate.http1.upstream_failure import FailureKind, UpstreamError, UpstreamUnreachableError
 from tallygate.http1.upstream_pool import UpstreamPool
 from tallygate.outbound.session import open_session
 from tallygate.outbound.way_out import ProxyServer, WayOut, way_out
@@ -212,6 +213,50 @@ async def test_what_is_fetched_beside_requests_takes_the_same_way(authority: tru
     lines = [head.split(b"\r\n")[0] for head in proxy.heads]
     assert lines == [b"CONNECT api.test:443 HTTP/1.1", b"GET http://plain.test/keys HTTP/1.1"]
     assert all(LOGIN.encode() in head for head in proxy.heads)
+
+
+@asynccontextmanager
+async def a_socket_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """A server whose sockets close as soon as they are open; its port."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.close(code=4000)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/v1/responses", serve)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+    await site.start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("is_tls", [True, False])
+async def test_a_websocket_takes_the_same_way(authority: trustme.CA, *, is_tls: bool) -> None:
+    tls = server_context(authority) if is_tls else None
+    async with a_socket_server(tls) as port, a_proxy({"api.test": port}) as proxy:
+        client = a_client(f"{'https' if is_tls else 'http'}://api.test", proxy, ca_pem=pem(authority))
+        async with await dial(client, "/v1/responses", [(b"authorization", b"Bearer sk")], ()) as socket:
+            assert (await socket.socket.receive()).data == 4000
+        client.pool.close()
+    (head,) = proxy.heads
+    assert f"Proxy-Authorization: {LOGIN}".encode() in head
+    assert head.startswith(b"CONNECT api.test:443 " if is_tls else b"GET http://api.test/v1/responses ")
+    assert (b"Bearer sk" in head) is not is_tls
+
+
+@pytest.mark.parametrize(("name", "trusted"), [("api.test", False), ("other.test", True)])
+async def test_a_websockets_certificate_is_verified(authority: trustme.CA, name: str, *, trusted: bool) -> None:
+    async with a_socket_server(server_context(authority, name)) as port, a_proxy({"api.test": port}) as proxy:
+        client = a_client("https://api.test", proxy, ca_pem=pem(authority) if trusted else "")
+        with pytest.raises(UpstreamError):
+            await dial(client, "/v1/responses", [], ())
 
 
 def test_the_environment_is_read_as_curl_reads_it() -> None:

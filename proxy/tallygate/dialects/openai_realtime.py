@@ -176,6 +176,7 @@ class RealtimeTalk(OpenAiRealtime):
         self._bytes_per_ms = _PCM_BYTES_PER_MS
         self._heard_ms = 0  # of audio in all
         self._speech_ms: int | None = None  # where speech began that is no item yet
+        self._answered_ms = 0  # of audio, of which answers have begun
         self._loose_ms = 0  # where audio begins that is no item yet
         self._transcriber: str | None = None  # the model that transcribes what is heard
         self._asked = 0
@@ -232,6 +233,11 @@ class RealtimeTalk(OpenAiRealtime):
                 for kind in kinds
             ]
         )
+
+    @property
+    def is_expecting(self) -> bool:
+        """Return whether something was heard that no item has shown yet, or an item of it no answer."""
+        return self._heard_ms > self._answered_ms
 
     @property
     def _spoken_ms(self) -> int:
@@ -398,6 +404,7 @@ class RealtimeTalk(OpenAiRealtime):
             self._before.take(self._now)
             self._now = _Added()
             self._begun.add(response_id)
+            self._answered_ms = self._loose_ms
         elif ends:
             self._begun.discard(response_id)
             self._note_context(event.response)

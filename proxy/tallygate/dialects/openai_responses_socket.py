@@ -86,6 +86,10 @@ class OpenAiResponsesSocket(OpenAiResponses):
             param="type",
         )
 
+    @property
+    def is_expecting(self) -> bool:
+        return False
+
     def ahead(self, *, begun: str = "") -> tuple[Ahead, ...]:
         del begun
         return ()

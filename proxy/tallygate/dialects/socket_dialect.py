@@ -69,6 +69,10 @@ class SocketTalk(Dialect, Protocol):
     def read_client(self, message: bytes) -> ClientMessage:
         """Read a client's message. Raises RequestRejectedError for one that may not pass: it could cost what nobody holds."""
 
+    @property
+    def is_expecting(self) -> bool:
+        """Return whether the upstream may begin something if nothing more is sent to it."""
+
     def ahead(self, *, begun: str = "") -> tuple[Ahead, ...]:
         """What the upstream may begin by itself, from what it has been sent so far. begun: a kind that it has begun in any case."""
 

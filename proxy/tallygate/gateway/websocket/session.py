@@ -40,6 +40,8 @@ from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
 
 TURNS_MAX: Final = 32  # open at once in one socket
 KEPT_MAX: Final = 256  # responses of this socket that its turns may continue although nothing stores them
+LAST_ANSWER_S: Final = 0.5  # for what may begin of what was sent last
+EXPECTING_S_MAX: Final = 60.0  # from when its client has left; no answer that begins later is read
 LAST_WORDS_S: Final = 2.0
 REASON_BYTES_MAX: Final = 123  # RFC 6455 section 5.5: of a control frame's 125 bytes, the code takes two
 _IS_OVER: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
@@ -210,14 +212,23 @@ class Session:
         """Read turns on for their usage, within the bounds of answers whose client has left, and close the upstream's side."""
         self._is_client_gone = True
         for turn in list(self.turns):
-            if turn.is_spare:
+            if turn.is_spare and self._talk.is_expecting:  # an answer to what was heard last may begin at this moment
+                self._services.loop.call_later(LAST_ANSWER_S, turn.cut_if_spare)
+            elif turn.is_spare:
                 turn.relay.cut()
             turn.relay.client_gone()
-        while waiting := [turn.relay.ended for turn in self.turns if not turn.is_over]:
-            ends: list[asyncio.Future[Any]] = [down, *waiting]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if down.done():
-                self._fail_turns(_CLOSED)
+        until = self._services.loop.time() + EXPECTING_S_MAX
+        while not down.done():
+            waiting: list[asyncio.Future[Any]] = [turn.relay.ended for turn in self.turns if not turn.is_over]
+            if waiting:
+                await asyncio.wait((down, *waiting), return_when=asyncio.FIRST_COMPLETED)
+            elif self._talk.is_expecting and self._services.loop.time() < until:
+                await asyncio.wait((down,), timeout=LAST_ANSWER_S)
+                if all(turn.is_over for turn in self.turns):
+                    break
+            else:
+                break
+        self._fail_turns(_CLOSED)
         for turn in list(self.turns):
             await turn.end()
         await _cancel(down)
@@ -329,6 +340,8 @@ class Session:
         turn.relay.on_cut = self._turn_cut
         self.turns.append(turn)
         stages.answers.add(turn.answer)
+        if self._is_client_gone:
+            turn.relay.client_gone()
         return turn
 
     def _check_room(self) -> None:
@@ -415,7 +428,7 @@ class Session:
                 if ahead.kind == kind:
                     spare = spare or await self._held(ahead.body, "", ahead)
                     spare.answer.note_sent()
-            for ahead in self._talk.ahead():
+            for ahead in () if self._is_client_gone else self._talk.ahead():
                 await self._hold_ahead(ahead, "")
         except _TurnRefusedError as error:
             await self._refuse(client, error.refused, error.head, error.caller, "")
@@ -455,8 +468,13 @@ class Session:
         self._turn_ended.set()
         self._leave_if_idle()
 
-    def _leave_if_idle(self) -> None:
-        if self.leaving is not None and not self.is_busy:
+    def _leave_if_idle(self, *, waits: bool = True) -> None:
+        """Leave if no turn is under way. waits: for an answer that may begin at this moment."""
+        if self.leaving is None or self.is_busy:
+            return
+        if waits and self._talk.is_expecting:
+            self._services.loop.call_later(LAST_ANSWER_S, partial(self._leave_if_idle, waits=False))
+        else:
             self.stop(self.leaving)
 
     def _release(self) -> None:

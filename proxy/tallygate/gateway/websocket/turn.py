@@ -122,6 +122,11 @@ class Turn:
     def is_over(self) -> bool:
         return self.relay.ended.done()
 
+    def cut_if_spare(self) -> None:
+        """End it unless the upstream has begun it."""
+        if self.is_spare:
+            self.relay.cut()
+
     async def end(self) -> None:
         """Settle it, once its answer is over. Whoever asks waits for the one settlement, which no cancellation ends."""
         if self._ending is None:

@@ -109,7 +109,7 @@ async def dial(upstream: UpstreamClient, target: str, headers: Sequence[Header],
         skip_auto_headers=_AUTOMATIC,
         timeout=ClientTimeout(total=None),
     )
-    url = URL(f"{'wss' if address.is_tls else 'ws'}://{address.host_header}{target}", encoded=True)
+    url = URL(f"{'https' if address.is_tls else 'http'}://{address.host_header}{target}", encoded=True)
     try:
         async with asyncio.timeout(upstream.config.connect_ms / 1000 + HANDSHAKE_S):
             socket = await session.ws_connect(
