@@ -385,6 +385,29 @@ async def test_results_that_are_gone_are_charged_by_what_was_not_entered(tmp_pat
         assert await at.spent_and_held() == (held, 0)
 
 
+async def test_what_is_not_about_the_batch_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with odd_world(tmp_path, monkeypatch) as (at, upstream):
+        await at.order([line(name, "Hi") for name in "abc"])
+        _, held = await at.spent_and_held()
+        upstream.end([result("a", 5)])
+        mine = upstream.batch
+        for told in (
+            mine | {"id": "batch_other"},
+            mine | {"status": "paused"},
+            mine | {"output_file_id": None},  # completed, and nobody knows what
+        ):
+            upstream.batch = told
+            await at.poll_after(60_000)
+            assert await at.spent_and_held() == (0, held)
+        upstream.batch = mine
+        upstream.results = [b"<html>\n", b"<body>\n" * 40, b"</html>"]
+        await at.poll_after(60_000)
+        assert await at.spent_and_held() == (0, held)
+        upstream.results = [result("a", 5)]
+        await at.poll_after(60_000)
+        assert await at.spent_and_held() == (cost_of(5), 0)
+
+
 class KilledError(Exception):
     """A poller that ends in the middle."""
 

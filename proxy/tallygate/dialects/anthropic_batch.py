@@ -21,6 +21,7 @@ from tallygate.dialects.batch import (
     check_spelling,
     checked_id,
     decoded_or_none,
+    id_or_none,
 )
 from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import BatchOrder, JobKind, RequestFacts, ResponseMeter
@@ -118,7 +119,12 @@ class AnthropicBatch(BatchShape, AnthropicMessages):
             succeeded = None
         path, mark, query = target.partition("?")
         results = f"{path}/results{mark}{query}"
-        return BatchState(is_final=status == "ended", targets=() if succeeded == 0 else (results,), succeeded=succeeded)
+        return BatchState(
+            is_final=status == "ended",
+            id=id_or_none(batch.get("id")),
+            targets=() if succeeded == 0 else (results,),
+            succeeded=succeeded,
+        )
 
     def result_of(self, line: bytes) -> BatchResult:
         try:

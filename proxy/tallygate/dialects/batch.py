@@ -29,6 +29,7 @@ class BatchLine(msgspec.Struct, frozen=True, kw_only=True):
 class BatchState(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a batch.
 
+    id         of the batch that the answer is about; None if it does not say
     is_final   nothing of it runs any more
     targets    path and query of each list of results, which has one in each line
     inlined    results that the answer itself has
@@ -36,6 +37,7 @@ class BatchState(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     is_final: bool
+    id: str | None = None
     targets: tuple[str, ...] = ()
     inlined: tuple[bytes, ...] = ()
     succeeded: int | None = None
@@ -143,6 +145,11 @@ def check_spelling(keys: Iterable[bytes], struct: type[msgspec.Struct]) -> None:
     known, folds = keys_of(names), set(map(folded, names))
     if odd := next((key for key in keys if key not in known and folded_key(key) in folds), None):
         raise RequestRejectedError(f"Unknown member {odd[:100].decode(errors='replace')} some servers would read it as another.")
+
+
+def id_or_none(value: object) -> str | None:
+    """The id of a batch; None for anything else."""
+    return value if isinstance(value, str) and value else None
 
 
 def checked_id(value: object) -> str:

@@ -18,6 +18,7 @@ from tallygate.dialects.batch import (
     BatchShape,
     BatchState,
     decoded_or_none,
+    id_or_none,
 )
 from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import BatchOrder, JobKind, RequestFacts, ResponseMeter
@@ -122,10 +123,13 @@ class GeminiBatch(BatchShape, GeminiDialect):
         output = batch.get("response") or member(metadata, "output")
         inlined = member(member(output, "inlinedResponses"), "inlinedResponses")
         stated = member(member(metadata, "batchStats"), "successfulRequestCount")
+        succeeded = int(stated) if isinstance(stated, int | str) and str(stated).isdecimal() else None
+        status = state.rpartition("_")[2]
         return BatchState(
-            is_final=state.rpartition("_")[2] in _FINAL,
+            is_final=status in _FINAL and not (status == "SUCCEEDED" and not inlined and succeeded is None),
+            id=id_or_none(batch.get("name")),
             inlined=tuple([msgspec.json.encode(each) for each in inlined]) if isinstance(inlined, list) else (),
-            succeeded=int(stated) if isinstance(stated, int | str) and str(stated).isdecimal() else None,
+            succeeded=succeeded,
         )
 
     def result_of(self, line: bytes) -> BatchResult:

@@ -24,6 +24,7 @@ from tallygate.dialects.batch import (
     check_spelling,
     checked_id,
     decoded_or_none,
+    id_or_none,
 )
 from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import BatchOrder, JobKind, RequestFacts, UsageReporting
@@ -134,10 +135,13 @@ class OpenAiBatch(BatchShape, OpenAiShape):
             return None
         output, counts = batch.get("output_file_id"), batch.get("request_counts")
         completed = counts.get("completed") if isinstance(counts, dict) else None
+        succeeded = completed if isinstance(completed, int) and not isinstance(completed, bool) else None
+        targets = (_file_target(target, output),) if isinstance(output, str) and output else ()
         return BatchState(
-            is_final=status in _FINAL,
-            targets=(_file_target(target, output),) if isinstance(output, str) and output else (),
-            succeeded=completed if isinstance(completed, int) and not isinstance(completed, bool) else None,
+            is_final=status in _FINAL and not (status == "completed" and not targets and succeeded is None),
+            id=id_or_none(batch.get("id")),
+            targets=targets,
+            succeeded=succeeded,
         )
 
     def result_of(self, line: bytes) -> BatchResult:

@@ -31,6 +31,7 @@ from tallygate.gateway.jobs.responses import DEFERRED, LOST, bill_of_reading, ha
 from tallygate.gateway.services import Services, work_on
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.gateway.upstream_reads import PIECE_LINES, read_lines
+from tallygate.outbound.session import FetchError
 
 SETTLED_AT_ONCE: Final = 50
 AHEAD_MAX: Final = 1_000  # results settled that the ledger has not entered yet: its stream is shared
@@ -84,11 +85,15 @@ class BatchResults:
         self._dialect = cast("BatchDialect", services.dialects[job.dialect])
         self._facts = _facts(job.facts)
         self._event = _event(job.event)
+        self._lines = order_of(self._facts).lines
         self._seen = _Seen()
 
     async def enter(self, answer: bytes) -> Account | None:
         """The account of the batch itself once all results are entered; None while it runs. Raises FetchError, StoreError."""
-        state = self._dialect.state_of(answer, self._job.target)
+        job, dialect = self._job, self._dialect
+        state = await work_on(self._services, job.org, len(answer), lambda: dialect.state_of(answer, job.target))
+        if state is not None and state.id not in (None, job.object_id):
+            raise FetchError("the upstream's answer is about another batch")
         if state is None or not state.is_final:
             return None
         seen = self._seen
@@ -118,6 +123,8 @@ class BatchResults:
             seen.lines += 1
             if result.answer is not None or result.is_odd:
                 seen.succeeded += 1
+                if result.is_odd and result.custom_id is None and seen.succeeded > self._lines:
+                    raise FetchError("what the upstream sends are not the batch's results: there are more than it has requests")
                 name = f"#{seen.lines}" if result.custom_id is None else result.custom_id
                 id_ = part_id(self._job.id, name)
                 lines[id_] = _Line(id_, result, len(raw))
