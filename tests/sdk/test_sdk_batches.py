@@ -85,6 +85,36 @@ async def test_openai_drives_a_background_response_to_its_end(tmp_path: Path, mo
         await client.close()
 
 
+async def test_openai_continues_a_stream_cancels_and_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was left is streamed on from where it was left, and counts once."""
+    async with side(tmp_path, monkeypatch) as (harness, poller):
+        client = openai.AsyncOpenAI(base_url=f"{harness.url}/v1", api_key=ACME_KEY, max_retries=0)
+        asked: Any = {"model": "gpt-4o-mini", "background": True, "max_output_tokens": 50}
+        begun = await client.responses.create(input="[[sim tokens=8]] Hi", stream=True, **asked)
+        last, id_ = 0, ""
+        async for event in begun:
+            last, id_ = event.sequence_number, id_ or event.response.id  # type: ignore[union-attr]
+            if last == 5:
+                break
+        await begun.close()
+        more = await client.responses.retrieve(id_, stream=True, starting_after=last)
+        numbers = [event.sequence_number async for event in more]
+        assert numbers == list(range(6, numbers[-1] + 1))
+        await harness.at_rest()
+        await poller.poll_due()  # unless the gateway has read the first stream to its end
+        (served,) = harness.ledger.records
+        spent = served.prompt_tokens * 150 + 8 * 600
+        assert [event["cost_nano_usd"] for event in harness.events() if event["cost_nano_usd"]] == [spent]
+        assert (await harness.window()).held_nano_usd == 0
+
+        running = await client.responses.create(input="[[sim delay=600000]] Hi", **asked)
+        assert (await client.responses.cancel(running.id)).status == "cancelled"
+        await client.responses.delete(running.id)
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(running.id)
+        await client.close()
+
+
 async def test_anthropic_drives_a_batch_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with side(tmp_path, monkeypatch) as (harness, poller):
         client = anthropic.AsyncAnthropic(base_url=harness.url, api_key=ACME_KEY, max_retries=0)

@@ -11,9 +11,10 @@ from tallygate.simulator.answer import Answer
 from tallygate.simulator.ledger import Served
 from tallygate.simulator.wires.openai_chat import error_object
 from tallygate.simulator.wires.openai_responses import OpenAIResponses
-from tallygate.simulator.wires.sse import compact
+from tallygate.simulator.wires.sse import EVENT_STREAM, compact
 
 KEPT_MAX: Final = 10_000  # the oldest are forgotten
+_BEGINNING: Final = 2  # events: it is created, and in progress
 
 
 @dataclass(slots=True)
@@ -51,9 +52,18 @@ class BackgroundResponses:
             return _answer(404, compact(error_object(404, "No such response.")))
         if kept.is_cancelled:
             return _answer(200, self._wire.unfinished(kept.answer, "cancelled"))
+        if request.query.get("stream") == "true":
+            return self._continued(kept, after=int(request.query.get("starting_after", "-1")))
         if self._clock_ms() < kept.ready_at_ms:
             return _answer(200, self._wire.unfinished(kept.answer, "in_progress"))
         return _answer(200, self._wire.body(kept.answer)[0])
+
+    def _continued(self, kept: _Kept, *, after: int) -> web.Response:
+        """The events after that number; of one that is under way those with which it began."""
+        events = [event.data for event in self._wire.events(kept.answer) if event.data]
+        if self._clock_ms() < kept.ready_at_ms:
+            del events[_BEGINNING:]
+        return web.Response(body=b"".join(events[after + 1 :]), content_type=EVENT_STREAM)
 
     async def _cancel(self, request: web.Request) -> web.Response:
         kept = self._kept.get(request.match_info["response_id"])
