@@ -71,6 +71,21 @@ async def test_completions_group_and_filter_by_project_key_and_model(world: Worl
         assert sum(item.num_model_requests for bucket in page.data for item in bucket.results) == requests, narrowed
 
 
+async def test_results_of_batches_are_told_apart(world: World, openai: AsyncOpenAI) -> None:
+    await world.record([an_entry(1), an_entry(2, capability="batches"), an_entry(3, capability="batches")])
+    ask = openai.admin.organization.usage.completions
+    start = MIDNIGHT_MS // 1000
+
+    page = await ask(start_time=start, group_by=["model", "batch"])
+    assert [(item.model, item.batch, item.num_model_requests) for item in page.data[0].results] == [
+        ("gpt-4o", False, 1),
+        ("gpt-4o", True, 2),
+    ]
+    for batch, requests in ((True, 2), (False, 1)):
+        page = await ask(start_time=start, batch=batch)
+        assert sum(item.num_model_requests for bucket in page.data for item in bucket.results) == requests
+
+
 async def test_embeddings_and_unmetered_endpoints_are_no_completions(world: World, openai: AsyncOpenAI) -> None:
     await world.record(
         [

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 from api_values import ACME, DAY_MS, HOUR_MS, MINUTE_MS, NOW_MS, PAY, USD, an_entry
 from api_world import World
+from sqlalchemy import insert
 
 from tallygate.domain.spend_limit import SpendLimit
+from tallygate.ledger.jobs import JOBS
 
 WEEK_MS = 7 * DAY_MS
 BUCKET_MS = 5 * MINUTE_MS
@@ -207,3 +209,15 @@ async def test_a_credential_has_its_own_spend_and_windows(world: World) -> None:
 
 async def test_a_token_of_one_organization_need_not_name_it(world: World) -> None:
     assert (await world.ok("/api/spend", token="one"))["org"] == "acme"
+
+
+async def test_work_that_goes_on_is_counted_with_what_it_was_held_at(world: World) -> None:
+    assert (await world.ok("/api/spend", org="acme"))["jobs"] == {"open": 0, "held": usd("0.00", 0)}
+    for number, org in enumerate(("acme", "acme", "globex")):
+        row = {"id": f"job-{number}", "org": org, "kind": "response", "upstream": "default", "object_id": "resp_1", "body": "{}"}
+        times = dict.fromkeys(("started_at_ms", "deadline_ms", "due_ms", "leased_until_ms", "polls", "progress"), 0)
+        async with world.database.write() as connection:
+            await connection.execute(insert(JOBS).values(**row, **times, held_nano_usd=USD + number))
+
+    assert (await world.ok("/api/spend", org="acme"))["jobs"] == {"open": 2, "held": usd("2.000000001", 2 * USD + 1)}
+    assert (await world.ok("/api/spend", org="acme", credential="acme-prod"))["jobs"] is None

@@ -43,11 +43,12 @@ _GROUPS: Final = {"project_id": Dimension.ORG, "api_key_id": Dimension.CREDENTIA
 
 _MODELS: Final = texts("models", "Models.")
 _USER_IDS: Final = texts("user_ids", "Usage is not kept by user: any value matches nothing.")
-_BATCH: Final = choice("batch", "Nothing that passes the gateway is a batch: true matches nothing.", ["true", "false"])
+_BATCH: Final = choice("batch", "Whether usage is that of requests in batches.", ["true", "false"])
+_BATCHES: Final = "batches"  # the capability of their results
 _BUCKET_WIDTH: Final = choice("bucket_width", "Width of a bucket, in UTC.", _WIDTHS, default="1d")
 _GROUP_BY: Final = choices(
     "group_by",
-    "What results are divided by. Usage is not kept by user_id, service_tier and api_source, and nothing is a batch.",
+    "What results are divided by. Usage is not kept by user_id, service_tier and api_source.",
     ["project_id", "user_id", "api_key_id", "model", "batch", "service_tier", "api_source"],
 )
 _LIMIT: Final = limit_parameter(1440, "Buckets of a page. 1d: 7 by default, at most 31; 1h: 24, 168; 1m: 60, 1440.")
@@ -151,7 +152,7 @@ class OpenAiUsageApi:
                 CompletionsBucket(
                     start_time=bucket.start_ms // 1000,
                     end_time=bucket.end_ms // 1000,
-                    results=[_result(values["group_by"], group, usage) for group, usage in _merged(bucket.rows, skipped)],
+                    results=[_result(values["group_by"], group, usage) for group, usage in _merged(bucket.rows, skipped, values)],
                 )
                 for bucket in page.buckets
             ],
@@ -160,14 +161,17 @@ class OpenAiUsageApi:
         )
 
     def _query(self, values: Any, organizations: Sequence[Organization], asked: PageOfBuckets) -> UsageQuery:
-        matches_nothing = bool(values["user_ids"]) or values["batch"] == "true"
         return UsageQuery(
-            scopes=() if matches_nothing else self._scopes.history(organizations),
+            scopes=() if values["user_ids"] else self._scopes.history(organizations),
             from_ms=asked.edges[0],
             to_ms=asked.edges[-1],
             bucket=Bucket.HOUR if values["bucket_width"] == "1h" else Bucket.DAY,
             filters=filters(values, {API_KEY_IDS: Dimension.CREDENTIAL, _MODELS: Dimension.MODEL}),
-            group_by=(*(_GROUPS[name] for name in _GROUPS if name in values["group_by"]), Dimension.ENDPOINT),
+            group_by=(
+                *(_GROUPS[name] for name in _GROUPS if name in values["group_by"]),
+                Dimension.ENDPOINT,
+                Dimension.CAPABILITY,
+            ),
         )
 
     async def _page(self, query: UsageQuery, asked: PageOfBuckets) -> UsagePage:
@@ -193,20 +197,26 @@ class OpenAiUsageApi:
         return frozenset(route.endpoint for route in routes) - completing
 
 
-def _merged(rows: Iterable[UsageRow], skipped: frozenset[str]) -> list[tuple[tuple[str, ...], Usage]]:
-    """Sums by the requested groups; the endpoint, which comes last, only decides what counts."""
+def _merged(rows: Iterable[UsageRow], skipped: frozenset[str], values: Any) -> list[tuple[tuple[str, ...], Usage]]:
+    """Sums by the requested groups, and last whether they are of batches, "" if that was not asked.
+
+    The endpoint and the capability, which come last in rows, only decide what counts, and as what.
+    """
     sums: dict[tuple[str, ...], Usage] = {}
     for row in rows:
-        *group, endpoint = row.group
+        *group, endpoint, capability = row.group
+        is_batch = "true" if capability == _BATCHES else "false"
+        if values["batch"] not in (None, is_batch):
+            continue
         if endpoint in skipped or not (row.usage.requests or row.usage.prompt_tokens or row.usage.completion_tokens):
             continue  # refused requests have no endpoint, and reached no model
-        key = tuple(group)
+        key = (*group, is_batch if "batch" in values["group_by"] else "")
         sums[key] = added(sums[key], row.usage) if key in sums else row.usage
     return sorted(sums.items(), key=lambda item: item[0])
 
 
 def _result(group_by: Sequence[str], group: Sequence[str], usage: Usage) -> CompletionsResult:
-    named = dict(zip((name for name in _GROUPS if name in group_by), group, strict=True))
+    named = dict(zip((name for name in _GROUPS if name in group_by), group[:-1], strict=True))
     return CompletionsResult(
         input_tokens=usage.prompt_tokens,
         input_cached_tokens=usage.cached_tokens,
@@ -217,6 +227,6 @@ def _result(group_by: Sequence[str], group: Sequence[str], usage: Usage) -> Comp
         project_id=named.get("project_id"),
         api_key_id=named.get("api_key_id"),
         model=named.get("model"),
-        batch=False if "batch" in group_by else None,
+        batch=group[-1] == "true" if "batch" in group_by else None,
         api_source="unlabeled" if "api_source" in group_by else None,
     )

@@ -1,7 +1,7 @@
 """GET /api/spend: one organization's spend beside its limits."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import date, timedelta
 from enum import StrEnum
 from typing import Final, Literal
@@ -101,8 +101,18 @@ class MonthSpend(msgspec.Struct, frozen=True, kw_only=True):
     forecast_basis: str
 
 
+class OpenJobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Work that providers still do: background responses and batches. held: what it was held at, whatever was settled since."""
+
+    open: int
+    held: Money
+
+
 class SpendAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """status: of the gravest window. rolling_7_days: the window of a limit of 7 days if there is one, else the ledger's sum."""
+    """status: of the gravest window. rolling_7_days: the window of a limit of 7 days if there is one, else the ledger's sum.
+
+    jobs   null for a single credential
+    """
 
     org: str
     credential: str | None
@@ -113,15 +123,29 @@ class SpendAnswer(msgspec.Struct, frozen=True, kw_only=True):
     rolling_7_days: SpendWindowAnswer
     windows: list[SpendWindowAnswer]
     month: MonthSpend
+    jobs: OpenJobs | None
 
 
 class SpendApi:
-    """The spend endpoint. now_ms: Unix time, for days and months; windows use the limiter's clock."""
+    """The spend endpoint.
 
-    def __init__(self, *, scopes: Scopes, queries: UsageQueries, windows: SpendWindows, now_ms: Callable[[], int]) -> None:
+    jobs     how many jobs of an organization are open, and what they hold; raises LedgerUnavailableError
+    now_ms   Unix time, for days and months; windows use the limiter's clock
+    """
+
+    def __init__(
+        self,
+        *,
+        scopes: Scopes,
+        queries: UsageQueries,
+        windows: SpendWindows,
+        jobs: Callable[[str], Awaitable[tuple[int, int]]],
+        now_ms: Callable[[], int],
+    ) -> None:
         self._scopes = scopes
         self._queries = queries
         self._windows = windows
+        self._jobs = jobs
         self._now_ms = now_ms
 
     def routes(self) -> tuple[ApiRoute, ...]:
@@ -155,7 +179,12 @@ class SpendApi:
             rolling_7_days=week or await self._unlimited_week(scope, client_id, organization.time_zone, now_ms),
             windows=windows,
             month=await self._month(scope, client_id, organization, now_ms),
+            jobs=None if client_id is not None else await self._open_jobs(organization),
         )
+
+    async def _open_jobs(self, organization: Organization) -> OpenJobs:
+        open_, held = await self._jobs(organization.id)
+        return OpenJobs(open=open_, held=money(held))
 
     def _one(self, call: ApiCall) -> Organization:
         if call.values["org"] is not None:

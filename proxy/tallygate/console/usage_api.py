@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from tallygate.config.model import Route
 from tallygate.console.api_directory import DirectoryApi
@@ -20,6 +21,7 @@ from tallygate.console.spend_windows import SpendWindows
 from tallygate.console.usage_pages import UsagePages
 from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database
+from tallygate.ledger.jobs import held_by_jobs
 from tallygate.ledger.minute_queries import MinuteQueries
 from tallygate.ledger.notices.deliveries import Deliveries
 from tallygate.ledger.notices.pages import NoticePages
@@ -75,7 +77,9 @@ def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
         *OpenAiUsageApi(scopes=scopes, pages=pages, minutes=minutes, routes_in_force=sources.routes, now_ms=now_ms).routes(),
         *OpenAiCostsApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
         *UsageApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
-        *SpendApi(scopes=scopes, queries=queries, windows=sources.windows, now_ms=now_ms).routes(),
+        *SpendApi(
+            scopes=scopes, queries=queries, windows=sources.windows, jobs=partial(held_by_jobs, sources.database), now_ms=now_ms
+        ).routes(),
         *EventsApi(scopes=scopes, queries=queries, now_ms=now_ms).routes(),
         *NoticesApi(
             scopes=scopes, pages=NoticePages(sources.database), deliveries=Deliveries(sources.database), now_ms=now_ms

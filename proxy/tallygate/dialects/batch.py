@@ -112,7 +112,7 @@ class BatchShape:
 
     id_member = "id"
     is_billed = True
-    generates = True
+    generates = False  # its lines do, under endpoints of their own
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
         """`body` itself: its lines are stored where nobody can change them."""

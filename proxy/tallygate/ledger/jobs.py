@@ -206,6 +206,14 @@ async def open_jobs(database: Database, orgs: Sequence[str]) -> list[OpenJob]:
     return found
 
 
+async def held_by_jobs(database: Database, org: str) -> tuple[int, int]:
+    """How many jobs of an organization are open, and what they were held at together. Raises LedgerUnavailableError."""
+    async with database.read() as connection:
+        rows = await connection.execute(select(func.count(), func.coalesce(func.sum(_C.held_nano_usd), 0)).where(_C.org == org))
+        open_, held = rows.one()
+        return int(open_), int(held)
+
+
 async def count_jobs(database: Database) -> Mapping[str, int]:
     """How many jobs are open, by kind. Raises LedgerUnavailableError."""
     async with database.read() as connection:

@@ -29,7 +29,7 @@ class MinuteQueries:
     async def usage(self, query: UsageQuery) -> list[UsageRow]:
         """Usage like UsageQueries.usage, by minutes of [from_ms, to_ms), which are whole minutes. Refusals have no entries.
 
-        Filters and groups: organization, credential, model, endpoint. Raises QueryTooLargeError, ValueError.
+        Filters and groups: organization, credential, model, endpoint, capability. Raises QueryTooLargeError, ValueError.
         """
         if query.to_ms - query.from_ms > MINUTES_MAX * MINUTE_MS:
             raise ValueError(f"at most {MINUTES_MAX} minutes")
@@ -39,6 +39,7 @@ class MinuteQueries:
             Dimension.CREDENTIAL: columns.credential,
             Dimension.MODEL: ENTRY_MODEL,
             Dimension.ENDPOINT: columns.endpoint,
+            Dimension.CAPABILITY: columns.capability,
         }
         minute = columns.settled_at_ms // MINUTE_MS
         group = [of_dimension[name] for name in query.group_by]
