@@ -1,5 +1,6 @@
 """Parsers of each wire API's requests. Lenient: unknown members are ignored."""
 
+import re
 import wave
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -162,6 +163,12 @@ def read_embeddings(body: Json, _path: Mapping[str, str], tokens: PromptTokens) 
     )
 
 
+# Tokens of an image of 1024x1024: OpenAI, "Image generation"; of the models of 2 by its calculator.
+_DRAWN: Final = {"low": 272, "medium": 1_056, "high": 4_160}
+_DRAWN_BY_2: Final = {"low": 196, "medium": 1_757, "high": 7_024}
+_MODELS_OF_2: Final = re.compile(r"gpt-image-2")
+
+
 def read_images(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
     """A text, and the images to edit. Each of several images is billed like a request of its own."""
     model, number = str(body.get("model") or path.get("deployment") or "gpt-image-1.5"), int(body.get("n") or 1)
@@ -172,7 +179,8 @@ def read_images(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> As
     given = sum([_given(body.get(name)) for name in ("image", "images", "mask")])
     partials = int(body.get("partial_images") or 0) if stream else 0
     text = text_in(body.get("prompt"))
-    drawn = {"low": 272, "medium": 1_056, "high": 4_160}.get(quality, 4_160) + partials * PARTIAL_TOKENS
+    drawn_by = _DRAWN_BY_2 if _MODELS_OF_2.search(model) else _DRAWN
+    drawn = drawn_by.get(quality, drawn_by["high"]) + partials * PARTIAL_TOKENS
     read = tokens.of_text(text, model) + given * _SOURCE_IMAGE_TOKENS
     return Ask(
         model=model,
