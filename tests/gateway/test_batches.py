@@ -6,15 +6,16 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import ClientSession, FormData, web
-from gateway_harness import ACME_KEY, BIG_KEY, Harness, nothing_finished, running_gateway
+from gateway_harness import ACME_KEY, BIG_KEY, Harness, nothing_finished, organizations, running_gateway, write_config
 from memory_jobs import MemoryJobs, SteppedPoller, poller_of
 
 from tallygate.domain.errors import StoreError
-from tallygate.gateway.jobs.batches import AHEAD_MAX
+from tallygate.domain.job import deferred_account
+from tallygate.gateway.jobs.batches import AHEAD_MAX, CHUNK_LINES
 from tallygate.gateway.jobs.poller import LEASE_MS, LOST_AFTER_MS
-from tallygate.gateway.upstream_reads import PIECE_LINES
 
 ACME = {"authorization": f"Bearer {ACME_KEY}"}
 BIG = {"authorization": f"Bearer {BIG_KEY}"}
@@ -86,10 +87,12 @@ class World:
 
 
 @asynccontextmanager
-async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> AsyncIterator[World]:
+async def world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, more: dict[str, Any] | None = None, **options: Any
+) -> AsyncIterator[World]:
     monkeypatch.setenv("UPSTREAM_KEY_OF_A_TEST", "sk-operators")
     now = Time()
-    config = {"upstreams": {"upstreams": {"default": {"auth": KEPT}}}}
+    config = {"upstreams": {"upstreams": {"default": {"auth": KEPT}}}, **(more or {})}
     async with (
         running_gateway(tmp_path, config=config, simulator_clock_ms=now, enters=True, **options) as harness,
         ClientSession(harness.url) as session,
@@ -416,6 +419,7 @@ async def test_a_poller_killed_between_any_two_steps_leaves_all_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tallygate.gateway.upstream_reads.PIECE_LINES", 1)
+    monkeypatch.setattr("tallygate.gateway.jobs.batches.CHUNK_LINES", 1)
     expected = sum(map(cost_of, (5, 6, 7)))
     for step in range(100):
         directory = tmp_path / str(step)
@@ -484,7 +488,7 @@ async def test_a_long_output_is_streamed_and_does_not_run_ahead_of_the_ledger(
         monkeypatch.setattr(settler, "finished", finished)
         await at.poll_after(10_000)
         assert len(settled) == count
-        assert max(ahead) <= AHEAD_MAX + PIECE_LINES
+        assert max(ahead) <= AHEAD_MAX + CHUNK_LINES
         assert max(waiting) < count // 2  # what waits is in the sockets' buffers
         assert at.jobs.progress != {}
 
@@ -521,3 +525,91 @@ async def test_an_answer_without_an_id_is_charged_as_it_was_held(tmp_path: Path,
         spent, held = await at.spent_and_held()
         assert spent > 100 * OUTPUT_NANO_USD
         assert held == 0
+
+
+async def test_a_batch_takes_one_request_and_no_tokens_of_rate_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [{"requests": 3, "window": "1h"}, {"tokens": 100, "window": "1h"}]
+    plans = {"plans": {"pay_as_you_go": {"rate_limits": limits}, "enterprise": {}, "free": {}}}
+    async with world(tmp_path, monkeypatch, more={"plans": plans}) as at:
+        await at.order([line(str(number), "[[sim tokens=90]] Hello") for number in range(10)])
+        await at.poll_after(10_000)
+        assert len(at.results()) == 10
+        body = {"model": "gpt-4o-mini", "max_tokens": 20, "messages": [{"role": "user", "content": "Hi"}]}
+        async with at.session.post("/v1/chat/completions", json=body, headers=ACME) as answer:
+            assert answer.status == 200, await answer.text()
+
+
+NARROWED: list[tuple[dict[str, Any], int, str]] = [
+    ({"models": ["gpt-4o"]}, 403, "model_not_allowed"),
+    ({"capabilities": ["batches", "files"]}, 403, "capability_not_allowed"),
+    ({"capabilities": ["batches", "files", "chat"], "models": ["gpt-4o-mini"]}, 200, ""),
+]
+
+
+@pytest.mark.parametrize(("narrowed", "status", "code"), NARROWED)
+async def test_lines_are_bound_by_their_credential(
+    narrowed: dict[str, Any], status: int, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orgs = organizations()
+    orgs["organizations"][0]["credentials"][0] |= narrowed
+    async with world(tmp_path, monkeypatch, more={"organizations": orgs}) as at:
+        answered = await at.order([line("a", "Hi")], status=status)
+        assert answered.get("error", {}).get("code", "") == code
+
+
+async def test_lines_for_an_endpoint_that_is_off_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    off = [{"method": "POST", "path": "/v1/embeddings", "capability": "embeddings", "enabled": False}]
+    async with world(tmp_path, monkeypatch, more={"routes": {"with_shipped": True, "routes": off}}) as at:
+        lines = [{"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"model": "x", "input": "Hi"}}]
+        refused = await at.order(lines, status=403, endpoint="/v1/embeddings")
+        assert (refused["error"]["code"], refused["error"]["param"]) == ("endpoint_not_enabled", "endpoint")
+
+
+async def test_a_request_without_a_bound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"model": "gpt-4o-mini", "input": "1", "output": "1"}]
+    prices = {"prices": rows, "with_listed": False}
+    async with world(tmp_path, monkeypatch, more={"prices": prices}) as at:
+        refused = await at.order([line("a", "Hi", max_tokens=None)], status=400)
+        assert "State the maximum output" in refused["error"]["message"]
+        await at.order([line("a", "Hi")])
+        _, held = await at.spent_and_held()
+        assert held >= 100 * 1_000  # the row has no price of batches: the standard one is held
+
+
+@pytest.mark.parametrize("gone", ["credential", "organization"])
+async def test_who_ordered_it_may_be_gone_when_it_ends(gone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world(tmp_path, monkeypatch) as at:
+        await at.order([line("a", "[[sim tokens=9;delay=60000]] Hi")])
+        left = organizations()
+        if gone == "organization":
+            del left["organizations"][0]
+        else:
+            left["organizations"][0]["credentials"] = []
+        write_config(at.harness.config_dir, {"organizations": left})
+        await at.harness.gateway.read_again()
+        await at.poll_after(61_000)
+        (event,) = at.results()
+        assert (event["org"], event["credential"], event["completion_tokens"]) == ("acme", "acme-prod", 9)
+        assert at.jobs.open() == []
+
+
+async def test_a_store_that_loses_everything_in_the_middle_loses_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The results that it had are gone with it: the next reader settles them again, as the ledger does not have them."""
+    monkeypatch.setattr("tallygate.gateway.jobs.batches.WAIT_S", 0.0)
+    async with odd_world(tmp_path, monkeypatch) as (at, upstream):
+        await at.order([line(name, "Hi") for name in "abc"])
+        upstream.end([result("a", 5), result("b", 6)])
+        (job,) = at.jobs.open()
+        limiter, settler = at.harness.limiter, at.harness.gateway.services.settler
+        real = settler.finished
+        monkeypatch.setattr(settler, "finished", nothing_finished)
+        await at.poll_after(10_000)
+        assert len(at.results()) == 2
+        limiter.wipe()
+        limiter.wiped_partitions.clear()
+        await limiter.defer(deferred_account(job.job, encoded=msgspec.json.encode(job.job)))
+        monkeypatch.setattr(settler, "finished", real)
+        assert at.results() == []
+        await at.poll_after(20_000)
+        assert await at.spent_and_held() == (cost_of(5) + cost_of(6), 0)
+        assert len(at.results()) == 2

@@ -11,7 +11,7 @@ from tallygate.gateway.upstream import UpstreamClient
 from tallygate.http1.upstream_failure import UpstreamError
 from tallygate.outbound.session import FetchError, fetch, trust_of
 
-ANSWER_BYTES_MAX: Final = 32 << 20
+ANSWER_BYTES_MAX: Final = 64 << 20  # results that are inlined in an answer can be many
 ANSWER_S: Final = 30.0
 LINE_BYTES_MAX: Final = 32 << 20
 PIECE_LINES: Final = 20  # at most, which are worked on without a break

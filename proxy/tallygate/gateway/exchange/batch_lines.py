@@ -25,11 +25,14 @@ from tallygate.gateway.exchange.call import Caller, Head, NamedObjects, Received
 from tallygate.gateway.exchange.entrance import Entrance
 from tallygate.gateway.exchange.estimate import NOTHING_ASKED, Estimate, refuse_absurd
 from tallygate.gateway.exchange.object_checks import check_objects
-from tallygate.gateway.refusals import ENDPOINT_NOT_ENABLED, rejected
+from tallygate.gateway.refusals import ENDPOINT_NOT_ENABLED, overloaded, rejected
 from tallygate.gateway.services import Services, work_on
 from tallygate.gateway.upstream_reads import PIECE_LINES, read_lines
 from tallygate.outbound.session import FetchError
+from tallygate.shares.fair_places import FairPlaces
 
+READ_AT_ONCE: Final = 4  # batches, of which one organization has its share; others wait
+WAIT_S: Final = 30.0
 MODELS_MAX: Final = 100  # of one batch: a result is charged by the one of them that its answer names
 NAMED_MAX: Final = 1_000  # different sets of stored objects whose owners are remembered within a batch
 _NOTHING: Final = PromptShape(messages=1)
@@ -64,6 +67,7 @@ class BatchLines:
         self._services = services
         self._entrance = entrance
         self._bound = bound
+        self._places = FairPlaces(READ_AT_ONCE)
 
     async def bound_all(
         self, head: Head, caller: Caller, order: RequestFacts, received: Received, *, query: str
@@ -77,11 +81,16 @@ class BatchLines:
         dialect = cast("BatchDialect", head.dialect)
         endpoint = _check_line_route(head, caller, batch.path)
         await self._entrance.preview(head, caller, least_nano_usd=fee or 1)
-        sums = _Sums()
-        async for piece in self._pieces(head, caller, dialect, order, received, query=query):
-            for line, facts in await self._read(head, caller, dialect, order, piece, before=sums.lines):
-                await self._add(head, caller, line, facts, sums)
-            await asyncio.sleep(0)  # others' turn: small lines are read without a break
+        sums, org = _Sums(), caller.organization.id
+        if not await self._places.acquire(org, seconds=WAIT_S):
+            raise Refused(overloaded("Your organization orders too many batches at once."))
+        try:
+            async for piece in self._pieces(head, caller, dialect, order, received, query=query):
+                for line, facts in await self._read(head, caller, dialect, order, piece, before=sums.lines):
+                    await self._add(head, caller, line, facts, sums)
+                await asyncio.sleep(0)  # others' turn: small lines are read without a break
+        finally:
+            self._places.release(org)
         if sums.facts is None:
             raise Refused(_invalid("The batch has no requests.", order))
         hold = sums.hold_nano_usd + fee

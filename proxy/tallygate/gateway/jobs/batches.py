@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import ClientSession
 from msgspec.structs import replace
 
-from tallygate.dialects.batch import BatchDialect, BatchResult, with_batch_tier
+from tallygate.dialects.batch import BatchDialect, BatchResult, BatchState, with_batch_tier
 from tallygate.dialects.dialect import BatchOrder, MeterReading, RequestFacts
 from tallygate.dialects.meters import BODY_TOO_LARGE, BODY_UNREADABLE
 from tallygate.domain.admission import Account, AdmissionRequest
@@ -33,6 +33,8 @@ from tallygate.gateway.upstream import UpstreamClient
 from tallygate.gateway.upstream_reads import PIECE_LINES, read_lines
 from tallygate.outbound.session import FetchError
 
+CHUNK_LINES: Final = 200  # results that the ledger is asked about at once, and CHUNK_BYTES of them at most
+CHUNK_BYTES: Final = 1 << 20
 SETTLED_AT_ONCE: Final = 50
 AHEAD_MAX: Final = 1_000  # results settled that the ledger has not entered yet: its stream is shared
 ASKED_AT_ONCE: Final = 200
@@ -96,14 +98,10 @@ class BatchResults:
             raise FetchError("the upstream's answer is about another batch")
         if state is None or not state.is_final:
             return None
-        seen = self._seen
-        for start in range(0, len(state.inlined), PIECE_LINES):
-            await self._enter(state.inlined[start : start + PIECE_LINES])
-        for target in state.targets:
-            async for piece in self._streamed(target):
-                await self._enter(piece)
+        async for chunk in self._chunks(state):
+            await self._enter(chunk)
         await self._wait(most=0)
-        missing = 0 if state.succeeded is None else max(0, state.succeeded - seen.succeeded)
+        missing = 0 if state.succeeded is None else max(0, state.succeeded - self._seen.succeeded)
         return account_of_rest(self._services, self._job, missing)
 
     async def lost(self) -> Account:
@@ -111,14 +109,25 @@ class BatchResults:
         await self._wait(most=0)
         return account_of_lost(self._services, self._job, progress=self._progress)
 
-    def _streamed(self, target: str) -> AsyncIterator[list[bytes]]:
-        dialect = self._dialect
-        return read_lines(self._session, self._upstream, dialect, target, headers=dialect.own_headers)
+    async def _chunks(self, state: BatchState) -> AsyncIterator[Sequence[bytes]]:
+        """The results in the order in which they are sent, some at a time."""
+        for start in range(0, len(state.inlined), CHUNK_LINES):
+            yield state.inlined[start : start + CHUNK_LINES]
+        for target in state.targets:
+            chunk, size = list[bytes](), 0
+            async for piece in read_lines(self._session, self._upstream, self._dialect, target, headers=self._dialect.own_headers):
+                chunk += piece
+                size += sum(map(len, piece))
+                if len(chunk) >= CHUNK_LINES or size >= CHUNK_BYTES:
+                    yield chunk
+                    chunk, size = [], 0
+            if chunk:
+                yield chunk
 
-    async def _enter(self, piece: Sequence[bytes]) -> None:
-        """Settle the results of a piece that the ledger does not have."""
+    async def _enter(self, chunk: Sequence[bytes]) -> None:
+        """Settle the results of a chunk that the ledger does not have."""
         seen, lines = self._seen, dict[str, _Line]()
-        for raw in piece:
+        for raw in chunk:
             result = self._dialect.result_of(raw)
             seen.lines += 1
             if result.answer is not None or result.is_odd:
@@ -128,10 +137,13 @@ class BatchResults:
                 name = f"#{seen.lines}" if result.custom_id is None else result.custom_id
                 id_ = part_id(self._job.id, name)
                 lines[id_] = _Line(id_, result, len(raw))
-        if not lines:
-            return
-        entered = await self._services.settler.finished(list(lines))
-        accounts = [await self._account(line) for id_, line in lines.items() if id_ not in entered]
+        entered = await self._services.settler.finished(list(lines)) if lines else frozenset()
+        accounts = list[Account]()
+        for id_, line in lines.items():
+            if id_ not in entered:
+                accounts.append(await self._account(line))
+                if len(accounts) % PIECE_LINES == 0:
+                    await asyncio.sleep(0)  # others' turn: small results are metered without a break
         for start in range(0, len(accounts), SETTLED_AT_ONCE):
             await asyncio.gather(*map(self._services.settler.settle_part, accounts[start : start + SETTLED_AT_ONCE]))
         seen.unentered += [account.admission.reservation_id for account in accounts]
@@ -204,6 +216,8 @@ class BatchResults:
             response_model=response_model,
             client_request_id=None if custom_id is None else custom_id[:CUSTOM_ID_CHARS],
             duration_ms=max(0, self._services.now_ms() - job.started_at_ms),
+            request_bytes=0,
+            response_bytes=line.size,
             made=(),
         )
         return Account(
