@@ -87,18 +87,50 @@ def fragmented_mp4(seconds: int) -> bytes:
     return whole
 
 
+def video_mp4(seconds: int, *, tick: int = 1_024, claimed: int | None = None) -> bytes:
+    """MP4 with AAC at 16 kHz beside pictures of a megabyte a second.
+
+    tick     of each packet of sound, by its table: else than 1,024, no decoder heeds it
+    claimed  bytes of the pictures, by their table
+    """
+    packets = seconds * 16_000 // 1_024
+    config = b"\3\x80\x80\x80\x19\0\1\0\4\x11\x40\x15" + bytes(11) + b"\5\2\x14\x08"  # AAC-LC, 16 kHz, one channel
+    entry = _box(b"mp4a", bytes(16) + struct.pack(">HHHHI", 2, 16, 0, 0, 48_000 << 16) + _box(b"esds", bytes(4) + config))
+    tables = (
+        _box(b"stsd", struct.pack(">II", 0, 1) + entry)
+        + _box(b"stts", struct.pack(">IIII", 0, 1, packets, tick))
+        + _box(b"stsz", struct.pack(">III", 0, 0, packets) + struct.pack(">I", 200) * packets)
+    )
+    picture = _box(b"stsz", struct.pack(">III", 0, 1_000_000 if claimed is None else claimed, seconds))
+    moov = _track(1, b"vide", picture) + _track(2, b"soun", tables)
+    return _box(b"ftyp", b"isom\0\0\2\0isom") + _box(b"mdat", bytes(seconds * 1_000_000 + packets * 200)) + _box(b"moov", moov)
+
+
+def _track(number: int, handler: bytes, tables: bytes) -> bytes:
+    tkhd = _box(b"tkhd", bytes(12) + struct.pack(">I", number) + bytes(68))
+    mdhd = _box(b"mdhd", bytes(12) + struct.pack(">II", 16_000, 0) + bytes(4))
+    hdlr = _box(b"hdlr", bytes(8) + handler + bytes(13))
+    return _box(b"trak", tkhd + _box(b"mdia", mdhd + hdlr + _box(b"minf", _box(b"stbl", tables))))
+
+
 def _box(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data) + 8) + kind + data
 
 
-def webm(seconds: int) -> bytes:
-    """WebM as browsers record it: no duration, clusters of unknown size (RFC 8794, 6.2), a block for each 60 ms."""
+def webm(seconds: int, *, picture_bytes: int = 0) -> bytes:
+    """WebM as browsers record it: no duration, clusters of unknown size (RFC 8794, 6.2), a block for each 60 ms.
+
+    picture_bytes   of a second track in each second
+    """
+    pictures = _element(b"\xa3", b"\x82\0\0\x80" + bytes(picture_bytes)) if picture_bytes else b""
+    kinds = [_element(b"\xae", b"\xd7\x81%c\x83\x81%c" % (number, kind)) for number, kind in ((1, 2), (2, 1))]
     blocks = b"".join(
-        _element(b"\x1f\x43\xb6\x75", _element(b"\xe7", (second * 1_000).to_bytes(4)) + _blocks(), unknown=True)
+        _element(b"\x1f\x43\xb6\x75", _element(b"\xe7", (second * 1_000).to_bytes(4)) + _blocks() + pictures, unknown=True)
         for second in range(seconds)
     )
     info = _element(b"\x15\x49\xa9\x66", _element(b"\x2a\xd7\xb1", (1_000_000).to_bytes(3)))
-    return _element(b"\x1a\x45\xdf\xa3", b"\x42\x86\x81\x01") + _element(b"\x18\x53\x80\x67", info + blocks, unknown=True)
+    tracks = _element(b"\x16\x54\xae\x6b", b"".join(kinds))
+    return _element(b"\x1a\x45\xdf\xa3", b"\x42\x86\x81\x01") + _element(b"\x18\x53\x80\x67", info + tracks + blocks, unknown=True)
 
 
 def _blocks() -> bytes:

@@ -21,6 +21,8 @@ from tallygate.dialects.sound_length import READS_MAX, SLOWEST_BITS_PER_SECOND, 
         (recordings.m4a(30), 30),
         (recordings.fragmented_mp4(21), 21),
         (recordings.webm(11), 12),
+        (recordings.webm(11, picture_bytes=500_000), 12),  # a video: subtitles are made of them
+        (recordings.video_mp4(17), 17),
     ],
 )
 def test_formats_are_read(recording: bytes, seconds: int) -> None:
@@ -38,6 +40,8 @@ def test_what_its_head_overstates_is_believed() -> None:
     [
         (recordings.mp3(60, stated_frames=600), 60),
         (recordings.m4a(60, stated_seconds=4), 60),
+        (recordings.video_mp4(60, tick=1), 60),
+        (recordings.video_mp4(60, tick=1, claimed=50_000_000), 60),
         (recordings.ogg_opus(60, stated_seconds=2), 60),
         (b"ID3\x04\0\0\0\0\x07\x76" + bytes(1_014) + recordings.mp3(60, stated_frames=600), 60),
         (recordings.flac(60, stated_seconds=1), 60),

@@ -1,11 +1,15 @@
 """The seconds in the frames of a recording: what a decoder plays, whatever its head says.
 
 MPEG audio (ISO/IEC 11172-3 section 2.4.2.3 and 13818-3), FLAC (RFC 9639 section 9.1), Opus in Ogg (RFC 3533 section 6, RFC 6716
-section 3.1, RFC 7845), and the samples of MP4 (ISO/IEC 14496-12 sections 8.4.2, 8.6.1.2 and 8.8).
+section 3.1, RFC 7845), the samples of MP4 (ISO/IEC 14496-12 sections 8.4.2, 8.6.1.2, 8.7.3 and 8.8), of AAC at
+the rate of its decoder (ISO/IEC 14496-1 section 7.2.6.6 and 14496-3 section 1.6.2.1).
 """
 
 import re
+import sys
+from array import array
 from collections.abc import Iterator
+from operator import mul
 from typing import Final
 
 FRAMES_MAX: Final = 400_000  # of one file, each well under a µs: 25 MB of the shortest frames of speech have 350,000
@@ -29,6 +33,10 @@ _FLAC_SYNC: Final = re.compile(rb"\xff[\xf8\xf9]")
 _FLAC_HEAD_MAX: Final = 16
 _CRC_POLYNOMIAL: Final = 0x107  # RFC 9639 section 9.1.8: x^8 + x^2 + x + 1
 _FILE_TYPE: Final = b"ftyp"  # MP4's first box
+_PICTURES: Final = b"vide"
+_AAC_SAMPLES: Final = 1_024  # of a packet
+_AAC_RATES: Final = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
+_DESCRIPTORS: Final = ((b"\3", 3), (b"\4", 13), (b"\5", 0))  # of a stream, its decoder, and what that is configured with
 _OPUS_HEADS: Final = 2  # packets of a stream before its sound
 _OPUS_MS: Final = (*(10, 20, 40, 60) * 3, *(10, 20) * 2, *(2.5, 5, 10, 20) * 4)  # of a frame, by the configuration
 
@@ -155,23 +163,46 @@ def _opus_packet(head: bytes) -> float:
 
 
 class _Track:
-    """A track of an MP4: units of its own per second, of a sample unless it says so itself, and of all samples."""
+    """A track of an MP4: units of its own per second, of a sample unless it says so itself, and of all samples.
 
-    scale = each = units = 0
+    rate   at which AAC is decoded, whatever the units say; 0: not known
+    size   bytes of all samples, where they are stated
+    """
+
+    scale = each = units = samples = rate = size = 0
+    handler = b""
 
     @property
     def seconds(self) -> float:
-        return self.units / self.scale if self.scale else 0.0
+        decoded = self.samples * _AAC_SAMPLES / self.rate if self.rate else 0.0
+        return max(self.units / self.scale if self.scale else 0.0, decoded)
 
 
 def _seconds_of_mp4(content: bytes) -> float:
     """The longest track, by its table of samples and by its fragments."""
+    return max([each.seconds for each in _tracks(content)], default=0.0)
+
+
+def bytes_of_sound(content: bytes) -> int:
+    """Bytes of a recording without the pictures of an MP4."""
+    tracks = _tracks(content) if content.startswith(_FILE_TYPE, 4) else []
+    pictures = sum([each.size for each in tracks if each.handler == _PICTURES])
+    return max(len(content) - pictures, sum([each.size for each in tracks if each.handler != _PICTURES]))
+
+
+def _tracks(content: bytes) -> list[_Track]:
     tracks: dict[int, _Track] = {}
     track = _Track()
     flags = 0
 
     def number(at: int, size: int = 4) -> int:
         return int.from_bytes(content[at : at + size])
+
+    def numbers(at: int, end: int, count: int) -> "array[int]":
+        found = array("I", content[at : at + 4 * min(count, max(end - at, 0) // 4)])
+        if sys.byteorder == "little":
+            found.byteswap()
+        return found
 
     entered = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"mvex", b"moof", b"traf")
     for kind, start, end in _boxes_within(content, 0, len(content), entered):
@@ -180,9 +211,17 @@ def _seconds_of_mp4(content: bytes) -> float:
             track = tracks.setdefault(number(start + (20 if is_long else 12)), _Track())
         elif kind == b"mdhd":
             track.scale = number(start + (20 if is_long else 12))
+        elif kind == b"hdlr":
+            track.handler = track.handler or content[start + 8 : start + 12]
+        elif kind == b"stsd":
+            track.rate = _aac_rate(content[start:end])
+        elif kind == b"stsz":
+            each, samples = number(start + 4), number(start + 8)
+            track.samples += samples
+            track.size += each * samples if each else sum(numbers(start + 12, end, samples))
         elif kind == b"stts":
-            for at in range(start + 8, min(start + 8 + 8 * number(start + 4), end - 7, start + 8 * FRAMES_MAX), 8):
-                track.units += number(at) * number(at + 4)
+            entries = numbers(start + 8, end, 2 * number(start + 4))
+            track.units += sum(map(mul, entries[::2], entries[1::2]))
         elif kind == b"trex":
             tracks.setdefault(number(start + 4), _Track()).each = number(start + 12)
         elif kind == b"tfhd":  # 8.8.7: members that its flags name, of 8, 4 and 4 bytes
@@ -190,13 +229,35 @@ def _seconds_of_mp4(content: bytes) -> float:
             if flags & 8:
                 track.each = number(start + 8 + 8 * (flags & 1) + 4 * (flags >> 1 & 1))
         elif kind == b"trun":  # 8.8.8: a duration stands first in each sample, if its flags say so
-            flags, samples = number(start + 1, 3), min(number(start + 4), FRAMES_MAX)
-            at, size = start + 8 + 4 * (flags & 1) + 4 * (flags >> 2 & 1), 4 * (flags >> 8 & 15).bit_count()
+            flags, samples = number(start + 1, 3), number(start + 4)
+            track.samples += samples
+            members = (flags >> 8 & 15).bit_count()
+            entries = numbers(start + 8 + 4 * (flags & 1) + 4 * (flags >> 2 & 1), end, samples * members)
             if flags & 0x100:
-                track.units += sum([number(place) for place in range(at, min(at + samples * size, end - 3), size)])
+                track.units += sum(entries[::members])
             else:
                 track.units += samples * track.each
-    return max([each.seconds for each in tracks.values()], default=0.0)
+            if flags & 0x200:
+                track.size += sum(entries[flags >> 8 & 1 :: members])
+            elif track.handler != _PICTURES:  # its size is not read
+                track.size += len(content)
+    return list(tracks.values())
+
+
+def _aac_rate(box: bytes) -> int:
+    """The rate in the decoder's own configuration, which the one beside it may contradict; 0 if there is none."""
+    at = box.find(b"esds") + 8
+    if at < 8:
+        return 0
+    for tag, fixed in _DESCRIPTORS:
+        if box[at : at + 1] != tag:
+            return 0
+        at += 1
+        while box[at : at + 1] >= b"\x80":
+            at += 1
+        at += 1 + fixed
+    index = int.from_bytes(box[at : at + 2]) >> 7 & 15
+    return _AAC_RATES[index] if index < len(_AAC_RATES) else 0
 
 
 def _boxes_within(content: bytes, start: int, end: int, entered: tuple[bytes, ...]) -> Iterator[tuple[bytes, int, int]]:

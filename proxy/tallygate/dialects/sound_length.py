@@ -11,7 +11,7 @@ from typing import Final
 
 from tinytag import TinyTag, TinyTagException
 
-from tallygate.dialects.sound_frames import seconds_of_frames
+from tallygate.dialects.sound_frames import bytes_of_sound, seconds_of_frames
 
 # What cannot be read, or cannot be true, counts as the slowest that the providers take: Opus, "6 kbit/s" (RFC 6716 section 2.1.1).
 SLOWEST_BITS_PER_SECOND: Final = 6_000
@@ -26,8 +26,9 @@ _LOSSLESS: Final = ("audio/flac", 'audio/ogg; codecs="flac"', "audio/aiff")  # a
 _NANOSECONDS: Final = 1_000_000_000
 
 _EBML: Final = b"\x1a\x45\xdf\xa3"
-_SEGMENT, _CLUSTER, _INFO, _BLOCK_GROUP = 0x18538067, 0x1F43B675, 0x1549A966, 0xA0
-_ENTERED: Final = frozenset({_SEGMENT, _CLUSTER, _INFO, _BLOCK_GROUP})
+_SEGMENT, _CLUSTER, _INFO, _BLOCK_GROUP, _TRACKS, _TRACK = 0x18538067, 0x1F43B675, 0x1549A966, 0xA0, 0x1654AE6B, 0xAE
+_ENTERED: Final = frozenset({_SEGMENT, _CLUSTER, _INFO, _BLOCK_GROUP, _TRACKS, _TRACK})
+_TRACK_NUMBER, _TRACK_TYPE, _PICTURES = 0xD7, 0x83, 1  # sound is 2
 _SCALE, _TIMESTAMP, _SIMPLE_BLOCK, _BLOCK = 0x2AD7B1, 0xE7, 0xA3, 0xA1
 _SCALE_DEFAULT: Final = 1_000_000
 _LAST_BLOCK_NS: Final = 120_000_000  # the longest packet of Opus (RFC 6716 section 2.1.4)
@@ -75,20 +76,25 @@ def _seconds_by_tinytag(content: bytes) -> float | None:
     played = seconds_of_frames(content, mime, tag.samplerate or 0)
     if played is None:
         return None
-    return _if_possible(max(stated, played), content, raw if mime.startswith(_LOSSLESS) and raw else FASTEST_BITS_PER_SECOND)
+    size = bytes_of_sound(content)
+    return _if_possible(max(stated, played), size, raw if mime.startswith(_LOSSLESS) and raw else FASTEST_BITS_PER_SECOND)
 
 
-def _if_possible(seconds: float, content: bytes, bits_per_second: int = FASTEST_BITS_PER_SECOND) -> float | None:
-    """The seconds; None if so much cannot be played in them, and one more for what is no sound."""
-    return seconds if seconds > 0 and (seconds + 1) * bits_per_second >= len(content) * 8 else None
+def _if_possible(seconds: float, size: int, bits_per_second: int = FASTEST_BITS_PER_SECOND) -> float | None:
+    """The seconds; None if so many bytes of sound cannot be played in them, and one more for what is no sound."""
+    return seconds if seconds > 0 and (seconds + 1) * bits_per_second >= size * 8 else None
 
 
 def _seconds_of_webm(content: bytes) -> float | None:
-    """The end of the last block, by the timestamps of clusters and blocks."""
+    """The end of the last block, by the timestamps of clusters and blocks. What is of a video's pictures is no sound."""
     at, scale, cluster, last, end = 0, _SCALE_DEFAULT, 0, -1, len(content)
+    track = 0
+    kinds: dict[int, int] = {}
+    sizes: dict[int, int] = {}
     for _ in range(READS_MAX):
         if at >= end:
-            return None if last < 0 else _if_possible((last * scale + _LAST_BLOCK_NS) / _NANOSECONDS, content)
+            pictures = sum([size for track, size in sizes.items() if kinds.get(track) == _PICTURES])
+            return None if last < 0 else _if_possible((last * scale + _LAST_BLOCK_NS) / _NANOSECONDS, end - pictures)
         id_size = 9 - content[at].bit_length()
         sized = at + id_size
         if id_size > 4 or sized >= end:
@@ -105,8 +111,14 @@ def _seconds_of_webm(content: bytes) -> float | None:
             scale = int.from_bytes(content[at : at + min(size, 8)])
         elif kind == _TIMESTAMP:
             cluster = int.from_bytes(content[at : at + min(size, 8)])
+        elif kind == _TRACK_NUMBER:
+            track = int.from_bytes(content[at : at + min(size, 8)])
+        elif kind == _TRACK_TYPE:
+            kinds[track] = max(kinds.get(track, 0), int.from_bytes(content[at : at + min(size, 8)]))
         elif kind in (_SIMPLE_BLOCK, _BLOCK) and at < end:
             track_size = 9 - content[at].bit_length()
+            of = int.from_bytes(content[at : at + track_size]) & ((1 << 7 * track_size) - 1)
+            sizes[of] = sizes.get(of, 0) + min(size, end - at)
             block = content[at + track_size : at + track_size + 2]
             last = max(last, cluster + int.from_bytes(block, signed=True))
         at += size
