@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import ClientSession, FormData, web
-from gateway_harness import ACME_KEY, BIG_KEY, Harness, nothing_finished, organizations, running_gateway, write_config
+from gateway_harness import ACME_KEY, BIG_KEY, Harness, digest, nothing_finished, organizations, running_gateway, write_config
 from memory_jobs import MemoryJobs, SteppedPoller, poller_of
 
 from tallygate.domain.errors import StoreError
@@ -203,6 +203,22 @@ async def test_files_and_what_lines_name_belong_to_the_organization(tmp_path: Pa
         refused = await at.order(lines, status=404, endpoint="/v1/responses")
         assert refused["error"]["message"].startswith("Request 1 of the batch")
         await at.begin(await at.upload([line("a", "Hi")]), endpoint="/v1/images/generations", status=400)
+
+
+async def test_what_a_credential_may_not_use_it_may_not_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = organizations()
+    known["organizations"][0]["credentials"] += [
+        {"id": "acme-mini", "key_sha256": digest("minisecret"), "models": ["gpt-4o-mini"]},
+        {"id": "acme-lists", "key_sha256": digest("listssecret"), "capabilities": ["batches", "files"]},
+    ]
+    async with world(tmp_path, monkeypatch, more={"organizations": known}) as at:
+        mini = {"authorization": "Bearer tg_acme-mini_minisecret"}
+        await at.order([line("a", "Hi")], headers=mini)
+        refused = await at.order([line("a", "Hi"), line("b", "Hi", model="gpt-4o")], headers=mini, status=403)
+        assert (refused["error"]["code"], refused["error"]["message"][:24]) == ("model_not_allowed", "Request 2 of the batch: ")
+        lists = {"authorization": "Bearer tg_acme-lists_listssecret"}
+        refused = await at.order([line("a", "Hi")], headers=lists, status=403)
+        assert refused["error"]["code"] == "capability_not_allowed"
 
 
 async def test_it_needs_the_operators_key(tmp_path: Path) -> None:
