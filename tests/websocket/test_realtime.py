@@ -400,6 +400,37 @@ def test_what_was_added_is_held_until_a_response_to_the_conversation_has_read_it
     assert facts_of(talk, {"type": "response.create"}).prompt.tokens == 3_000 + ADDED_TOKENS
 
 
+@pytest.mark.parametrize("response", [{"input": []}, {"instructions": "x"}, {"tools": []}, {"conversation": "none"}])
+def test_a_response_that_reads_less_makes_no_conversation_shorter(response: Event) -> None:
+    talk = new_talk()
+    client(talk, update(instructions="y" * 9_000))
+    begins(talk, "resp_1")
+    ends(talk, "resp_1", 30_000, status="completed")
+    client(talk, item("x" * 5_000))
+    client(talk, {"type": "response.create", "response": response})
+    begins(talk, "resp_2")
+    ends(talk, "resp_2", 100, status="completed", conversation_id="conv_1")
+    assert facts_of(talk, {"type": "response.create"}).prompt.tokens == 30_000 + ADDED_TOKENS
+    assert held_chars(talk) > 5_000
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "function_call_output", "output": "x" * 5_000, "content": [{"type": "input_text", "text": "a"}]},
+        {"type": "message", "content": [{"type": "input_text", "text": "x" * 5_000, "audio": ""}]},
+        {"type": "message", "content": [{"type": "input_image", "image_url": "data:,", "text": "x" * 5_000}]},
+        {"type": "message", "content": [{"type": "input_text", "image_url": "x" * 5_000}]},
+        {"type": "message", "content": ["x" * 5_000]},
+        {"type": "message", "content": "x" * 5_000, "name": "x" * 5_000},
+    ],
+)
+def test_all_of_an_item_is_held(item: Event) -> None:
+    talk = new_talk()
+    client(talk, {"type": "conversation.item.create", "item": item})
+    assert held_chars(talk) > 5_000
+
+
 def test_the_larger_of_two_maxima_is_held() -> None:
     talk = new_talk()
     both = {"max_output_tokens": 1, "max_response_output_tokens": 900}

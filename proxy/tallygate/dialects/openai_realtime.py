@@ -170,6 +170,7 @@ class RealtimeTalk(OpenAiRealtime):
         self._context = 0  # tokens of the conversation, as the last response stated them
         self._now, self._before = _Added(), _Added()  # added since the last response began, and what was added before it
         self._begun = set[str]()  # responses under way
+        self._reads_otherwise = False  # a response was asked for that may read less than the conversation, or other instructions
         self._answers_unasked = True  # voice activity detection is on by default
         self._session_maximum: int | None = None  # of a response's output, the largest that the session may have; None: the model's
         self._updates_sent = self._updates_seen = 0
@@ -195,6 +196,7 @@ class RealtimeTalk(OpenAiRealtime):
         if kind == _CREATE:
             self._check_session(event.response or {}, "response")
             self._check_references(items_of(member(event.response, "input")))
+            self._reads_otherwise |= not _OTHERWISE.isdisjoint(event.response or ())
             self._asked += 1
             self._id_added = "" if lane else f"turn_{self._asked}"
             return ClientMessage(asks=True, lane=lane or self._id_added)
@@ -305,16 +307,16 @@ class RealtimeTalk(OpenAiRealtime):
         draft, audio_ms = OpenAiPrompt(), 0
         parts = items_of(member(item, "content"))
         for part in parts:
-            kind, audio = member(part, "type"), member(part, "audio")
+            audio = member(part, "audio")
             if isinstance(audio, str):
                 audio_ms += base64_bytes(audio) // self._bytes_per_ms + 1
-                draft.add_text(member(part, "transcript"))
-            elif kind == "input_image":
+                draft.add_text(_text_without(part, "audio"))
+            elif member(part, "type") == "input_image":
                 draft.add_image(part)
+                draft.add_text(_text_without(part, "image_url"))
             else:
                 draft.add_text(lenient_json_text(part))
-        if not parts:
-            draft.add_text(lenient_json_text(item))
+        draft.add_text(_text_without(item, "content" if parts else ""))
         added.add(draft, audio_ms)
 
     def _commit(self) -> None:
@@ -462,7 +464,7 @@ class RealtimeTalk(OpenAiRealtime):
         is_apart = isinstance(response, dict) and "conversation_id" in response and response["conversation_id"] is None
         if len(known) < len(stated):
             self._context += _UNSTATED_TOKENS
-        elif is_apart or member(response, "status") in _BROKEN_OFF or not known[0]:
+        elif is_apart or self._reads_otherwise or member(response, "status") in _BROKEN_OFF or not known[0]:
             self._context = max(self._context, sum(known))
         else:
             self._context = sum(known)
@@ -478,6 +480,9 @@ class RealtimeTalk(OpenAiRealtime):
 
 _UNSTATED_TOKENS: Final = 4_096  # of a response that states none
 _BROKEN_OFF: Final = frozenset({"cancelled", "failed"})
+# Of a response: "Input items to include in the prompt … creates a new context for this Response instead of using the default
+# conversation" (API reference, `response.create`); the others stand in place of the session's.
+_OTHERWISE: Final = frozenset({"input", "instructions", "tools", "conversation"})
 
 
 class RealtimeMeter(ResponsesStreamMeter):
@@ -506,6 +511,11 @@ class RealtimeTranscript(TranscriptEvents):
     delta_type = f"{_TRANSCRIPT_EVENTS}delta"
     done_type = f"{_TRANSCRIPT_EVENTS}completed"
     text_member = "transcript"
+
+
+def _text_without(value: object, name: str) -> str:
+    """An object as JSON without that member; anything else whole."""
+    return lenient_json_text({key: each for key, each in value.items() if key != name} if isinstance(value, dict) else value)
 
 
 def _largest(*maxima: int | None) -> int | None:
