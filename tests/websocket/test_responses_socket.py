@@ -2,16 +2,19 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import WSMsgType, WSServerHandshakeError, web
-from gateway_harness import ACME_KEY, BIG_KEY, FREE_KEY, LIMITS, organizations, running_gateway
+from gateway_harness import ACME_KEY, BIG_KEY, FREE_KEY, LIMITS, Harness, organizations, running_gateway
 from openai import AsyncOpenAI, OpenAI
 from talking import MODEL, kinds, talking
 
+from tallygate.domain.rate_limit import Quantity, RateLimit
+from tallygate.gateway.exchange import entrance
 from tallygate.gateway.exchange.account import checkpoint_all
 from tallygate.gateway.websocket.session import sendable
 from tallygate.telemetry.metrics import OPEN_SOCKETS, REFUSED
@@ -592,3 +595,32 @@ async def test_a_client_that_leaves_during_the_handshake_leaves_nothing(tmp_path
     finally:
         await site.stop()
         await runner.cleanup()
+
+
+async def test_sockets_are_bounded_by_organization_and_by_worker(tmp_path: Path) -> None:
+    limits = replace(LIMITS, requests_open_max=5)
+    async with running_gateway(tmp_path, limits=limits) as harness:
+        async with AsyncExitStack() as open_ones:
+            for _ in range(3):
+                await open_ones.enter_async_context(talking(harness))
+            assert await status_of_handshake(harness, BIG_KEY) == 503
+            assert await status_of_handshake(harness, ACME_KEY) == 101
+        await harness.at_rest()
+
+
+async def test_handshakes_have_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = RateLimit(name="handshakes", quantity=Quantity.REQUESTS, capacity=3, refill_units=1, window_ms=60_000)
+    monkeypatch.setattr(entrance, "_HANDSHAKES", (("handshakes", few),))
+    async with running_gateway(tmp_path) as harness:
+        statuses = [await status_of_handshake(harness, BIG_KEY) for _ in range(8)]
+        assert statuses[:3] == [101] * 3
+        assert statuses[-1] == 503
+        assert await status_of_handshake(harness, ACME_KEY) == 101
+
+
+async def status_of_handshake(harness: Harness, key: str) -> int:
+    try:
+        async with talking(harness, key=key):
+            return 101
+    except WSServerHandshakeError as error:
+        return error.status

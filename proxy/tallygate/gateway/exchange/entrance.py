@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.domain.errors import Refused, StoreError
+from tallygate.domain.rate_limit import FREE_REQUESTS
 from tallygate.gateway.exchange.call import Caller, Head, Intake
 from tallygate.gateway.refusals import limiter_refusal, overloaded
 from tallygate.gateway.services import Services
@@ -20,6 +21,7 @@ from tallygate.shares.fair_shares import FairShares
 
 DEAR_BODY_BYTES: Final = 65_536  # from here on a question to the store costs less than the reading
 FREE_LIST_UNITS: Final = 10
+_HANDSHAKES: Final = (("handshakes", FREE_REQUESTS),)  # they are as many as requests that no other limit counts
 _NOT_TAKEN: Final = frozenset({429, 503})  # refused for a limit, not for its content
 
 
@@ -62,6 +64,9 @@ class Entrance:
         org = caller.organization.id
         if not self._room.acquire(org, 1):
             raise Refused(overloaded("Your organization has too many requests open at this gateway."))
+        if isinstance(self._gate.enter(org, _HANDSHAKES), Closed):
+            self._room.release(org, 1)
+            raise Refused(overloaded("Your organization opens too many connections at once."))
         try:
             yield
         finally:
