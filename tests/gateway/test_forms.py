@@ -62,14 +62,19 @@ class World:
 
     @asynccontextmanager
     async def request(
-        self, length: int | None, *, path: str = TRANSCRIPTIONS, more: bytes = b""
+        self,
+        length: int | None,
+        *,
+        path: str = TRANSCRIPTIONS,
+        more: bytes = b"",
+        content_type: bytes = b"multipart/form-data; boundary=b0",
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """A request's head, sent. length: of its body; None: in chunks."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.harness.port)
         framing = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
         writer.write(
             b"POST %s HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer %s\r\n"
-            b"Content-Type: multipart/form-data; boundary=b0\r\n%s\r\n%s\r\n" % (path.encode(), ACME_KEY.encode(), framing, more)
+            b"Content-Type: %s\r\n%s\r\n%s\r\n" % (path.encode(), ACME_KEY.encode(), content_type, framing, more)
         )
         try:
             yield reader, writer
@@ -122,6 +127,19 @@ async def test_a_form_goes_up_as_it_came(world: World) -> None:
     status, _ = await world.answer(coded, more=b"Content-Encoding: gzip\r\n")
     assert status == 200
     assert world.upstream.bodies == [body, body]
+
+
+async def test_of_a_form_s_type_its_boundary_alone_goes_up(world: World) -> None:
+    """Whatever else stands there, an upstream could read the form by it, or find our key in it."""
+    body = (MODEL + FILE + SOUND + END).replace(b"--b0", b"--b 0")
+    key = ACME_KEY.encode()
+    async with world.request(len(body), content_type=b'multipart/form-data; x=%s; charset=utf-8; boundary="b 0"' % key) as (
+        reader,
+        writer,
+    ):
+        writer.write(body)
+        assert (await read_answer(reader))[0] == 200
+    assert world.upstream.heads[0]["Content-Type"] == 'multipart/form-data; boundary="b 0"'
 
 
 @pytest.mark.parametrize("length_is_known", [True, False])

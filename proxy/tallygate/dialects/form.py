@@ -19,6 +19,7 @@ KEPT_BYTES_MAX: Final = 8 << 20  # a smaller form is always kept whole, so that 
 FIELDS_BYTES_MAX: Final = 4 << 20  # of all fields together: prompts of 32,000 characters, four voices of ten seconds in base64
 _LINE_END, _HEAD_END, _CLOSING = b"\r\n", b"\r\n\r\n", b"--"
 _OPENED: Final = re.compile(rb"[ \t]*\r\n")
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _NAME: Final = re.compile(rb"[A-Za-z0-9_.\[\]-]{1,128}")
 _NAMED: Final = re.compile(rb"(?<![A-Za-z0-9_-])name[*\d]*\s*=", re.IGNORECASE)
 _DISPOSITION: Final = re.compile(
@@ -94,6 +95,7 @@ class FormReader:
 
     is_ready   a file has begun that streams: what decides the cost has come, and is refused where it comes later
     is_ended   the closing boundary has come
+    content_type   the header of the form as it was read: the boundary alone
     """
 
     def __init__(self, content_type: str, rules: FormRules, *, size: int | None = None) -> None:
@@ -102,7 +104,9 @@ class FormReader:
         self.is_ready = False
         self._rules = rules
         self._spellings = {_spelling(name): name for name in rules.fields | rules.files}
-        self._mark = b"--" + boundary_of(content_type)
+        boundary = boundary_of(content_type)
+        self.content_type = b"multipart/form-data; boundary=" + (boundary if _TOKEN.fullmatch(boundary) else b'"%s"' % boundary)
+        self._mark = b"--" + boundary
         self._rest = b""  # what cannot be decided yet
         self._rest_at = 0  # its place in the body
         self._at = _At.START

@@ -127,10 +127,8 @@ async def _send(answer: Answer, body: bytes) -> _Sent | None:
 
 def _own_passage(call: Call) -> Callable[..., Passage]:
     """The way for headers of a request whose body is a form, or whose answer may be of any type."""
-    if call.received.form is None:
-        return MediaPassage
-    content_type = call.head.client.request.headers["Content-Type"]
-    return partial(FormPassage, content_type=content_type.encode("utf-8", "surrogateescape"))
+    form = call.received.form
+    return MediaPassage if form is None else partial(FormPassage, content_type=form.content_type)
 
 
 def _request_head(call: Call, target: str, headers: list[Header], body: bytes) -> bytes:
