@@ -14,6 +14,7 @@ from openai import AsyncOpenAI, OpenAI
 from talking import MODEL, kinds, talking
 
 from tallygate.domain.rate_limit import Quantity, RateLimit
+from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.exchange import entrance
 from tallygate.gateway.exchange.account import checkpoint_all
 from tallygate.gateway.websocket.session import sendable
@@ -259,6 +260,30 @@ async def test_a_page_authenticates_by_a_subprotocol_that_stays_here(tmp_path: P
             async with talking(harness, key=ACME_KEY, protocols=offers):
                 pass
         assert refused.value.status == 401
+
+
+@pytest.mark.parametrize(
+    ("origin", "listed", "status"),
+    [
+        ("https://app.example.com", ("https://app.example.com",), 101),
+        ("https://app.example.com", ("*",), 101),
+        ("https://evil.example.com", ("https://app.example.com",), 403),
+        ("https://evil.example.com", (), 403),
+        ("null", (), 403),
+    ],
+)
+async def test_a_page_needs_a_listed_origin(tmp_path: Path, origin: str, listed: tuple[str, ...], status: int) -> None:
+    offers = (f"openai-insecure-api-key.{BIG_KEY}",)
+    async with running_gateway(tmp_path, cors=CorsPolicy(frozenset(listed))) as harness:
+        try:
+            async with talking(harness, key=None, protocols=offers, origin=origin):
+                found = 101
+        except WSServerHandshakeError as error:
+            found = error.status
+        assert found == status
+        own = f"http://127.0.0.1:{harness.port}"
+        async with talking(harness, key=None, protocols=offers, origin=own), talking(harness, origin="https://evil.example.com"):
+            pass  # of the gateway's own origin; and no page, as its key is in a header
 
 
 async def test_azure_has_its_own_path_and_key_header(tmp_path: Path) -> None:

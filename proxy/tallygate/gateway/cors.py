@@ -11,12 +11,18 @@ from typing import Final
 from aiohttp import web
 
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
+from tallygate.gateway.callers.keys import KEY_HEADERS
 from tallygate.http1.header import Header
 from tallygate.http1.request_head import is_token
 
 ANY: Final = "*"
 MAX_AGE_SECONDS: Final = 7_200  # Chromium's maximum for the answer to a preflight
 ASKED_NAMES_MAX: Final = 100
+_NOT_ALLOWED: Final = Refusal(
+    code=ErrorCode.ORIGIN_NOT_ALLOWED,
+    message="Pages of this origin may not use this gateway: an operator lets them by TALLYGATE_CORS_ORIGINS.",
+    should_retry=False,
+)
 _EXPOSED: Final = ("x-request-id", "retry-after", "retry-after-ms", "x-should-retry", "ratelimit", "ratelimit-policy")
 _ALLOW_PRIVATE: Final[Header] = (b"access-control-allow-private-network", b"true")
 _VARY: Final[Header] = (b"vary", b"Origin")
@@ -72,8 +78,7 @@ def preflight_headers(request: web.BaseRequest, grant: Grant | None, *, methods:
     Raises Refused.
     """
     if grant is None or grant.origin is None:
-        message = "Pages of this origin may not use this gateway: an operator lets them by TALLYGATE_CORS_ORIGINS."
-        raise Refused(Refusal(code=ErrorCode.ORIGIN_NOT_ALLOWED, message=message, should_retry=False))
+        raise Refused(_NOT_ALLOWED)
     asked = _asked_names(request.headers.getall("Access-Control-Request-Headers", ()))
     headers: list[Header] = [
         (b"access-control-allow-origin", grant.origin),
@@ -86,6 +91,19 @@ def preflight_headers(request: web.BaseRequest, grant: Grant | None, *, methods:
     if request.headers.get("Access-Control-Request-Private-Network") == "true":
         headers.append(_ALLOW_PRIVATE)  # Private Network Access: a public page may call a gateway in the local network
     return headers
+
+
+def check_origin(request: web.BaseRequest, grant: Grant | None) -> None:
+    """Refuse a page's handshake for a WebSocket, which no preflight precedes. A page cannot set a header for its key.
+
+    Raises Refused.
+    """
+    origin = request.headers.get("Origin")
+    if origin is None or any(name in request.headers for name in KEY_HEADERS):
+        return
+    is_own = origin.partition("://")[2] == request.headers.get("Host")
+    if not is_own and (grant is None or grant.origin is None):
+        raise Refused(_NOT_ALLOWED)
 
 
 def _asked_names(fields: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from tallygate.dialects.dialect import Dialect
 from tallygate.domain.errors import PathRefused, Refusal, Refused
 from tallygate.gateway.callers.key_traces import gives_away, presented_keys
 from tallygate.gateway.callers.keys import check_caller, check_capability, presented_key, query_key
-from tallygate.gateway.cors import is_preflight, preflight_headers
+from tallygate.gateway.cors import check_origin, is_preflight, preflight_headers
 from tallygate.gateway.exchange.admitting import admit
 from tallygate.gateway.exchange.answer import Answer, exchange_headers
 from tallygate.gateway.exchange.call import Caller, Client, Head
@@ -184,6 +184,7 @@ class Pipeline:
                 raise Refused(WEBSOCKET_NOT_SERVED)
             return None
         client.response.close_after()  # if it is refused: nobody else may read what follows as another protocol
+        check_origin(request, self.services.cors.grant(request))
         route, params = found
         if not route.enabled:
             raise PathRefused(ENDPOINT_NOT_ENABLED)
