@@ -312,7 +312,7 @@ def test_images_are_held_by_quality_size_and_number() -> None:
 
     low = held(model="gpt-image-2", quality="low", size="1024x1024", most=2)
     plan = 1_000  # text before the image, of a model that generates any
-    assert (low.model, low.times, low.max_input_tokens) == ("gpt-image-2", 2, 8_000 + 2 * 6_240)
+    assert (low.model, low.times, low.max_input_tokens) == ("gpt-image-2", 2, 8_000 + 2 * 6_821)
     assert low.max_output_tokens == 196
     assert {Unit.INPUT_IMAGE, Unit.OUTPUT_IMAGE} <= low.units
     first = {"model": "gpt-image-1.5"}

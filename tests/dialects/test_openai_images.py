@@ -125,7 +125,7 @@ def test_an_image_that_is_billed_as_one_has_its_quality_and_size(members: dict[s
 )
 def test_images_that_are_edited_are_held_each_time(members: dict[str, Any], images: int) -> None:
     got = facts(n=2, **members)
-    assert got.prompt.tokens == images * 6_240
+    assert got.prompt.tokens == images * 6_821
     assert got.calls_instead.get(Unit.SOURCE_IMAGE, 0) == 2 * images
     assert (Unit.INPUT_IMAGE in got.units) == (images > 0)
     assert [each.id for each in got.references] == (["file-1", "file-2"] if "file-2" in str(members) else [])
@@ -341,7 +341,7 @@ def test_a_form_is_held_like_json() -> None:
 
 def test_files_that_are_still_to_come_are_held_at_the_most_that_can_be() -> None:
     got = edited(*FIELDS, ("image[]", "a.png", b"\x89PNG"), ("image[]", "b.png", b"\x89PNG"), rest=False)
-    assert got.prompt.tokens == 18 * 6_240
+    assert got.prompt.tokens == 18 * 6_821
 
 
 @pytest.mark.parametrize(

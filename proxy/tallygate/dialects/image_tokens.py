@@ -3,7 +3,8 @@
 Sources: OpenAI, guide "Image generation", "Cost and latency": a table for the models of 1, 100 more for each partial image, and a
 calculator for those of 2, whose formula is in https://community.openai.com/t/1382699 (1024x1024 at high quality are 7,024). The
 same forum: several images of one request are billed as requests of their own, prompt and all, and an image that is read has at
-most 1,536 tokens (https://community.openai.com/t/1382940); models of 1 read one in tiles, with more at high fidelity.
+most 1,536 tokens (https://community.openai.com/t/1382940); models of 1 read one in tiles, with more at high fidelity
+(guide "Images and vision", "GPT Image 1": 65, 129 for each of 4 tiles at most, and 6,240 besides).
 Google, "Gemini Developer API pricing", the dearest model of each size: an image of 1K is 1,290 output tokens (Gemini 2.5), one of
 2K 1,680 and one of 4K 2,520 (Gemini 3.1). Of another shape than a square, the longer edge is up to 1.6 times as long.
 Of `xhigh` and `max`, frames of a GIF and the text that a model plans with, no page states the tokens: they are assumed.
@@ -17,7 +18,7 @@ from tallygate.dialects.counts import lenient_count
 
 PARTIALS_MAX: Final = 3  # API reference, "Create image", `partial_images`
 IMAGES_IN_MAX: Final = 16  # "Create image edit", `image`
-IMAGE_IN_TOKENS: Final = 6_240  # of each, at most
+IMAGE_IN_TOKENS: Final = 65 + 4 * 129 + 6_240  # of each, at most
 PARTIAL_TOKENS: Final = 100
 _PLAN: Final = 1_000  # of text that is generated before an image
 # Models that generate no text (their pages, "Modalities": "Text: input only").
