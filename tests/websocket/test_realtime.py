@@ -290,6 +290,32 @@ async def test_a_page_gets_the_subprotocol_that_it_asked_for(tmp_path: Path) -> 
             assert (await talk.hear() or {})["type"] == "session.created"
 
 
+@pytest.mark.parametrize(
+    "naming",
+    [
+        {
+            "type": "conversation.item.create",
+            "item": {"type": "message", "content": [{"type": "input_image", "file_id": "file_1"}]},
+        },
+        update(audio={"output": {"voice": {"id": "voice_of_another"}}}),
+        {"type": "response.create", "response": {"input": [{"type": "message", "content": [{"file_id": "file_1"}]}]}},
+    ],
+    ids=["item", "voice", "response"],
+)
+async def test_what_others_have_stored_is_not_read_in_a_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, naming: Event
+) -> None:
+    monkeypatch.setenv("OPERATORS_KEY", "sk-operator")
+    upstreams = {"upstreams": {"default": {"auth": {"kind": "bearer", "secret_env": "OPERATORS_KEY"}}}}
+    async with running_gateway(tmp_path, config={"upstreams": upstreams}) as harness:
+        async with talking(harness, path=PATH) as talk:
+            await talk.say(naming)
+            await talk.say({"type": "response.create", "response": {"conversation": "none"}})
+            event = (await until(talk, "response.created"))[-1]
+            assert event["error"]["code"] == "object_not_found"
+        assert len(await settled(harness)) == len(harness.ledger.records) <= 1  # of the second event, which names nothing
+
+
 def facts_of(talk: Any, event: Event | None = None) -> Any:
     return talk.read_request(json.dumps(event or {}).encode(), path={}, query={})
 

@@ -22,11 +22,13 @@ from tallygate.dialects.openai_responses import ResponsesBody, ResponsesStreamMe
 from tallygate.dialects.openai_responses_socket import KEY_SUBPROTOCOL, status_of_error
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.openai_transcription import OUTPUT_TOKENS_MIN, OUTPUT_TOKENS_PER_SECOND, TOKENS_PER_SECOND, TranscriptEvents
+from tallygate.dialects.references import stored_references
 from tallygate.dialects.socket_dialect import RESPONSE, Ahead, ClientMessage, ServerMessage, SocketTalk
 from tallygate.dialects.sse import SseEvent
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import Refusal, RequestRejectedError
 from tallygate.domain.prompt import ImageInput, PromptShape
+from tallygate.domain.stored_object import StoredKind, StoredReference
 from tallygate.domain.unit import Unit
 
 # "Managing costs": "1 token per 100 ms" of a user's audio, "1 token per 50ms" of the assistant's.
@@ -37,6 +39,7 @@ _OUT_BYTES_PER_TOKEN: Final = 50 * _G711_BYTES_PER_MS  # at least, whatever the 
 AHEAD_MS: Final = 120_000  # of speech for which a turn is held before it is heard; longer speech is held again
 ADDED_TOKENS: Final = 64  # "token counts include special tokens aside from the content of a message", and the server's own words
 TEXT_CHARS_MAX: Final = 262_144  # of texts kept to be counted; of more, each byte counts as a token
+REFERENCES_MAX: Final = 1_000
 IMAGES_MAX: Final = 500  # kept to be counted
 _IMAGE_TOKENS: Final = 10_000  # of any further one, more than the largest
 ID_CHARS_MAX: Final = 256
@@ -169,6 +172,7 @@ class RealtimeTalk(OpenAiRealtime):
         self._model = model
         self._context = 0  # tokens of the conversation, as the last response stated them
         self._now, self._before = _Added(), _Added()  # added since the last response began, and what was added before it
+        self._references: dict[StoredReference, None] = {}  # of what is stored outside of the session
         self._begun = set[str]()  # responses under way
         self._reads_otherwise = False  # a response was asked for that may read less than the conversation, or other instructions
         self._answers_unasked = True  # voice activity detection is on by default
@@ -208,6 +212,7 @@ class RealtimeTalk(OpenAiRealtime):
             self._update(event.session or {})
         elif kind == _ITEM:
             self._add_item(self._now, event.item)
+            self._note_references(event.item)
         elif kind == _COMMIT:
             ahead = self.ahead()
             self._commit()
@@ -291,7 +296,14 @@ class RealtimeTalk(OpenAiRealtime):
         draft = OpenAiPrompt()
         draft.add_text(lenient_json_text(session))
         self._now.add(draft)
+        self._note_references(session)
         self._updates_sent += 1
+
+    def _note_references(self, holder: object) -> None:
+        """Note what is named of the account's: every later response may read it, so its owner is asked for then."""
+        for reference in _references_of(holder):
+            if len(self._references) <= REFERENCES_MAX:
+                self._references[reference] = None
 
     def _note_transcriber(self, transcription: object) -> None:
         """Note the model that transcribes: another one can only be named in another session, so that its price is certain."""
@@ -343,6 +355,7 @@ class RealtimeTalk(OpenAiRealtime):
         spoken_ms = event.get("ms", 0) if not is_asked else self._spoken_ms
         added = (self._before, self._now, own)
         tokens = self._context + sum([each.tokens for each in added]) + -(-spoken_ms // _MS_PER_TOKEN) + ADDED_TOKENS
+        references = tuple({**self._references, **dict.fromkeys(_references_of(response))})
         images = tuple([image for each in added for image in each.images])
         modalities = member(response, "output_modalities") or member(response, "modalities")
         maximum = self._maximum(response)
@@ -354,6 +367,8 @@ class RealtimeTalk(OpenAiRealtime):
             units=units_of(audio_input=True, audio_output=modalities != ["text"], image_input=True),
             output_min_tokens=1 if is_asked else _NO_CLAMPING,
             replaces_model=is_asked and bool(self._id_added),
+            has_unknown_input=any(each.kind != StoredKind.VOICE for each in references),
+            references=references,
         )
 
     def _transcription_facts(self, spoken_ms: int) -> RequestFacts:
@@ -478,6 +493,8 @@ class RealtimeTalk(OpenAiRealtime):
         return msgspec.json.encode({"type": "error", "event_id": f"event_{request_id}", "error": error})
 
 
+_OF_SESSION: Final = frozenset({StoredKind.ITEM, StoredKind.CONTENT_ITEM, StoredKind.RESPONSE})
+_CONVERSATIONS: Final = frozenset({"auto", "none"})
 _UNSTATED_TOKENS: Final = 4_096  # of a response that states none
 _BROKEN_OFF: Final = frozenset({"cancelled", "failed"})
 # Of a response: "Input items to include in the prompt … creates a new context for this Response instead of using the default
@@ -516,6 +533,15 @@ class RealtimeTranscript(TranscriptEvents):
 def _text_without(value: object, name: str) -> str:
     """An object as JSON without that member; anything else whole."""
     return lenient_json_text({key: each for key, each in value.items() if key != name} if isinstance(value, dict) else value)
+
+
+def _references_of(holder: object) -> list[StoredReference]:
+    """What is named in an item, a session or a response, but for what the session itself has."""
+    return [
+        each
+        for each in stored_references(holder)
+        if each.kind not in _OF_SESSION and not (each.kind == StoredKind.CONVERSATION and each.id in _CONVERSATIONS)
+    ]
 
 
 def _largest(*maxima: int | None) -> int | None:
