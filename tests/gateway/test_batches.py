@@ -135,6 +135,7 @@ async def test_a_batch_is_held_and_each_result_is_entered_once(tmp_path: Path, m
         ("/v1/responses", {"model": "gpt-4o-mini", "input": "[[sim tokens=7]] Hi", "max_output_tokens": 50}),
         ("/v1/completions", {"model": "gpt-3.5-turbo-instruct", "prompt": "[[sim tokens=7]] Hi", "max_tokens": 50}),
         ("/v1/embeddings", {"model": "text-embedding-3-small", "input": "Hi there"}),
+        ("/v1/moderations", {"model": "omni-moderation-latest", "input": "Hi there"}),
     ],
 )
 async def test_lines_of_other_endpoints(
@@ -145,7 +146,7 @@ async def test_lines_of_other_endpoints(
         _, held = await at.spent_and_held()
         await at.poll_after(10_000)
         spent, left = await at.spent_and_held()
-        assert 0 < spent <= held
+        assert (0 < spent <= held) is (endpoint != "/v1/moderations")
         assert left == 0
         (event,) = at.results()
         assert (event["endpoint"], event["response_model"]) == (endpoint, body["model"])
@@ -160,6 +161,7 @@ async def test_a_batch_that_the_limit_cannot_hold_is_refused_with_the_amount(
         assert refused["error"]["code"] == "spend_limit_exceeded"
         assert 0.015 < float(refused["error"]["needed_usd"]) < 0.016
         assert refused["error"]["needed_usd"] in refused["error"]["message"]
+        assert "order fewer requests" in refused["error"]["message"]
         assert at.harness.deferred() == []
         await at.order(lines[:20])
 
@@ -629,3 +631,24 @@ async def test_a_store_that_loses_everything_in_the_middle_loses_no_result(tmp_p
         await at.poll_after(20_000)
         assert await at.spent_and_held() == (cost_of(5) + cost_of(6), 0)
         assert len(at.results()) == 2
+
+
+@pytest.mark.parametrize(("path", "url"), [("/openai", "/chat/completions"), ("/openai/v1", "/v1/chat/completions")])
+async def test_batches_of_azure(path: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The `url` of a line comes with a version or without; a version of the API stays in the query."""
+    async with world(tmp_path, monkeypatch) as at:
+        form = FormData()
+        form.add_field("purpose", "batch")
+        content = json.dumps(line("a", "[[sim tokens=9]] Hi", url=url)).encode()
+        form.add_field("file", content, filename="lines.jsonl", content_type="application/jsonl")
+        async with at.session.post(f"{path}/files?api-version=2024-10-21", data=form, headers=ACME) as answer:
+            file_id = (await answer.json())["id"]
+        body = {"input_file_id": file_id, "endpoint": "/chat/completions", "completion_window": "24h"}
+        async with at.session.post(f"{path}/batches?api-version=2024-10-21", json=body, headers=ACME) as answer:
+            assert answer.status == 200, await answer.text()
+        assert at.harness.deferred()[0].target.startswith(f"{path}/batches/batch_sim")
+        assert at.harness.deferred()[0].target.endswith("?api-version=2024-10-21")
+        await at.poll_after(10_000)
+        (event,) = at.results()
+        assert (event["completion_tokens"], event["endpoint"]) == (9, "/v1/chat/completions")
+        assert await at.spent_and_held() == (at.served(), 0)

@@ -13,6 +13,7 @@ from stack import KEY, Stack, eventually, rows_of, running_stack
 pytestmark = pytest.mark.timeout(300)
 RESPONSES = 12
 DELAY_MS = 5_000
+LINES = 700
 
 
 async def begin(client: openai.AsyncOpenAI, number: int) -> str:
@@ -22,11 +23,33 @@ async def begin(client: openai.AsyncOpenAI, number: int) -> str:
     return begun.id
 
 
+async def order(client: openai.AsyncOpenAI) -> str:
+    """A batch whose results are there at once: whoever reads them is killed in the middle."""
+    lines = []
+    for number in range(LINES):
+        body = {
+            "model": "gpt-4o-mini",
+            "max_tokens": 50,
+            "messages": [{"role": "user", "content": f"[[sim tokens={number % 40 + 1}]]"}],
+        }
+        lines.append({"custom_id": f"line-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body})
+    content = "\n".join(map(json.dumps, lines)).encode()
+    uploaded = await client.files.create(file=("lines.jsonl", content), purpose="batch")
+    batch = await client.batches.create(input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h")
+    return batch.id
+
+
 def jobs(stack: Stack) -> list[dict[str, Any]]:
     return rows_of(stack.data_dir / "ledger.db", "SELECT id FROM jobs")
 
 
-async def test_background_responses_are_settled_whatever_is_killed_or_lost(tmp_path: Path) -> None:
+def results(stack: Stack) -> set[str]:
+    return {
+        row["event_id"] for row in rows_of(stack.data_dir / "ledger.db", "SELECT event_id FROM entries WHERE event_id LIKE '%-%'")
+    }
+
+
+async def test_background_responses_and_a_batch_are_settled_whatever_is_killed_or_lost(tmp_path: Path) -> None:
     async with running_stack(tmp_path, upstream_api_key="sk-operator", workers="2") as stack:
         client = openai.AsyncOpenAI(base_url=f"{stack.url}/v1", api_key=KEY, max_retries=0)
         begun = await asyncio.gather(*(begin(client, number) for number in range(RESPONSES)))
@@ -35,16 +58,26 @@ async def test_background_responses_are_settled_whatever_is_killed_or_lost(tmp_p
         assert held >= RESPONSES * 500 * 600
         assert json.loads(stack.get("/api/spend?org=acme")[1]) != {}
 
+        await order(client)
+        await eventually(lambda: bool(results(stack)), "results of the batch are being entered")
         for worker in stack.workers():
             worker.kill()
         stack.store.flushall()
-        await eventually(lambda: stack.window()["held"] == held, "what was held is held again")
-        await eventually(lambda: not jobs(stack), "every job is settled", 60)
+        await eventually(lambda: stack.window()["held"] >= held, "what was held is held again")
+        await eventually(lambda: not jobs(stack), "every job is settled", 120)
 
         wanted = sorted(50 + number for number in range(RESPONSES))
-        entries = [event for event in stack.events() if "deferred" in event["flags"]]
+        deferred = [event for event in stack.events() if "deferred" in event["flags"]]
+        (batch,) = [event for event in deferred if event["endpoint"] == "/v1/batches"]
+        assert (batch["_kind"], batch["_cost_nano_usd"]) == ("released", "0")
+        entries = [event for event in deferred if event is not batch]
         assert sorted(event["completion_tokens"] for event in entries) == wanted
         assert {event["_kind"] for event in entries} == {"settled"}
+        entered = results(stack)
+        lines = [event for event in stack.events() if event["event_id"] in entered]
+        assert sorted(event["client_request_id"] for event in lines) == sorted(f"line-{number}" for number in range(LINES))
+        assert sorted(event["completion_tokens"] for event in lines) == sorted(number % 40 + 1 for number in range(LINES))
+        entries += lines
         totals = stack.ledger.totals
         assert sum(event["prompt_tokens"] for event in entries) == totals.prompt_tokens
         assert sum(event["completion_tokens"] for event in entries) == totals.generated_tokens

@@ -42,6 +42,7 @@ _DIALECTS: Final[Mapping[str, str]] = {
     "/v1/responses": "openai_responses",
     "/v1/completions": "openai_completions",
     "/v1/embeddings": "openai_embeddings",
+    "/v1/moderations": "openai_moderation",
 }
 _BATCHES: Final = re.compile(r"/batches(?:/[^/]+)?$")
 

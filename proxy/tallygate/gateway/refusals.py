@@ -14,6 +14,9 @@ SHORT_WAIT_MS: Final = 60_000  # SDKs sleep through at most this; a longer x-sho
 STORE_RETRY_MS: Final = 1_000
 OVERLOADED_RETRY_MS: Final = 1_000
 WAITS_FOR_OPEN_REQUESTS: Final = {"waits_for": "open_requests"}  # the detail of a refusal whose end is unknown, but near
+_LOWER_MAXIMUM: Final = "lower its maximum output"
+_RAISE_LIMIT: Final = "ask your administrator for a higher one"
+_FEWER_REQUESTS: Final = "order fewer requests in one batch, or lower their maximum output"
 _UNITS: Final = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
 
 
@@ -64,7 +67,9 @@ def overloaded(what: str) -> Refusal:
     )
 
 
-def limiter_refusal(decision: Decision, limits: CallerLimits, *, hold_nano_usd: int, fee_nano_usd: int = 0) -> Refusal:
+def limiter_refusal(
+    decision: Decision, limits: CallerLimits, *, hold_nano_usd: int, fee_nano_usd: int = 0, is_batch: bool = False
+) -> Refusal:
     """The refusal of a limit, with the true time until the same request can be admitted.
 
     hold_nano_usd: the least hold with which it would have been; fee_nano_usd: the part of it that is the route's fee. Where only
@@ -80,7 +85,8 @@ def limiter_refusal(decision: Decision, limits: CallerLimits, *, hold_nano_usd: 
         )
     for state in decision.spend:
         if state.key == key:
-            return _spend_refusal(state, decision, limits, hold_nano_usd, has_tokens=hold_nano_usd > fee_nano_usd)
+            fix = _LOWER_MAXIMUM if hold_nano_usd > fee_nano_usd else _RAISE_LIMIT
+            return _spend_refusal(state, decision, limits, hold_nano_usd, fix=_FEWER_REQUESTS if is_batch else fix)
     limit = next(limit for name, limit in (*limits.rate, *limits.gate) if name == key)
     wait = max(decision.retry_after_ms, 1)
     details: dict[str, str | int | None] = {"limit": limit.name, "quantity": str(limit.quantity)}
@@ -109,7 +115,7 @@ def limiter_refusal(decision: Decision, limits: CallerLimits, *, hold_nano_usd: 
     )
 
 
-def _spend_refusal(state: SpendState, decision: Decision, limits: CallerLimits, hold_nano_usd: int, *, has_tokens: bool) -> Refusal:
+def _spend_refusal(state: SpendState, decision: Decision, limits: CallerLimits, hold_nano_usd: int, *, fix: str) -> Refusal:
     details: dict[str, str | int | None] = {
         "limit": limits.names[state.key],
         "spent_usd": usd_text(state.spent_nano_usd),
@@ -128,7 +134,6 @@ def _spend_refusal(state: SpendState, decision: Decision, limits: CallerLimits, 
         message, retry = f"{head} This request needs room for ${usd_text(hold_nano_usd)}; access resumes at {resumes}.", False
     elif not decision.retry_after_ms:
         wait, retry = None, False
-        fix = "lower its maximum output" if has_tokens else "ask your administrator for a higher one"
         message = f"{head} This request alone can cost ${usd_text(hold_nano_usd)}, more than the limit: {fix}."
     else:
         wait, retry = decision.retry_after_ms, True

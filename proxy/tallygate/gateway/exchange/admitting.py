@@ -40,7 +40,13 @@ async def admit(services: Services, call: Call) -> Held:
         metrics.inc(SHADOW_REFUSED, organization.id, call.caller.credential.id, capability, limits.names[key])
     if not decision.admitted:
         fee = call.head.route.fee_nano_usd
-        refusal = limiter_refusal(decision, limits, hold_nano_usd=admission.hold_min_nano_usd, fee_nano_usd=fee)
+        refusal = limiter_refusal(
+            decision,
+            limits,
+            hold_nano_usd=admission.hold_min_nano_usd,
+            fee_nano_usd=fee,
+            is_batch=call.facts.batch is not None,
+        )
         raise Refused(refusal, decision=decision)
     return Held(call=call, admission=admission, event=event, decision=decision, is_fallback=is_fallback)
 
