@@ -35,6 +35,9 @@ class MemoryJobs:
     async def keep(self, job_id: str, *, progress: int, lease_until_ms: int) -> None:
         self.progress[job_id], self.due[job_id] = progress, lease_until_ms
 
+    async def spent(self, job_id: str) -> int:
+        return sum(event["cost_nano_usd"] for event in self._harness.events() if event["event_id"].startswith(f"{job_id}-"))
+
     async def put_off(self, job_id: str, *, due_ms: int) -> None:
         self.due[job_id] = due_ms
 

@@ -406,6 +406,28 @@ async def test_results_that_are_gone_are_charged_by_what_was_not_entered(tmp_pat
         assert await at.spent_and_held() == (held, 0)
 
 
+@pytest.mark.parametrize("is_gone", [True, False])
+async def test_a_batch_of_uneven_requests_costs_no_more_than_it_was_held_at(
+    is_gone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dearest has been entered, and the others are lost: an even share for each would come to more."""
+    async with odd_world(tmp_path, monkeypatch) as (at, upstream):
+        await at.order([line("a", "Hi", max_tokens=9_000), line("b", "Hi", max_tokens=1), line("c", "Hi", max_tokens=1)])
+        _, held = await at.spent_and_held()
+        if is_gone:
+            upstream.end([result("a", 8_900)], completed=3)
+            with monkeypatch.context() as patch, suppress(KilledError):
+                patch.setattr("tallygate.gateway.jobs.batches.BatchResults._wait", killed)
+                await at.poll_after(10_000)
+            upstream.is_gone = True
+            await at.poll_after(LOST_AFTER_MS + LEASE_MS)
+        else:
+            upstream.end([result("a", 8_900)], completed=3)
+            await at.poll_after(10_000)
+        spent, left = await at.spent_and_held()
+        assert (cost_of(8_900) < spent <= held, left) == (True, 0)
+
+
 async def test_what_is_not_about_the_batch_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with odd_world(tmp_path, monkeypatch) as (at, upstream):
         await at.order([line(name, "Hi") for name in "abc"])
@@ -431,6 +453,10 @@ async def test_what_is_not_about_the_batch_ends_nothing(tmp_path: Path, monkeypa
 
 class KilledError(Exception):
     """A poller that ends in the middle."""
+
+
+async def killed(*_: Any, **__: Any) -> None:
+    raise KilledError
 
 
 async def test_a_poller_killed_between_any_two_steps_leaves_all_to_the_next(

@@ -136,6 +136,14 @@ async def test_one_whose_end_was_entered_before_it_is_removed_when_it_comes_up(d
     assert await ids(database) == [a_job(2).id]
 
 
+async def test_what_results_cost_is_the_sum_of_theirs_alone(database: Database, book: Book) -> None:
+    one = a_job(1)
+    assert await Jobs(database).spent(one.id) == 0
+    parts = [replace(ended(one), event_id=f"{one.id}{more}") for more in ("-a", "-b", "0", "")]
+    await book.record([*parts, ended(a_job(2))])
+    assert await Jobs(database).spent(one.id) == 2 * 5
+
+
 async def test_one_that_cannot_be_read_keeps_no_other_from_its_turn(database: Database, book: Book) -> None:
     """It was written by another version; one of an odd id is read."""
     await book.record([], jobs=[a_job(1), a_job(2, object_id="resp_\0")])

@@ -152,6 +152,16 @@ class Jobs:
         """Note how many of its results are entered, and renew its lease."""
         await self._change(job_id, progress=progress, leased_until_ms=lease_until_ms)
 
+    async def spent(self, job_id: str) -> int:
+        """What the results that are entered of it cost: their ids begin with its own (`gateway/jobs/batches.py`)."""
+        id_ = ENTRIES.c.event_id
+        asked = select(func.coalesce(func.sum(ENTRIES.c.cost_nano_usd), 0)).where(id_ > f"{job_id}-", id_ < f"{job_id}.")
+        try:
+            async with self._database.read() as connection:
+                return int((await connection.execute(asked)).scalar_one())
+        except LedgerUnavailableError as error:
+            raise _away(error) from error
+
     async def put_off(self, job_id: str, *, due_ms: int) -> None:
         """Poll it again at that time."""
         await self._change(job_id, due_ms=due_ms, leased_until_ms=0)

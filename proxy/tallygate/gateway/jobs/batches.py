@@ -44,6 +44,7 @@ _facts: Final = msgspec.json.Decoder(RequestFacts).decode
 _event: Final = msgspec.json.Decoder(UsageEvent).decode
 
 
+Spent = Callable[[str], Awaitable[int]]  # what the entered results of a job cost; raises StoreError
 Keep = Callable[[int], Awaitable[None]]  # notes how many results are entered, and renews the lease; raises StoreError
 
 
@@ -77,6 +78,7 @@ class BatchResults:
         *,
         progress: int,
         keep: Keep,
+        spent: Spent,
     ) -> None:
         self._services = services
         self._session = session
@@ -84,6 +86,7 @@ class BatchResults:
         self._job = job
         self._progress = progress
         self._keep = keep
+        self._spent = spent
         self._dialect = cast("BatchDialect", services.dialects[job.dialect])
         self._facts = _facts(job.facts)
         self._event = _event(job.event)
@@ -102,12 +105,14 @@ class BatchResults:
             await self._enter(chunk)
         await self._wait(most=0)
         missing = 0 if state.succeeded is None else max(0, state.succeeded - self._seen.succeeded)
-        return account_of_rest(self._services, self._job, missing)
+        spent = await self._spent(job.id) if missing else 0
+        return account_of_rest(self._services, job, missing, spent_nano_usd=spent)
 
     async def lost(self) -> Account:
         """The account of a batch whose results the upstream does not have any more. Raises StoreError."""
         await self._wait(most=0)
-        return account_of_lost(self._services, self._job, progress=self._progress)
+        spent = await self._spent(self._job.id)
+        return account_of_lost(self._services, self._job, progress=self._progress, spent_nano_usd=spent)
 
     async def _chunks(self, state: BatchState) -> AsyncIterator[Sequence[bytes]]:
         """The results in the order in which they are sent, some at a time."""
@@ -250,18 +255,27 @@ def part_admission(job: Job, id_: str) -> AdmissionRequest:
     )
 
 
-def account_of_rest(services: Services, job: Job, missing: int) -> Account:
-    """The account of the batch itself: it ends the hold. missing: answered requests whose results did not come."""
-    cost = job.fee_nano_usd + missing * share_of(job)
+def account_of_rest(services: Services, job: Job, missing: int, *, spent_nano_usd: int) -> Account:
+    """The account of the batch itself: it ends the hold.
+
+    missing         answered requests whose results did not come
+    spent_nano_usd  what the others cost
+    """
+    cost = job.fee_nano_usd + min(missing * share_of(job), _left(job, spent_nano_usd))
     flags = (DEFERRED, ASSUMED, "uncertain") if missing else (DEFERRED,)
     return _last_account(services, job, cost, flags)
 
 
-def account_of_lost(services: Services, job: Job, *, progress: int) -> Account:
+def account_of_lost(services: Services, job: Job, *, progress: int, spent_nano_usd: int) -> Account:
     """The account of a batch, or results, that the upstream does not have any more: an even share for what was not entered."""
     lines = max(order_of(_facts(job.facts)).lines, 1)
     rest = (job.held_nano_usd - job.fee_nano_usd) * max(lines - progress, 0) // lines
-    return _last_account(services, job, job.fee_nano_usd + rest, (DEFERRED, LOST))
+    return _last_account(services, job, job.fee_nano_usd + min(rest, _left(job, spent_nano_usd)), (DEFERRED, LOST))
+
+
+def _left(job: Job, spent_nano_usd: int) -> int:
+    """What is left of a batch's hold: shares are even, and results are not."""
+    return max(job.held_nano_usd - job.fee_nano_usd - spent_nano_usd, 0)
 
 
 def _last_account(services: Services, job: Job, cost_nano_usd: int, flags: tuple[str, ...]) -> Account:

@@ -55,6 +55,7 @@ class JobStore(Protocol):
 
     async def claim(self, *, now_ms: int, lease_ms: int, after_org: str = "", but_orgs: Collection[str] = ()) -> OpenJob | None: ...
     async def keep(self, job_id: str, *, progress: int, lease_until_ms: int) -> None: ...
+    async def spent(self, job_id: str) -> int: ...
     async def put_off(self, job_id: str, *, due_ms: int) -> None: ...
     async def give_up(self, job_id: str) -> None: ...
 
@@ -111,11 +112,7 @@ class Poller:
         """Ask for one job, and settle it if it has ended. Raises StoreError."""
         job, services = found.job, self._services
         try:
-            account = await self._ask(found)
-            result = "running" if account is None else "ended"
-        except FetchError as error:
-            account, result = (self._lost(found), "lost") if self._is_lost(job, error) else (None, "unanswered")
-            _log.warning("a job is not known", extra={"fields": {"job": job.id, "upstream": job.upstream, "reason": str(error)}})
+            account, result = await self._outcome(found)
         except StoreError as error:  # in the middle of its results, to which somebody comes back
             _log.warning("a batch waits", extra={"fields": {"job": job.id, "reason": str(error)}})
             await self._store.put_off(job.id, due_ms=services.now_ms() + BEHIND_MS)
@@ -124,6 +121,16 @@ class Poller:
         if account is not None:
             await services.settler.settle(account)
         await self._put_off(found, is_settled=account is not None)
+
+    async def _outcome(self, found: OpenJob) -> tuple[Account | None, str]:
+        """The account of a job that has ended, and in a word what was heard of it."""
+        job = found.job
+        try:
+            account = await self._ask(found)
+        except FetchError as error:
+            _log.warning("a job is not known", extra={"fields": {"job": job.id, "upstream": job.upstream, "reason": str(error)}})
+            return (await self._lost(found), "lost") if self._is_lost(job, error) else (None, "unanswered")
+        return account, "running" if account is None else "ended"
 
     async def _ask(self, found: OpenJob) -> Account | None:
         job, services = found.job, self._services
@@ -139,7 +146,7 @@ class Poller:
         async def keep(progress: int) -> None:
             await self._store.keep(job.id, progress=progress, lease_until_ms=services.now_ms() + LEASE_MS)
 
-        results = BatchResults(services, self._session, upstream, job, progress=found.progress, keep=keep)
+        results = BatchResults(services, self._session, upstream, job, progress=found.progress, keep=keep, spent=self._store.spent)
         try:
             return await results.enter(answer)
         except FetchError as error:
@@ -150,10 +157,11 @@ class Poller:
     def _is_lost(self, job: Job, error: FetchError) -> bool:
         return error.status in NOT_FOUND and self._services.now_ms() - job.started_at_ms >= LOST_AFTER_MS
 
-    def _lost(self, found: OpenJob) -> Account:
+    async def _lost(self, found: OpenJob) -> Account:
         if found.job.dialect not in self._services.dialects.batches:
             return account_as_held(found.job)
-        return account_of_lost(self._services, found.job, progress=found.progress)
+        spent = await self._store.spent(found.job.id)
+        return account_of_lost(self._services, found.job, progress=found.progress, spent_nano_usd=spent)
 
     async def _put_off(self, found: OpenJob, *, is_settled: bool) -> None:
         """Poll it again later. What is settled leaves with its entry; until then it is asked for again, which changes nothing."""
