@@ -256,6 +256,25 @@ async def test_a_store_that_is_away_when_it_begins_loses_nothing(tmp_path: Path,
         assert [event["completion_tokens"] for event in at.harness.events()] == [10]
 
 
+async def test_a_store_that_is_away_when_it_ends_is_asked_again_and_fills_no_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path, monkeypatch) as at:
+        await at.begin("[[sim tokens=10]] Think.")
+
+        async def away(_account: Any) -> Any:
+            raise StoreError("away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(at.harness.limiter, "settle", away)
+            for _ in range(5):
+                assert await at.poll_after(30_000) == 1
+        assert await at.harness.gateway.services.settler.replay() == 0
+        assert await at.poll_after(30_000) == 1
+        assert [event["completion_tokens"] for event in at.harness.events()] == [10]
+        assert (await at.spent_and_held())[1] == 0
+
+
 async def test_an_answer_without_an_id_is_charged_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def respond(_request: web.Request) -> web.Response:
         return web.json_response({"object": "response", "status": "queued", "model": "gpt-4o-mini", "output": []})

@@ -488,7 +488,7 @@ async def test_a_poller_killed_between_any_two_steps_leaves_all_to_the_next(
                 return run
 
             services = at.harness.gateway.services
-            patched = [(at.jobs, "keep"), (at.jobs, "put_off"), (services.settler, "settle"), (services.settler, "settle_part")]
+            patched = [(at.jobs, "keep"), (at.jobs, "put_off"), (services.settler, "settle_job"), (services.settler, "settle_part")]
             patched.append((services.settler, "finished"))
             real = [(owner, name, getattr(owner, name)) for owner, name in patched]
             for owner, name, call in real:

@@ -113,13 +113,13 @@ class Poller:
         job, services = found.job, self._services
         try:
             account, result = await self._outcome(found)
-        except StoreError as error:  # in the middle of its results, to which somebody comes back
-            _log.warning("a batch waits", extra={"fields": {"job": job.id, "reason": str(error)}})
+            if account is not None:
+                await services.settler.settle_job(account)
+        except StoreError as error:  # somebody comes back to it, also in the middle of its results
+            _log.warning("a job waits", extra={"fields": {"job": job.id, "reason": str(error)}})
             await self._store.put_off(job.id, due_ms=services.now_ms() + BEHIND_MS)
             return
         services.metrics.inc(JOB_POLLS, result)
-        if account is not None:
-            await services.settler.settle(account)
         await self._put_off(found, is_settled=account is not None)
 
     async def _outcome(self, found: OpenJob) -> tuple[Account | None, str]:

@@ -73,6 +73,10 @@ class Settler:
             _log.critical("settlement lost, re-enter it by hand: %s (%s)", account.event.decode(errors="replace"), error)
         return None
 
+    async def settle_job(self, account: Account) -> Settlement:
+        """Settle a deferred exchange. Raises StoreError: it is polled again, so nothing is spooled."""
+        return await self._post(account)
+
     async def settle_part(self, account: Account) -> Settlement:
         """Settle a result of a deferred exchange. Raises StoreError: its reader comes back to it, so nothing is spooled."""
         return await self._limiter.settle(account)
