@@ -16,6 +16,7 @@ from tallygate.domain.errors import StoreError
 from tallygate.domain.job import deferred_account
 from tallygate.gateway.jobs.batches import AHEAD_MAX, CHUNK_LINES
 from tallygate.gateway.jobs.poller import LEASE_MS, LOST_AFTER_MS
+from tallygate.telemetry.metrics import SPEND_WARNINGS
 
 ACME = {"authorization": f"Bearer {ACME_KEY}"}
 BIG = {"authorization": f"Bearer {BIG_KEY}"}
@@ -316,7 +317,7 @@ async def odd_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 def result(custom_id: str, completion: int, **more: Any) -> bytes:
     usage = {"prompt_tokens": 10, "completion_tokens": completion, "total_tokens": 10 + completion}
-    choice = {"index": 0, "message": {"role": "assistant", "content": "word " * completion}, "finish_reason": "stop"}
+    choice = {"index": 0, "message": {"role": "assistant", "content": "word " * min(completion, 100)}, "finish_reason": "stop"}
     body = {"id": "c", "object": "chat.completion", "model": "gpt-4o-mini-2024-07-18", "choices": [choice], "usage": usage, **more}
     response = {"status_code": 200, "request_id": "r", "body": body}
     return json.dumps({"id": "b", "custom_id": custom_id, "response": response, "error": None}).encode() + b"\n"
@@ -678,3 +679,23 @@ async def test_batches_of_azure(path: str, url: str, tmp_path: Path, monkeypatch
         (event,) = at.results()
         assert (event["completion_tokens"], event["endpoint"]) == (9, "/v1/chat/completions")
         assert await at.spent_and_held() == (at.served(), 0)
+
+
+async def test_a_fee_is_held_beside_the_lines_and_owed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    route = {"method": "POST", "path": "/v1/batches", "capability": "batches", "dialect": "openai_batch", "fee_usd": "0.001"}
+    async with world(tmp_path, monkeypatch, more={"routes": {"with_shipped": True, "routes": [route]}}) as at:
+        await at.order([line(name, "[[sim tokens=4]] Hi") for name in "ab"])
+        _, held = await at.spent_and_held()
+        assert held > 1_000_000 + 200 * OUTPUT_NANO_USD
+        await at.poll_after(10_000)
+        assert await at.spent_and_held() == (at.served() + 1_000_000, 0)
+        (ended,) = [event for event in at.harness.events() if "deferred" in event.get("flags", ())]
+        assert (ended["cost_nano_usd"], ended["fee_nano_usd"], ended["_kind"]) == (1_000_000, 1_000_000, "settled")
+
+
+async def test_results_that_cross_a_threshold_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with odd_world(tmp_path, monkeypatch) as (at, upstream):
+        await at.order([line("a", "Hi", max_tokens=16_000)])
+        upstream.end([result("a", 50_000_000)])  # 15 of 25 USD
+        await at.poll_after(10_000)
+        assert at.harness.metrics.counted[SPEND_WARNINGS] == [("acme", "spend_7d", "0.5")]

@@ -79,7 +79,7 @@ class Settler:
 
     async def settle_part(self, account: Account) -> Settlement:
         """Settle a result of a deferred exchange. Raises StoreError: its reader comes back to it, so nothing is spooled."""
-        return await self._limiter.settle(account)
+        return await self._ask(account)
 
     async def replay(self) -> int:
         """Settle spooled records, oldest first, until the limiter fails; returns how many were settled. Raises OSError."""
@@ -147,6 +147,11 @@ class Settler:
             await asyncio.sleep(_REPLAY_EVERY_S)
 
     async def _post(self, account: Account) -> Settlement:
+        settlement = await self._ask(account)
+        self._recent.keep(account, settlement)
+        return settlement
+
+    async def _ask(self, account: Account) -> Settlement:
         asked_at = self._clock()
         try:
             settlement = await (self._limiter.defer(account) if account.job else self._limiter.settle(account))
@@ -156,7 +161,6 @@ class Settler:
             self._metrics.inc(LIMITER_ERRORS, "settle")
             raise
         self._metrics.observe(LIMITER_SECONDS, self._clock() - asked_at, account.admission.reservation_id, "settle")
-        self._recent.keep(account, settlement)
         for warned in settlement.warned:
             self._warn(account.admission, warned)
         return settlement
