@@ -151,6 +151,8 @@ async def test_lines_of_other_endpoints(
         assert left == 0
         (event,) = at.results()
         assert (event["endpoint"], event["response_model"]) == (endpoint, body["model"])
+        made = [each["kind"] for each in event.get("made", ())]
+        assert ("response" in made) is (endpoint == "/v1/responses")
 
 
 async def test_a_batch_that_the_limit_cannot_hold_is_refused_with_the_amount(

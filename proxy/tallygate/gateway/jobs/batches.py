@@ -15,13 +15,15 @@ import msgspec
 from aiohttp import ClientSession
 from msgspec.structs import replace
 
-from tallygate.dialects.batch import BatchDialect, BatchResult, BatchState, with_batch_tier
+from tallygate.dialects.batch import BatchDialect, BatchResult, BatchState, decoded_or_none, with_batch_tier
 from tallygate.dialects.dialect import BatchOrder, MeterReading, RequestFacts
+from tallygate.dialects.made_objects import BODY_BYTES_MAX, objects_in
 from tallygate.dialects.meters import BODY_TOO_LARGE, BODY_UNREADABLE
 from tallygate.domain.admission import Account, AdmissionRequest
 from tallygate.domain.ending import Ending
 from tallygate.domain.errors import StoreError
 from tallygate.domain.job import Job
+from tallygate.domain.made_object import MadeObject
 from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome, UsageEvent
 from tallygate.gateway.exchange.charging import Bill
@@ -40,6 +42,8 @@ AHEAD_MAX: Final = 1_000  # results settled that the ledger has not entered yet:
 ASKED_AT_ONCE: Final = 200
 WAIT_S: Final = 30.0  # for the ledger, until the batch is put off
 CUSTOM_ID_CHARS: Final = 200  # as of any request's own id
+_MESSAGE, _CONTAINER = "message", b'"container"'
+_STORED_AS: Final = {"openai_responses": "response", "anthropic_messages": _MESSAGE}  # what answers of a dialect are stored as
 _facts: Final = msgspec.json.Decoder(RequestFacts).decode
 _event: Final = msgspec.json.Decoder(UsageEvent).decode
 
@@ -204,6 +208,14 @@ class BatchResults:
         ]
         return max(bills, key=lambda bill: bill.cost_nano_usd)
 
+    def _made(self, line: _Line) -> tuple[MadeObject, ...]:
+        """The objects that a result names as stored for the organization."""
+        kind, answer = _STORED_AS.get(order_of(self._facts).dialect), line.result.answer
+        if kind is None or not answer or line.size > BODY_BYTES_MAX or (kind == _MESSAGE and _CONTAINER not in answer):
+            return ()
+        found = objects_in(decoded_or_none(answer), kind)
+        return tuple([MadeObject(kind=each.kind, id=each.id, upstream=self._job.upstream) for each in found])
+
     def _assumed(self, line: _Line) -> Account:
         """A result that cannot be read is charged an even share of what the batch was held at."""
         metered = nothing_owed(UsageSource.CHECKPOINT, ASSUMED, "uncertain")
@@ -223,7 +235,7 @@ class BatchResults:
             duration_ms=max(0, self._services.now_ms() - job.started_at_ms),
             request_bytes=0,
             response_bytes=line.size,
-            made=(),
+            made=self._made(line),
         )
         return Account(
             admission=part_admission(job, line.id),
