@@ -129,6 +129,23 @@ async def test_a_form_goes_up_as_it_came(world: World) -> None:
     assert world.upstream.bodies == [body, body]
 
 
+@pytest.mark.parametrize(("seconds", "turns"), [(0.1, 0), (1, 1)])
+async def test_a_recording_is_read_in_its_organization_s_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch, seconds: float, turns: int
+) -> None:
+    """Of 16,000 bytes, frame by frame, that would keep all others waiting; JSON of that size would not."""
+    reading, orgs = world.harness.gateway.services.reading, []
+    run = type(reading).run_in_turn
+
+    async def noted(self: object, org: str, *args: object) -> object:
+        orgs.append(org)
+        return await run(self, org, *args)
+
+    monkeypatch.setattr(type(reading), "run_in_turn", noted)
+    assert (await world.answer(MODEL + FILE + recordings.wav(seconds) + END))[0] == 200
+    assert orgs == ["acme"] * turns
+
+
 async def test_of_a_form_s_type_its_boundary_alone_goes_up(world: World) -> None:
     """Whatever else stands there, an upstream could read the form by it, or find our key in it."""
     body = (MODEL + FILE + SOUND + END).replace(b"--b0", b"--b 0")
