@@ -259,3 +259,10 @@ async def test_a_form_has_the_bounds_of_a_body(tmp_path: Path, aiohttp_server: o
             status, answer = await read_answer(reader)
         assert (status, answer["error"]["code"]) == (503, "overloaded")  # type: ignore[index]  # an error object
         assert not world.upstream.heads
+
+
+async def test_a_key_in_the_place_of_a_model_is_not_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    for model, is_logged in ((ACME_KEY, False), ("nobody-knows", True)):
+        status, _ = await world.answer(MODEL.replace(b"whisper-1", model.encode()) + FILE + SOUND + END)
+        assert status == 400
+        assert any(model in record.getMessage() for record in caplog.records) is is_logged

@@ -341,7 +341,7 @@ async def test_what_a_cut_answer_may_have_caused_is_charged_within_its_hold(
     if tool["type"] == "web_search":
         assert billed["quantities"] == {"web_search": 2}
     else:  # one more than were seen to begin
-        quantities = {"input_image": drawn * 20_480, "output_image": drawn * (272 + 1_000)}
+        quantities = {"input_image": drawn * 21_642, "output_image": drawn * (272 + 1_000)}
         assert billed["passes"][1:] == [{"model": IMAGES, "quantities": quantities}]
     assert "assumed" in event["flags"]
     assert "overrun" not in event["flags"]

@@ -10,6 +10,7 @@ from tallygate.domain.price import Price
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.routed_price import AnyPrice, each_of
 from tallygate.domain.unit import COMPLETION_UNITS, TOKEN_UNITS, Unit
+from tallygate.gateway.callers.key_traces import gives_away
 from tallygate.gateway.exchange.call import Caller, Head
 from tallygate.gateway.services import Services
 from tallygate.telemetry.metrics import UNKNOWN_MODELS
@@ -96,5 +97,5 @@ def count_unpriced(services: Services, head: Head, caller: Caller, model: str | 
     """
     org = caller.organization.id
     services.metrics.inc(UNKNOWN_MODELS, org, policy)
-    if model:
+    if model and not gives_away(model.encode(errors="replace"), ()):  # its name is logged
         services.unpriced.note(model, org, named_for or policy, now_ms=head.client.started_at_ms)
