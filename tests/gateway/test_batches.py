@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiohttp import ClientSession, FormData, web
+from aiohttp import ClientPayloadError, ClientSession, FormData, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, digest, nothing_finished, organizations, running_gateway, write_config
 from memory_jobs import MemoryJobs, SteppedPoller, poller_of
 
@@ -268,6 +268,7 @@ class OddUpstream:
         self.results: Iterable[bytes] = ()
         self.produced = 0
         self.is_gone = False
+        self.respond: Any = None
 
     async def upload(self, request: web.Request) -> web.Response:
         form = await request.post()
@@ -289,7 +290,10 @@ class OddUpstream:
         await answer.write_eof()
         return answer
 
-    async def show(self, _request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        if self.respond is not None:
+            found: web.StreamResponse = await self.respond(request)
+            return found
         return web.json_response(self.batch)
 
     def end(self, results: Iterable[bytes], *, status: str = "completed", completed: int | None = None) -> None:
@@ -701,3 +705,28 @@ async def test_results_that_cross_a_threshold_are_told_of(tmp_path: Path, monkey
         upstream.end([result("a", 50_000_000)])  # 15 of 25 USD
         await at.poll_after(10_000)
         assert at.harness.metrics.counted[SPEND_WARNINGS] == [("acme", "spend_7d", "0.5")]
+
+
+@pytest.mark.parametrize("sent", [b"", b'HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{"object": "batch", '])
+async def test_an_order_whose_answer_is_cut_is_charged_as_it_was_held(
+    sent: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with odd_world(tmp_path, monkeypatch) as (at, upstream):
+
+        async def cut(request: web.Request) -> web.StreamResponse:
+            await request.read()
+            assert request.transport is not None
+            request.transport.write(sent)
+            request.transport.close()
+            return web.Response()
+
+        upstream.respond = cut
+        file_id = await at.upload([line("a", "Hi")])
+        body = {"input_file_id": file_id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        with suppress(ClientPayloadError):
+            async with at.session.post("/v1/batches", json=body, headers=ACME) as answer:
+                await answer.read()
+        await at.harness.at_rest()
+        spent, held = await at.spent_and_held()
+        assert (spent > 100 * OUTPUT_NANO_USD, held) == (True, 0)
+        assert at.harness.deferred() == []
