@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_harness import ACME_KEY
+from gateway_harness import ACME_KEY, BIG_KEY
 from test_batches import ACME, World, world
 
 GOOGLE = {"x-goog-api-key": ACME_KEY}
@@ -75,6 +75,9 @@ async def test_contents_are_held_and_entered_one_by_one(tmp_path: Path, monkeypa
         assert {event["endpoint"] for event in at.results()} == {"/v1beta/models/{model}:generateContent"}
         async with at.session.get(f"/v1beta/{batch['name']}", headers=GOOGLE) as answer:
             assert (await answer.json())["metadata"]["state"] == "BATCH_STATE_SUCCEEDED"
+        for key, own in ((ACME_KEY, [batch["name"]]), (BIG_KEY, [])):
+            async with at.session.get("/v1beta/batches", headers={"x-goog-api-key": key}) as answer:
+                assert [each["name"] for each in (await answer.json()).get("operations", [])] == own
 
 
 async def test_embeddings_in_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,7 @@ class Batches:
             for method in _LINE_METHODS:
                 app.router.add_post(f"/{version}/models/{{model:[^:]+}}:{{method:{method}}}", self._create_google)
             app.router.add_post(f"/{version}/batches/{{batch_id}}:cancel", self._cancel_google)
+        app.router.add_get("/v1beta/batches", self._list_google)
         app.router.add_get("/v1beta/batches/{batch_id}", self._show_google)
 
     async def _upload(self, request: web.Request) -> web.Response:
@@ -296,6 +297,9 @@ class Batches:
             self._add(batch, str(number), self._endpoints[path], each["request"], {"model": model})
         self._start(request, batch)
         return _answer(_operation(batch))
+
+    async def _list_google(self, _request: web.Request) -> web.Response:
+        return _answer({"operations": [_operation(batch) for batch in self._batches.values() if "inputConfig" in batch.asked]})
 
     async def _show_google(self, request: web.Request) -> web.Response:
         batch = self._found(request)
