@@ -117,15 +117,19 @@ def _box(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data) + 8) + kind + data
 
 
-def webm(seconds: int, *, picture_bytes: int = 0) -> bytes:
+def webm(seconds: int, *, picture_bytes: int = 0, stated_seconds: int | None = None) -> bytes:
     """WebM as browsers record it: no duration, clusters of unknown size (RFC 8794, 6.2), a block for each 60 ms.
 
-    picture_bytes   of a second track in each second
+    picture_bytes    of a second track in each second
+    stated_seconds   by its timestamps
     """
+    last = seconds if stated_seconds is None else stated_seconds
     pictures = _element(b"\xa3", b"\x82\0\0\x80" + bytes(picture_bytes)) if picture_bytes else b""
-    kinds = [_element(b"\xae", b"\xd7\x81%c\x83\x81%c" % (number, kind)) for number, kind in ((1, 2), (2, 1))]
+    kinds = [_element(b"\xae", b"\x86\x86A_OPUS\xd7\x81%c\x83\x81%c" % (number, kind)) for number, kind in ((1, 2), (2, 1))]
     blocks = b"".join(
-        _element(b"\x1f\x43\xb6\x75", _element(b"\xe7", (second * 1_000).to_bytes(4)) + _blocks() + pictures, unknown=True)
+        _element(
+            b"\x1f\x43\xb6\x75", _element(b"\xe7", (min(second, last) * 1_000).to_bytes(4)) + _blocks() + pictures, unknown=True
+        )
         for second in range(seconds)
     )
     info = _element(b"\x15\x49\xa9\x66", _element(b"\x2a\xd7\xb1", (1_000_000).to_bytes(3)))
@@ -134,7 +138,7 @@ def webm(seconds: int, *, picture_bytes: int = 0) -> bytes:
 
 
 def _blocks() -> bytes:
-    return b"".join(_element(b"\xa3", b"\x81" + struct.pack(">h", at) + b"\x80" + bytes(120)) for at in range(0, 1_000, 60))
+    return b"".join(_element(b"\xa3", b"\x81" + struct.pack(">h", at) + b"\x80\x18" + bytes(119)) for at in range(0, 960, 60))
 
 
 def _element(name: bytes, data: bytes, *, unknown: bool = False) -> bytes:

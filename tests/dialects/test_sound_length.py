@@ -43,6 +43,7 @@ def test_what_its_head_overstates_is_believed() -> None:
         (recordings.video_mp4(60, tick=1), 60),
         (recordings.video_mp4(60, tick=1, claimed=50_000_000), 60),
         (recordings.ogg_opus(60, stated_seconds=2), 60),
+        (recordings.webm(60, stated_seconds=2), 58),  # 16 packets of 60 ms in each second
         (b"ID3\x04\0\0\0\0\x07\x76" + bytes(1_014) + recordings.mp3(60, stated_frames=600), 60),
         (recordings.flac(60, stated_seconds=1), 60),
     ],

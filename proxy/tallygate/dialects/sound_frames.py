@@ -145,7 +145,7 @@ def _seconds_of_opus(content: bytes) -> float | None:
             if is_new:
                 packets += 1
                 if packets > _OPUS_HEADS and size:
-                    seconds += _opus_packet(content[at : at + 2])
+                    seconds += opus_packet(content[at : at + 2])
             is_new = size < 255
             at += size
         if packets > FRAMES_MAX:
@@ -153,7 +153,7 @@ def _seconds_of_opus(content: bytes) -> float | None:
     return None
 
 
-def _opus_packet(head: bytes) -> float:
+def opus_packet(head: bytes) -> float:
     """Seconds of a packet by its first two bytes."""
     if not head:
         return 0.0

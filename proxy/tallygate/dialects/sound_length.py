@@ -11,7 +11,7 @@ from typing import Final
 
 from tinytag import TinyTag, TinyTagException
 
-from tallygate.dialects.sound_frames import bytes_of_sound, seconds_of_frames
+from tallygate.dialects.sound_frames import bytes_of_sound, opus_packet, seconds_of_frames
 
 # What cannot be read, or cannot be true, counts as the slowest that the providers take: Opus, "6 kbit/s" (RFC 6716 section 2.1.1).
 SLOWEST_BITS_PER_SECOND: Final = 6_000
@@ -29,6 +29,7 @@ _EBML: Final = b"\x1a\x45\xdf\xa3"
 _SEGMENT, _CLUSTER, _INFO, _BLOCK_GROUP, _TRACKS, _TRACK = 0x18538067, 0x1F43B675, 0x1549A966, 0xA0, 0x1654AE6B, 0xAE
 _ENTERED: Final = frozenset({_SEGMENT, _CLUSTER, _INFO, _BLOCK_GROUP, _TRACKS, _TRACK})
 _TRACK_NUMBER, _TRACK_TYPE, _PICTURES = 0xD7, 0x83, 1  # sound is 2
+_CODEC, _OPUS, _LACING = 0x86, b"A_OPUS", 0x06
 _SCALE, _TIMESTAMP, _SIMPLE_BLOCK, _BLOCK = 0x2AD7B1, 0xE7, 0xA3, 0xA1
 _SCALE_DEFAULT: Final = 1_000_000
 _LAST_BLOCK_NS: Final = 120_000_000  # the longest packet of Opus (RFC 6716 section 2.1.4)
@@ -86,15 +87,23 @@ def _if_possible(seconds: float, size: int, bits_per_second: int = FASTEST_BITS_
 
 
 def _seconds_of_webm(content: bytes) -> float | None:
-    """The end of the last block, by the timestamps of clusters and blocks. What is of a video's pictures is no sound."""
+    """The end of the last block, by the timestamps of clusters and blocks, or all packets of Opus where these play longer.
+
+    What is of a video's pictures is no sound.
+    """
     at, scale, cluster, last, end = 0, _SCALE_DEFAULT, 0, -1, len(content)
     track = 0
+    has_opus = False
+    played: dict[int, float] = {}  # by track, if it is of Opus
     kinds: dict[int, int] = {}
     sizes: dict[int, int] = {}
     for _ in range(READS_MAX):
         if at >= end:
-            pictures = sum([size for track, size in sizes.items() if kinds.get(track) == _PICTURES])
-            return None if last < 0 else _if_possible((last * scale + _LAST_BLOCK_NS) / _NANOSECONDS, end - pictures)
+            pictures = {track for track, kind in kinds.items() if kind == _PICTURES}
+            seconds = (last * scale + _LAST_BLOCK_NS) / _NANOSECONDS
+            if has_opus:
+                seconds = max(seconds, *[each for track, each in played.items() if track not in pictures], 0)
+            return None if last < 0 else _if_possible(seconds, end - sum([sizes.get(track, 0) for track in pictures]))
         id_size = 9 - content[at].bit_length()
         sized = at + id_size
         if id_size > 4 or sized >= end:
@@ -115,11 +124,21 @@ def _seconds_of_webm(content: bytes) -> float | None:
             track = int.from_bytes(content[at : at + min(size, 8)])
         elif kind == _TRACK_TYPE:
             kinds[track] = max(kinds.get(track, 0), int.from_bytes(content[at : at + min(size, 8)]))
+        elif kind == _CODEC:
+            has_opus = has_opus or content.startswith(_OPUS, at)
         elif kind in (_SIMPLE_BLOCK, _BLOCK) and at < end:
             track_size = 9 - content[at].bit_length()
             of = int.from_bytes(content[at : at + track_size]) & ((1 << 7 * track_size) - 1)
             sizes[of] = sizes.get(of, 0) + min(size, end - at)
+            played[of] = played.get(of, 0.0) + _seconds_of_block(content[at + track_size + 2 : at + track_size + 5])
             block = content[at + track_size : at + track_size + 2]
             last = max(last, cluster + int.from_bytes(block, signed=True))
         at += size
     return None
+
+
+def _seconds_of_block(begun: bytes) -> float:
+    """The seconds of Opus in a block by its flags and the bytes behind them: at most, where it has several packets."""
+    if begun[:1] and begun[0] & _LACING:
+        return (int.from_bytes(begun[1:2]) + 1) * _LAST_BLOCK_NS / _NANOSECONDS
+    return opus_packet(begun[1:])
