@@ -53,6 +53,7 @@ PRICES: dict[str, Any] = {
             "image": "0.02",
             "source_image": "0.002",
         },
+        {"model": "gpt-image-2", "effective": "2026-01-01", "input": "5", "output": "10", "output_image": "30"},
         {"model": "text-embedding-3-small", "effective": "2026-01-01", "input": "0.02", "output": "0"},
         {"model": "gpt-6-sol", "effective": "2026-01-01", "input": "2", "output": "10", "max_output_tokens": 1_000},
     ]
@@ -93,6 +94,8 @@ async def test_tokens_of_images_are_what_the_provider_counted(tmp_path: Path) ->
             assert event["cost_nano_usd"] == record.prompt_tokens * 5_000 + record.image_tokens * 32_000
             assert json.loads(event["billed"])["quantities"] == {"output_image": record.image_tokens}
             assert (event["usage_source"], event["flags"]) == ("upstream", [])
+        await world.event({"model": "gpt-image-2", "quality": "high", "size": "1536x1024"})  # within its hold, though exactly held
+        assert harness.ledger.records[-1].image_tokens == 5_488
         edited = await world.event({"n": 2, "image": [{"url": "https://example.org/a.png"}] * 2, "quality": "low"})
         record = harness.ledger.records[-1]
         assert record.source_image_tokens == 4_096

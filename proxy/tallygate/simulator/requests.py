@@ -163,9 +163,11 @@ def read_embeddings(body: Json, _path: Mapping[str, str], tokens: PromptTokens) 
     )
 
 
-# Tokens of an image of 1024x1024: OpenAI, "Image generation"; of the models of 2 by its calculator.
+# Tokens of an image of 1024x1024: OpenAI, "Image generation"; of the models of 2 by its calculator, by which others of their usual
+# sizes have fewer.
 _DRAWN: Final = {"low": 272, "medium": 1_056, "high": 4_160}
 _DRAWN_BY_2: Final = {"low": 196, "medium": 1_757, "high": 7_024}
+_OBLONG_BY_2: Final = {"low": 158, "medium": 1_372, "high": 5_488}
 _MODELS_OF_2: Final = re.compile(r"gpt-image-2")
 
 
@@ -179,7 +181,7 @@ def read_images(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> As
     given = sum([_given(body.get(name)) for name in ("image", "images", "mask")])
     partials = int(body.get("partial_images") or 0) if stream else 0
     text = text_in(body.get("prompt"))
-    drawn_by = _DRAWN_BY_2 if _MODELS_OF_2.search(model) else _DRAWN
+    drawn_by = _DRAWN if not _MODELS_OF_2.search(model) else _DRAWN_BY_2 if size == "1024x1024" else _OBLONG_BY_2
     drawn = drawn_by.get(quality, drawn_by["high"]) + partials * PARTIAL_TOKENS
     read = tokens.of_text(text, model) + given * _SOURCE_IMAGE_TOKENS
     return Ask(
