@@ -20,6 +20,8 @@ from tallygate.domain.stored_object import StoredReference
 BODY_BYTES_MAX: Final = 4 << 20  # of an answer that is parsed whole; of a longer or cut answer only the beginning is
 TOKENS_MAX: Final = 2**53
 _BEGINNING_BYTES: Final = 64 << 10
+_MESSAGE, _CONTAINER = "message", b'"container"'
+_STORED_AS: Final = {"openai_responses": "response", "anthropic_messages": _MESSAGE}  # what answers of a dialect are stored as
 
 _Paths = tuple[tuple[str, tuple[str, ...]], ...]
 # By kind of answer: the kind of each object in it and the path of its id. "[]" goes through a list.
@@ -34,7 +36,7 @@ _PATHS: Final[Mapping[str, _Paths]] = {
     ),
     "content_item": (("content_item", ("id",)), ("content_item", ("item_id",))),
     "ingestion": (("content_item", ("ingesting", "[]")),),
-    "message": (("container", ("container", "id")),),
+    _MESSAGE: (("container", ("container", "id")),),
     "response": (
         ("response", ("id",)),
         ("conversation", ("conversation", "id")),
@@ -181,3 +183,11 @@ def _at(value: Any, path: tuple[str, ...]) -> Iterator[str]:
 
 def _is_google_name(text: str, prefix: str) -> bool:
     return text.startswith(prefix) and _GOOGLE_NAME.fullmatch(text) is not None
+
+
+def objects_of_result(dialect: str, answer: bytes) -> tuple[StoredReference, ...]:
+    """The objects in a whole answer of that dialect which came as the result of a batch."""
+    kind = _STORED_AS.get(dialect)
+    if kind is None or not answer or len(answer) > BODY_BYTES_MAX or (kind == _MESSAGE and _CONTAINER not in answer):
+        return ()
+    return tuple(objects_in(lenient_decode(answer, _ANYTHING), kind))

@@ -166,7 +166,7 @@ def read_embeddings(body: Json, _path: Mapping[str, str], tokens: PromptTokens) 
 # Tokens of an image of 1024x1024: OpenAI, "Image generation"; of the models of 2 by its calculator, by which others of their usual
 # sizes have fewer.
 _DRAWN: Final = {"low": 272, "medium": 1_056, "high": 4_160}
-_DRAWN_BY_2: Final = {"low": 196, "medium": 1_757, "high": 7_024}
+_DRAWN_BY_2: Final = {"low": 196, "medium": 1_756, "high": 7_024}
 _OBLONG_BY_2: Final = {"low": 158, "medium": 1_372, "high": 5_488}
 _MODELS_OF_2: Final = re.compile(r"gpt-image-2")
 

@@ -15,9 +15,9 @@ import msgspec
 from aiohttp import ClientSession
 from msgspec.structs import replace
 
-from tallygate.dialects.batch import BatchDialect, BatchResult, BatchState, decoded_or_none, with_batch_tier
+from tallygate.dialects.batch import BatchDialect, BatchResult, BatchState, with_batch_tier
 from tallygate.dialects.dialect import BatchOrder, MeterReading, RequestFacts
-from tallygate.dialects.made_objects import BODY_BYTES_MAX, objects_in
+from tallygate.dialects.made_objects import objects_of_result
 from tallygate.dialects.meters import BODY_TOO_LARGE, BODY_UNREADABLE
 from tallygate.domain.admission import Account, AdmissionRequest
 from tallygate.domain.ending import Ending
@@ -42,8 +42,6 @@ AHEAD_MAX: Final = 1_000  # results settled that the ledger has not entered yet:
 ASKED_AT_ONCE: Final = 200
 WAIT_S: Final = 30.0  # for the ledger, until the batch is put off
 CUSTOM_ID_CHARS: Final = 200  # as of any request's own id
-_MESSAGE, _CONTAINER = "message", b'"container"'
-_STORED_AS: Final = {"openai_responses": "response", "anthropic_messages": _MESSAGE}  # what answers of a dialect are stored as
 _facts: Final = msgspec.json.Decoder(RequestFacts).decode
 _event: Final = msgspec.json.Decoder(UsageEvent).decode
 
@@ -210,10 +208,7 @@ class BatchResults:
 
     def _made(self, line: _Line) -> tuple[MadeObject, ...]:
         """The objects that a result names as stored for the organization."""
-        kind, answer = _STORED_AS.get(order_of(self._facts).dialect), line.result.answer
-        if kind is None or not answer or line.size > BODY_BYTES_MAX or (kind == _MESSAGE and _CONTAINER not in answer):
-            return ()
-        found = objects_in(decoded_or_none(answer), kind)
+        found = objects_of_result(order_of(self._facts).dialect, line.result.answer or b"")
         return tuple([MadeObject(kind=each.kind, id=each.id, upstream=self._job.upstream) for each in found])
 
     def _assumed(self, line: _Line) -> Account:
