@@ -32,6 +32,10 @@ class MemoryJobs:
                 return found
         return None
 
+    async def has_room(self, org: str) -> bool:
+        assert org
+        return True
+
     async def keep(self, job_id: str, *, progress: int, lease_until_ms: int) -> None:
         self.progress[job_id], self.due[job_id] = progress, lease_until_ms
 

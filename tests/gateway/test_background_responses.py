@@ -227,6 +227,26 @@ async def test_a_stream_that_breaks_before_it_names_its_work_is_charged_whole(
         assert (await at.spent_and_held()) == (event["cost_nano_usd"], 0)
 
 
+@pytest.mark.parametrize("away", [False, True])
+async def test_one_more_than_an_organization_may_have_is_refused(
+    away: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def has_room(org: str) -> bool:
+        asked.append(org)
+        if away:
+            raise StoreError("away")
+        return False
+
+    async with world(tmp_path, monkeypatch) as at:
+        at.harness.gateway.services.has_room_for_job = has_room
+        refused = await at.begin("Hi", status=200 if away else 503)
+        assert away or refused["error"]["code"] == "overloaded"
+        assert asked == ["acme"]
+        assert away or await at.spent_and_held() == (0, 0)
+
+
 async def test_it_needs_the_operators_key(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as harness, ClientSession(harness.url) as session:
         body = {"model": "gpt-4o-mini", "input": "Hi", "background": True}

@@ -71,7 +71,7 @@ def ended(job: Job, *, flags: tuple[str, ...] = ("deferred",), kind: Kind = Kind
 
 
 async def ids(database: Database) -> list[str]:
-    return [found.job.id for found in await open_jobs(database, ["acme"])]
+    return [found.job.id async for found in open_jobs(database, ["acme"])]
 
 
 async def test_a_job_is_entered_once_and_leaves_with_its_final_entry(database: Database, book: Book) -> None:
@@ -79,7 +79,7 @@ async def test_a_job_is_entered_once_and_leaves_with_its_final_entry(database: D
     await book.record([], jobs=[one, two, one])
     await book.record([], jobs=[replace(one, object_id="another")])
     assert await ids(database) == [one.id, two.id]
-    assert (await open_jobs(database, ["acme"]))[0].job == one
+    assert [found.job async for found in open_jobs(database, ["acme"])] == [one, two]
     assert await count_jobs(database) == {"response": 2}
 
     await book.record([ended(one, flags=("assumed",), kind=Kind.EXPIRED)])
@@ -108,7 +108,21 @@ async def test_pollers_take_turns_and_a_dead_ones_job_is_taken_over(database: Da
     again = await jobs.claim(now_ms=START_MS + 70_000, lease_ms=1_000)
     assert again is not None
     await jobs.give_up(a_job(1).id)
-    assert [(each.job.id, each.progress) for each in await open_jobs(database, ["acme"])] == [(a_job(2).id, 17)]
+    assert [(each.job.id, each.progress) async for each in open_jobs(database, ["acme"])] == [(a_job(2).id, 17)]
+
+
+async def test_an_organization_has_room_for_so_many_jobs(database: Database, book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tallygate.ledger.jobs.OPEN_JOBS_MAX", 3)
+    monkeypatch.setattr("tallygate.ledger.jobs._JOBS_AT_ONCE", 2)
+    jobs = Jobs(database)
+    for number in range(1, 4):
+        assert await jobs.has_room("acme")
+        await book.record([], jobs=[a_job(number)])
+    assert not await jobs.has_room("acme")
+    assert await jobs.has_room("beta")
+    assert await ids(database) == [a_job(number).id for number in range(1, 4)]  # page after page
+    await book.record([ended(a_job(2))])
+    assert await jobs.has_room("acme")
 
 
 async def test_organizations_take_turns_however_many_jobs_one_has(database: Database, book: Book) -> None:

@@ -128,6 +128,7 @@ class Gateway(GatewayServer):
             new_id=parts.new_id,
             owners=parts.owners,
             session=parts.session,
+            has_room_for_job=_always if parts.jobs is None else parts.jobs.has_room,
             cors=parts.cors,
             unpriced=parts.unpriced,
         )
@@ -234,6 +235,10 @@ class Gateway(GatewayServer):
         self._parts.spool.close()
         if self._parts.on_close is not None:
             await self._parts.on_close()
+
+
+async def _always(_org: str) -> bool:
+    return True
 
 
 def view_of(config: GatewayConfig, parts: Parts, old: View | None = None) -> View:

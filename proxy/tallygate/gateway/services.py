@@ -1,7 +1,7 @@
 """The services of a worker that the stages of an exchange use: built once by the composition root."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
@@ -106,6 +106,7 @@ class Services:
     """See the module. view is replaced by a reload; everything else stays.
 
     session for requests of the gateway's own
+    has_room_for_job  whether an organization may have one more job open; raises StoreError
     reading the thread that parses bodies which would block the loop too long
     clock   monotonic seconds, for durations: the loop's own time stands still within a turn and counts whole milliseconds on uvloop
     """
@@ -125,6 +126,7 @@ class Services:
     new_id: Callable[[], str]
     owners: ObjectOwners
     session: ClientSession
+    has_room_for_job: Callable[[str], Awaitable[bool]]
     reading: Turns = field(default_factory=reading_turns)
     cors: CorsPolicy = field(default_factory=CorsPolicy)
     used: UsedCredentials = field(default_factory=UsedCredentials)

@@ -5,7 +5,7 @@ A job leaves in the transaction that enters its exchange's final entry.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.domain.errors import StoreError
-from tallygate.domain.job import Job
+from tallygate.domain.job import OPEN_JOBS_MAX, Job
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import FINAL, Entry, MalformedEntryError, storable
 from tallygate.ledger.schema import ENTRIES, METADATA, NAME
@@ -59,6 +59,7 @@ JOBS: Final = Table(
 )
 _C: Final = JOBS.c
 _IDS_AT_ONCE: Final = 500
+_JOBS_AT_ONCE: Final = 200  # of some kilobytes each
 _FINAL: Final = select(ENTRIES.c.event_id).where(ENTRIES.c.kind.in_(sorted(FINAL)))
 _log: Final = logging.getLogger(__name__)
 _encode: Final = msgspec.json.Encoder().encode
@@ -148,6 +149,15 @@ class Jobs:
         except LedgerUnavailableError as error:
             raise _away(error) from error
 
+    async def has_room(self, org: str) -> bool:
+        """Whether an organization has fewer than OPEN_JOBS_MAX jobs open."""
+        last = select(_C.id).where(_C.org == org).order_by(_C.due_ms).offset(OPEN_JOBS_MAX - 1).limit(1)
+        try:
+            async with self._database.read() as connection:
+                return (await connection.execute(last)).first() is None
+        except LedgerUnavailableError as error:
+            raise _away(error) from error
+
     async def keep(self, job_id: str, *, progress: int, lease_until_ms: int) -> None:
         """Note how many of its results are entered, and renew its lease."""
         await self._change(job_id, progress=progress, leased_until_ms=lease_until_ms)
@@ -204,16 +214,21 @@ async def _lease(connection: AsyncConnection, asked: ColumnElement[bool], *, unt
     return (await connection.execute(taken.returning(_C.id, _C.body, _C.polls, _C.progress))).first()
 
 
-async def open_jobs(database: Database, orgs: Sequence[str]) -> list[OpenJob]:
-    """The open jobs of these organizations. Raises LedgerUnavailableError."""
-    found: list[OpenJob] = []
-    async with database.read() as connection:
-        for start in range(0, len(orgs), _IDS_AT_ONCE):
-            asked = _C.org.in_(orgs[start : start + _IDS_AT_ONCE])
-            rows = await connection.execute(select(_C.id, _C.body, _C.polls, _C.progress).where(asked).order_by(_C.id))
-            read = [(_read_job(row.id, row.body), row) for row in rows]
-            found += [OpenJob(job=job, polls=row.polls, progress=row.progress) for job, row in read if job is not None]
-    return found
+async def open_jobs(database: Database, orgs: Sequence[str]) -> AsyncIterator[OpenJob]:
+    """The open jobs of these organizations, some at a time. Raises LedgerUnavailableError."""
+    for start in range(0, len(orgs), _IDS_AT_ONCE):
+        last = ""
+        while True:
+            asked = and_(_C.org.in_(orgs[start : start + _IDS_AT_ONCE]), _C.id > last)
+            statement = select(_C.id, _C.body, _C.polls, _C.progress).where(asked).order_by(_C.id).limit(_JOBS_AT_ONCE)
+            async with database.read() as connection:
+                rows = (await connection.execute(statement)).all()
+            for row in rows:
+                if (job := _read_job(row.id, row.body)) is not None:
+                    yield OpenJob(job=job, polls=row.polls, progress=row.progress)
+            if len(rows) < _JOBS_AT_ONCE:
+                break
+            last = rows[-1].id
 
 
 async def held_by_jobs(database: Database, org: str) -> tuple[int, int]:

@@ -148,7 +148,7 @@ class Rebuild:
         for window in windows:
             pairs = posted_in(window, posted)
             await restore_window(self._store, self._scripts, window.org, window.demand, pairs, after_event=last_event)
-        for found in await open_jobs(self._database, sorted({window.org for window in windows})):
+        async for found in open_jobs(self._database, sorted({window.org for window in windows})):
             await self._limiter.hold_again(deferred_account(found.job))
 
 

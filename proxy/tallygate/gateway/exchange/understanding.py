@@ -12,7 +12,8 @@ from tallygate.dialects.request_headers import facts_with_headers
 from tallygate.dialects.unmetered import UNREAD
 from tallygate.dialects.unread_body import names_all, references_of_any
 from tallygate.dialects.vocabulary import Vocabulary
-from tallygate.domain.errors import Refused, RequestRejectedError
+from tallygate.domain.errors import Refused, RequestRejectedError, StoreError
+from tallygate.domain.job import OPEN_JOBS_MAX
 from tallygate.domain.markup import marked_up
 from tallygate.domain.money import MONEY_MAX_NANO_USD
 from tallygate.domain.organization import Credential
@@ -32,7 +33,7 @@ from tallygate.gateway.exchange.estimate import (
 )
 from tallygate.gateway.exchange.object_checks import answer_objects, check_objects, put_kind, streamed_form, with_kept
 from tallygate.gateway.exchange.other_models import Priced
-from tallygate.gateway.refusals import BATCH_NEEDS_OWN_KEY, JOB_NEEDS_OWN_KEY, rejected
+from tallygate.gateway.refusals import BATCH_NEEDS_OWN_KEY, JOB_NEEDS_OWN_KEY, overloaded, rejected
 from tallygate.gateway.services import Services, work_on
 from tallygate.telemetry.unpriced_models import UNPRICED_UNITS
 
@@ -60,9 +61,19 @@ class Understanding:
         facts = await self.facts(head, caller, received)
         if not head.is_shared:
             raise Refused(BATCH_NEEDS_OWN_KEY)
+        await self._check_room_for_job(caller)
         named = await check_objects(self._services.owners, head, caller, facts.references)
         facts, asked = await self.batches.bound_all(head, caller, facts, received, query=intake.query)
         return facts, asked, named
+
+    async def _check_room_for_job(self, caller: Caller) -> None:
+        """Refuse one more job than an organization may have open. While the ledger is away it is not known, and served."""
+        try:
+            has_room = await self._services.has_room_for_job(caller.organization.id)
+        except StoreError:
+            return
+        if not has_room:
+            raise Refused(overloaded(f"Your organization has {OPEN_JOBS_MAX:,} batches and background responses under way."))
 
     async def call(self, head: Head, caller: Caller, intake: Intake, received: Received) -> Call:
         """Read a request and bound its cost. Raises Refused."""
@@ -89,8 +100,10 @@ class Understanding:
     ) -> tuple[RequestFacts, Estimate, NamedObjects]:
         """A request that a dialect reads. kept: what its connection itself has made, with the tokens that each brings at most."""
         facts = await self.facts(head, caller, received)
-        if facts.job_kind is not None and not head.is_shared:
-            raise Refused(JOB_NEEDS_OWN_KEY)
+        if facts.job_kind is not None:
+            if not head.is_shared:
+                raise Refused(JOB_NEEDS_OWN_KEY)
+            await self._check_room_for_job(caller)
         check_models(caller.credential, facts)
         references = [each for each in facts.references if each not in kept] if kept else facts.references
         named = await check_objects(self._services.owners, head, caller, references)
