@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from tallygate.domain.admission import Account, AdmissionRequest
 
+DEFERRED: Final = "deferred"  # the flag of an event that ends a job, by which the ledger removes it
 OPEN_JOBS_MAX: Final = 5_000  # of one organization
 LEASE_GRACE_MS: Final = 3_600_000  # after its deadline, until the limiter charges what is held
 

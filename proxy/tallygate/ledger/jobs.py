@@ -29,13 +29,12 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.domain.errors import StoreError
-from tallygate.domain.job import OPEN_JOBS_MAX, Job
+from tallygate.domain.job import DEFERRED, OPEN_JOBS_MAX, Job
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import FINAL, Entry, MalformedEntryError, storable
 from tallygate.ledger.schema import ENTRIES, METADATA, NAME
 
 JOB_KIND: Final = b"deferred"  # of a stream entry
-DEFERRED: Final = "deferred"  # the flag of an entry that ends a job
 JOBS: Final = Table(
     "jobs",
     METADATA,

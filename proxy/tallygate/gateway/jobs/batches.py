@@ -22,14 +22,14 @@ from tallygate.dialects.meters import BODY_TOO_LARGE, BODY_UNREADABLE
 from tallygate.domain.admission import Account, AdmissionRequest
 from tallygate.domain.ending import Ending
 from tallygate.domain.errors import StoreError
-from tallygate.domain.job import Job
+from tallygate.domain.job import DEFERRED, Job
 from tallygate.domain.made_object import MadeObject
 from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome, UsageEvent
 from tallygate.gateway.exchange.charging import Bill
 from tallygate.gateway.exchange.event import charged_fields, encode
 from tallygate.gateway.exchange.metering import ASSUMED, nothing_owed
-from tallygate.gateway.jobs.responses import DEFERRED, LOST, bill_of_reading, has_lost_price, lasting_flags, read_whole
+from tallygate.gateway.jobs.responses import LOST, bill_of_reading, has_lost_price, lasting_flags, read_whole
 from tallygate.gateway.services import Services, work_on
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.gateway.upstream_reads import PIECE_LINES, read_lines

@@ -11,7 +11,7 @@ from tallygate.dialects.meters import BODY_TOO_LARGE
 from tallygate.domain.admission import Account
 from tallygate.domain.billed import StatedCost
 from tallygate.domain.ending import Ending
-from tallygate.domain.job import Job
+from tallygate.domain.job import DEFERRED, Job
 from tallygate.domain.markup import marked_up
 from tallygate.domain.routed_price import AnyPrice
 from tallygate.domain.usage_event import UNREGISTERED, UsageEvent
@@ -23,7 +23,6 @@ from tallygate.gateway.exchange.metering import ASSUMED, Metered, leaves_out, me
 from tallygate.gateway.services import Services, work_on
 from tallygate.outbound.session import FetchError
 
-DEFERRED: Final = "deferred"  # the flag of an event that ends a job, by which the ledger removes it
 LOST: Final = "job_lost"  # the flag of an event whose upstream knows nothing of its job any more: charged as it was held
 _facts: Final = msgspec.json.Decoder(RequestFacts).decode
 _event: Final = msgspec.json.Decoder(UsageEvent).decode
