@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from tallygate.domain.unit import COMPLETION_UNITS, PROMPT_UNITS, TOKEN_UNITS, Unit
+from tallygate.domain.unit import TOKEN_UNITS, Unit
 from tallygate.domain.usage import STANDARD, Conditions, Pass, Usage, usage_of_totals
 
 # Units that the token counts of an event show.
@@ -72,10 +72,11 @@ _DECODER: Final = msgspec.json.Decoder(Billed)
 
 def columns_of(usage: Usage) -> dict[str, int]:
     """The token counts of an event."""
-    columns = dict.fromkeys(TOKEN_COLUMNS, 0)
+    columns = {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion, **_NO_PARTS}
     for unit, number in usage.quantities.items():
-        for column in _COLUMNS.get(unit, ()):
-            columns[column] += number
+        if unit in _PARTS:
+            for column in _PARTS[unit]:
+                columns[column] += number
     return columns
 
 
@@ -136,11 +137,9 @@ def _are_parts(passes: tuple[Pass, ...], quantities: dict[str, int]) -> bool:
     return sums == {unit: number for unit, number in quantities.items() if unit in TOKEN_UNITS}
 
 
-def _columns() -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {
-        **dict.fromkeys(PROMPT_UNITS, ("prompt_tokens",)),
-        **dict.fromkeys(COMPLETION_UNITS, ("completion_tokens",)),
-    }
+def _columns_of_parts() -> dict[str, tuple[str, ...]]:
+    """The columns that show a unit among the prompt or the completion."""
+    found: dict[str, tuple[str, ...]] = {}
     parts = {
         "cached_tokens": (Unit.CACHED_INPUT, Unit.CACHED_INPUT_AUDIO, Unit.CACHED_INPUT_IMAGE),
         "cache_write_tokens": (Unit.CACHE_WRITE_5M, Unit.CACHE_WRITE_1H, Unit.CACHE_WRITE_12H),
@@ -151,8 +150,9 @@ def _columns() -> dict[str, tuple[str, ...]]:
     }
     for column, units in parts.items():
         for unit in units:
-            found[unit] = (*found[unit], column)
+            found[unit] = (*found.get(unit, ()), column)
     return found
 
 
-_COLUMNS: Final = _columns()
+_PARTS: Final = _columns_of_parts()
+_NO_PARTS: Final = dict.fromkeys(TOKEN_COLUMNS[2:], 0)

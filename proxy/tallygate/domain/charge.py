@@ -16,12 +16,9 @@ class Charge(msgspec.Struct, frozen=True):
     lacks_rates: a unit, a condition or a model had no rate; it was charged at the nearest one that there is, a unit at none.
     """
 
+    cost_nano_usd: int = 0
     by_kind: dict[str, int] = {}
     lacks_rates: bool = False
-
-    @property
-    def cost_nano_usd(self) -> int:
-        return sum(self.by_kind.values())
 
 
 NO_CHARGE: Final = Charge()
@@ -37,7 +34,7 @@ def charge_of(usage: Usage, conditions: Conditions, price: AnyPrice, price_of: C
         usage.has_calls and bool(price.lacks(usage.quantities))
     )
     if not usage.passes:
-        return Charge(nano_usd_by_kind(price.pico_usd_by_kind([usage.quantities], conditions)), lacks_rates)
+        return Charge(*nano_usd_by_kind(price.pico_usd_by_kind([usage.quantities], conditions)), lacks_rates)
     own: list[Mapping[str, int]] = []
     of_others: list[dict[str, int]] = []
     for model, quantities in usage.parts():
@@ -51,4 +48,4 @@ def charge_of(usage: Usage, conditions: Conditions, price: AnyPrice, price_of: C
     for costs in of_others:
         for kind, cost in costs.items():
             pico_usd[kind] = pico_usd.get(kind, 0) + cost
-    return Charge(nano_usd_by_kind(pico_usd), lacks_rates)
+    return Charge(*nano_usd_by_kind(pico_usd), lacks_rates)

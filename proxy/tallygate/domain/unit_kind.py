@@ -50,8 +50,8 @@ def kind_cost_of(unit: str) -> str:
     return COST_OF.get(unit.partition(":")[0]) or COST_OF[Unit.REQUEST]
 
 
-def nano_usd_by_kind(pico_usd: Mapping[str, int]) -> dict[str, int]:
-    """A cost by kind, rounded up once as a whole: each part is what it adds to the rounded sum of those before it.
+def nano_usd_by_kind(pico_usd: Mapping[str, int]) -> tuple[int, dict[str, int]]:
+    """A cost, rounded up once as a whole, and by kind: each part is what it adds to the rounded sum of those before it.
 
     So the parts make exactly the whole, each is within a nano-USD of its own cost, and what cost nothing stays at nothing.
     """
@@ -61,4 +61,4 @@ def nano_usd_by_kind(pico_usd: Mapping[str, int]) -> dict[str, int]:
         upto = nano_usd_from_pico(exact)
         found[name] = upto - rounded
         rounded = upto
-    return found
+    return rounded, found
