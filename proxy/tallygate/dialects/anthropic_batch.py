@@ -22,6 +22,7 @@ from tallygate.dialects.batch import (
     checked_id,
     decoded_or_none,
     id_or_none,
+    int_or_none,
 )
 from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import BatchOrder, JobKind, RequestFacts, ResponseMeter
@@ -114,9 +115,7 @@ class AnthropicBatch(BatchShape, AnthropicMessages):
         if batch is None or not isinstance(status, str):
             return None
         counts = batch.get("request_counts")
-        succeeded = counts.get("succeeded") if isinstance(counts, dict) else None
-        if not isinstance(succeeded, int) or isinstance(succeeded, bool):
-            succeeded = None
+        succeeded = int_or_none(counts.get("succeeded")) if isinstance(counts, dict) else None
         path, mark, query = target.partition("?")
         results = f"{path}/results{mark}{query}"
         return BatchState(
@@ -131,7 +130,7 @@ class AnthropicBatch(BatchShape, AnthropicMessages):
             output = self._outputs.decode(line)
         except (msgspec.MsgspecError, RecursionError):
             return ODD_RESULT
-        custom_id = output.custom_id if isinstance(output.custom_id, str) and output.custom_id else None
+        custom_id = id_or_none(output.custom_id)
         result = output.result
         if result is None or not isinstance(result.type, str):
             return BatchResult(custom_id=custom_id, is_odd=True)

@@ -40,10 +40,7 @@ class AzureShape(OpenAiShape):
         return _with_deployment(facts, body, query)
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        own: bytes = super().rewrite_request(  # type: ignore[misc]  # the dialect's
-            _own_model(body, facts), facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens
-        )
-        return own
+        return super().rewrite_request(_own_model(body, facts), facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens)
 
 
 class AzureChat(AzureShape, OpenAiChat):

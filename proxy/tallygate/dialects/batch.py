@@ -148,8 +148,13 @@ def check_spelling(keys: Iterable[bytes], struct: type[msgspec.Struct]) -> None:
 
 
 def id_or_none(value: object) -> str | None:
-    """The id of a batch; None for anything else."""
+    """An id of a batch or a line; None for anything else."""
     return value if isinstance(value, str) and value else None
+
+
+def int_or_none(value: object) -> int | None:
+    """A count or a status; None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def checked_id(value: object) -> str:

@@ -25,6 +25,7 @@ from tallygate.dialects.batch import (
     checked_id,
     decoded_or_none,
     id_or_none,
+    int_or_none,
 )
 from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import BatchOrder, JobKind, RequestFacts, UsageReporting
@@ -136,7 +137,7 @@ class OpenAiBatch(BatchShape, OpenAiShape):
             return None
         output, counts = batch.get("output_file_id"), batch.get("request_counts")
         completed = counts.get("completed") if isinstance(counts, dict) else None
-        succeeded = completed if isinstance(completed, int) and not isinstance(completed, bool) else None
+        succeeded = int_or_none(completed)
         targets = (_file_target(target, output),) if isinstance(output, str) and output else ()
         return BatchState(
             is_final=status in _FINAL and not (status == "completed" and not targets and succeeded is None),
@@ -150,13 +151,14 @@ class OpenAiBatch(BatchShape, OpenAiShape):
             output = self._outputs.decode(line)
         except (msgspec.MsgspecError, RecursionError):
             return ODD_RESULT
-        custom_id = output.custom_id if isinstance(output.custom_id, str) and output.custom_id else None
+        custom_id = id_or_none(output.custom_id)
         response = output.response
         if response is None:
             return BatchResult(custom_id=custom_id, is_odd=not output.error)
-        if not isinstance(response.status_code, int) or isinstance(response.status_code, bool):
+        status = int_or_none(response.status_code)
+        if status is None:
             return BatchResult(custom_id=custom_id, is_odd=True)
-        is_answered = 200 <= response.status_code < 300
+        is_answered = 200 <= status < 300
         return BatchResult(custom_id=custom_id, answer=bytes(response.body) if is_answered else None)
 
     def _endpoint(self, url: object) -> str:

@@ -75,11 +75,6 @@ class OpenAiEmbeddings(OpenAiShape):
             references=body_references(parsed),
         )
 
-    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        """`body` itself: embeddings neither stream nor generate."""
-        del facts, ask_usage, max_output_tokens
-        return body
-
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         del hide_usage_chunk
         return FirstBytes(content_type, stream=facts.stream, events=UnreadMeter, whole=lambda: EmbeddingsMeter(self._answers))

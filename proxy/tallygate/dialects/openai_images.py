@@ -132,11 +132,6 @@ class OpenAiImages(OpenAiShape):
         facts = facts_of(parsed.fields, unknown, images_in=sum([_count(getattr(parsed.fields, name)) for name in IMAGES_IN]))
         return msgspec.structs.replace(facts, references=body_references(parsed))
 
-    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        """`body` itself: usage comes unasked, and an image cannot be made smaller."""
-        del facts, ask_usage, max_output_tokens
-        return body
-
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         del hide_usage_chunk
         return FirstBytes(

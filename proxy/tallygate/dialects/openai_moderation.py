@@ -69,11 +69,6 @@ class OpenAiModeration(OpenAiShape):
             references=references,
         )
 
-    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        """`body` itself: nothing is generated."""
-        del facts, ask_usage, max_output_tokens
-        return body
-
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         del hide_usage_chunk
         return FirstBytes(content_type, stream=facts.stream, events=UnreadMeter, whole=lambda: EmbeddingsMeter(self._answers))

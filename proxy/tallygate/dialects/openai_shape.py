@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from tallygate.dialects.dialect import FormDialect, NamedRate, UsageReporting
+from tallygate.dialects.dialect import FormDialect, NamedRate, RequestFacts, UsageReporting
 from tallygate.dialects.errors import error_body
 from tallygate.dialects.limits import tightest
 from tallygate.domain.admission import Decision
@@ -44,6 +44,11 @@ class OpenAiShape:
     query_values: Mapping[str, re.Pattern[str]] = {"api-version": re.compile(r"[A-Za-z0-9.-]{1,32}", re.ASCII)}  # Azure's
     form: FormDialect | None = None
     answers_media = False
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        """`body` itself, for APIs in which no member asks for the usage or lowers the cost."""
+        del facts, ask_usage, max_output_tokens
+        return body
 
     def error_object(self, refusal: Refusal) -> dict[str, object]:
         return openai_error(refusal)

@@ -101,11 +101,6 @@ class OpenAiSpeech(OpenAiShape):
             references=body_references(parsed),
         )
 
-    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        """`body` itself: nothing in it lowers the cost."""
-        del facts, ask_usage, max_output_tokens
-        return body
-
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         del hide_usage_chunk
         return FirstBytes(

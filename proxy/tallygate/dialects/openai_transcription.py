@@ -93,11 +93,6 @@ class OpenAiTranscription(OpenAiShape):
         del body, path, query
         raise RequestRejectedError("Send a form with the recording: Content-Type must be multipart/form-data.", param="file")
 
-    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        """`body` itself: nothing in it lowers the cost."""
-        del facts, ask_usage, max_output_tokens
-        return body
-
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         del hide_usage_chunk
         return FirstBytes(

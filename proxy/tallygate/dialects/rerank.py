@@ -101,11 +101,6 @@ class Rerank(OpenAiShape):
             references=stored_references(others),
         )
 
-    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        """`body` itself: nothing is generated."""
-        del facts, ask_usage, max_output_tokens
-        return body
-
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         del hide_usage_chunk
         return FirstBytes(content_type, stream=facts.stream, events=UnreadMeter, whole=lambda: RerankMeter(facts, self._answers))

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, cast
 
-import msgspec
 from aiohttp import ClientSession
 from msgspec.structs import replace
 
@@ -25,11 +24,11 @@ from tallygate.domain.errors import StoreError
 from tallygate.domain.job import DEFERRED, Job
 from tallygate.domain.made_object import MadeObject
 from tallygate.domain.usage import UsageSource
-from tallygate.domain.usage_event import Outcome, UsageEvent
+from tallygate.domain.usage_event import Outcome
 from tallygate.gateway.exchange.charging import Bill
 from tallygate.gateway.exchange.event import charged_fields, encode
 from tallygate.gateway.exchange.metering import ASSUMED, nothing_owed
-from tallygate.gateway.jobs.responses import LOST, bill_of_reading, has_lost_price, lasting_flags, read_whole
+from tallygate.gateway.jobs.responses import LOST, bill_of_reading, event_of, facts_of, has_lost_price, lasting_flags, read_whole
 from tallygate.gateway.services import Services, work_on
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.gateway.upstream_reads import PIECE_LINES, read_lines
@@ -42,8 +41,6 @@ AHEAD_MAX: Final = 1_000  # results settled that the ledger has not entered yet:
 ASKED_AT_ONCE: Final = 200
 WAIT_S: Final = 30.0  # for the ledger, until the batch is put off
 CUSTOM_ID_CHARS: Final = 200  # as of any request's own id
-_facts: Final = msgspec.json.Decoder(RequestFacts).decode
-_event: Final = msgspec.json.Decoder(UsageEvent).decode
 
 
 Spent = Callable[[str], Awaitable[int]]  # what the entered results of a job cost; raises StoreError
@@ -90,8 +87,8 @@ class BatchResults:
         self._keep = keep
         self._spent = spent
         self._dialect = cast("BatchDialect", services.dialects[job.dialect])
-        self._facts = _facts(job.facts)
-        self._event = _event(job.event)
+        self._facts = facts_of(job)
+        self._event = event_of(job)
         self._lines = order_of(self._facts).lines
         self._seen = _Seen()
 
@@ -275,7 +272,7 @@ def account_of_rest(services: Services, job: Job, missing: int, *, spent_nano_us
 
 def account_of_lost(services: Services, job: Job, *, progress: int, spent_nano_usd: int) -> Account:
     """The account of a batch, or results, that the upstream does not have any more: an even share for what was not entered."""
-    lines = max(order_of(_facts(job.facts)).lines, 1)
+    lines = max(order_of(facts_of(job)).lines, 1)
     rest = (job.held_nano_usd - job.fee_nano_usd) * max(lines - progress, 0) // lines
     return _last_account(services, job, job.fee_nano_usd + min(rest, _left(job, spent_nano_usd)), (DEFERRED, LOST))
 
@@ -287,12 +284,12 @@ def _left(job: Job, spent_nano_usd: int) -> int:
 
 def _last_account(services: Services, job: Job, cost_nano_usd: int, flags: tuple[str, ...]) -> Account:
     event = replace(
-        _event(job.event),
+        event_of(job),
         outcome=Outcome.SUCCESS,
         usage_source=UsageSource.NONE if cost_nano_usd == job.fee_nano_usd else UsageSource.CHECKPOINT,
         cost_nano_usd=cost_nano_usd,
         fee_nano_usd=job.fee_nano_usd,
-        flags=(*flags, *lasting_flags(_event(job.event))),
+        flags=(*flags, *lasting_flags(event_of(job))),
         duration_ms=max(0, services.now_ms() - job.started_at_ms),
     )
     return Account(admission=job.admission, cost_nano_usd=cost_nano_usd, event=encode(event), is_owed=cost_nano_usd > 0)
@@ -306,7 +303,7 @@ def order_of(facts: RequestFacts) -> BatchOrder:
 
 def share_of(job: Job) -> int:
     """An even share of what a batch is held at, of one line."""
-    return (job.held_nano_usd - job.fee_nano_usd) // max(order_of(_facts(job.facts)).lines, 1)
+    return (job.held_nano_usd - job.fee_nano_usd) // max(order_of(facts_of(job)).lines, 1)
 
 
 def models_of(models: Sequence[str], answered: str | None) -> Sequence[str]:

@@ -24,8 +24,18 @@ from tallygate.gateway.services import Services, work_on
 from tallygate.outbound.session import FetchError
 
 LOST: Final = "job_lost"  # the flag of an event whose upstream knows nothing of its job any more: charged as it was held
-_facts: Final = msgspec.json.Decoder(RequestFacts).decode
-_event: Final = msgspec.json.Decoder(UsageEvent).decode
+_decode_facts: Final = msgspec.json.Decoder(RequestFacts).decode
+_decode_event: Final = msgspec.json.Decoder(UsageEvent).decode
+
+
+def facts_of(job: Job) -> RequestFacts:
+    """What a job's request says about its charge."""
+    return _decode_facts(job.facts)
+
+
+def event_of(job: Job) -> UsageEvent:
+    """A job's event, as it is entered if nothing more is heard of it."""
+    return _decode_event(job.event)
 
 
 async def settled_response(services: Services, job: Job, answer: bytes) -> Account | None:
@@ -33,7 +43,7 @@ async def settled_response(services: Services, job: Job, answer: bytes) -> Accou
 
     Raises FetchError for an answer that is not about this response.
     """
-    facts, dialect = _facts(job.facts), services.dialects[job.dialect]
+    facts, dialect = facts_of(job), services.dialects[job.dialect]
     reading = await work_on(services, job.org, len(answer), lambda: read_whole(dialect, facts, answer))
     is_tail = BODY_TOO_LARGE in reading.flags and reading.usage is not None  # all that is read of one: its usage comes last
     if reading.job_id != job.object_id and not is_tail:
@@ -108,7 +118,7 @@ def bill_of_reading(
 def _with_unseen(metered: Metered, job: Job, facts: RequestFacts, price: AnyPrice | None, tokens: int) -> Metered:
     """`metered` with output that was generated and is not shown: what is cancelled has neither usage nor, it may be, any output."""
     metered = replace(metered, usage=metered.usage.with_calls(facts.calls))
-    most = _event(job.event).completion_tokens
+    most = event_of(job).completion_tokens
     return with_unseen(metered, Unseen(tokens=tokens, output_max=most, held=job.held_nano_usd - job.fee_nano_usd), facts, price)
 
 
@@ -120,7 +130,7 @@ def has_lost_price(job: Job, bill: Bill) -> bool:
 
 def account_of_bill(services: Services, job: Job, bill: Bill, *, response_model: str | None) -> Account:
     """The account that settles a job by its bill."""
-    usage, event = bill.metered.usage, _event(job.event)
+    usage, event = bill.metered.usage, event_of(job)
     event = replace(
         event,
         **charged_fields(bill, flags=(DEFERRED, *lasting_flags(event))),
@@ -143,7 +153,7 @@ def lasting_flags(event: UsageEvent) -> tuple[str, ...]:
 
 def account_as_held(job: Job, flag: str = LOST) -> Account:
     """The account of a job that is charged as it was held, since what was done, or its price, is not known. flag: why."""
-    event = _event(job.event)
+    event = event_of(job)
     return Account(
         admission=job.admission,
         cost_nano_usd=job.held_nano_usd,
