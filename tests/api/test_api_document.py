@@ -74,6 +74,7 @@ OPERATIONS = [
     ("GET", "/v1/organization/usage/completions"),
     ("GET", "/v1/organization/costs"),
     ("GET", "/api/usage"),
+    ("GET", "/api/usage/values"),
     ("GET", "/api/spend"),
     ("GET", "/api/events"),
     ("GET", "/api/notices"),

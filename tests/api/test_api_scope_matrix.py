@@ -31,6 +31,8 @@ ENDPOINTS = [
     ),
     ("/v1/organization/costs", {"start_time": START, "group_by": ["project_id", "api_key_id"]}, "project_ids", "api_key_ids"),
     ("/api/usage", {"group_by": ["org", "credential"]}, "org", "credential"),
+    ("/api/usage", {"group_by": ["org", "credential"], "top": 5, "compare": "previous"}, "org", "credential"),
+    ("/api/usage/values", {}, "org", "credential"),
     ("/api/events", {}, "org", "credential"),
     ("/api/notices", {}, "org", None),
     ("/api/spend", {}, "org", "credential"),

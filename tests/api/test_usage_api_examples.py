@@ -18,6 +18,7 @@ from tallygate.console import (
     api_spend,
     api_times,
     api_usage,
+    api_usage_values,
     usage_pages,
 )
 from tallygate.console.api_document import document
@@ -45,7 +46,7 @@ async def test_an_example_answers(world: World, example: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
 
 
 def test_every_endpoint_is_documented(world: World) -> None:
@@ -60,6 +61,8 @@ def test_every_endpoint_is_documented(world: World) -> None:
         api_times.RANGE_DAYS_MAX,
         api_times.BUCKETS_MAX,
         api_usage.ROWS_MAX,
+        api_usage.TOP_MAX,
+        api_usage_values.VALUES_MAX,
         usage_pages.BUCKET_ROWS_MAX,
         api_events.EVENTS_MAX,
         api_notices.NOTICES_MAX,

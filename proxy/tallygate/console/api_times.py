@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from tallygate.console.api_errors import invalid_parameter
 from tallygate.console.api_parameters import Parameter
-from tallygate.domain.calendar_months import day_start_ms
+from tallygate.domain.calendar_months import day_start_ms, month_at, month_beginning_in
 from tallygate.domain.instants import instant_text
 from tallygate.ledger.time_buckets import DAY_MS, QUARTER_MS
 
@@ -60,6 +60,31 @@ def check_range(from_ms: int, to_ms: int, zone: str, *, days_max: int = RANGE_DA
 def widened(from_ms: int, to_ms: int) -> tuple[int, int]:
     """The range as whole quarters of an hour, the grain of the ledger's sums."""
     return from_ms - from_ms % QUARTER_MS, -(-to_ms // QUARTER_MS) * QUARTER_MS
+
+
+def period_before(from_ms: int, to_ms: int, zone: str, billing_day: int = 1) -> int:
+    """The beginning of the period that ends where [from_ms, to_ms) begins and is as long by the calendar of the zone.
+
+    Whole months, from the billing day on, follow whole months, and whole days, from one time of the clock to the same, as many
+    days, also where clocks change. Anything else is as long by time.
+    """
+    first, last = month_at(from_ms, zone, billing_day), month_at(to_ms, zone, billing_day)
+    if from_ms == first.start_ms and to_ms == last.start_ms:
+        begin, end = (_months_of(month.start_ms, zone) for month in (first, last))
+        month = 2 * begin - end
+        return month_beginning_in(month // 12, month % 12 + 1, zone, billing_day).start_ms
+    begins, ends = (datetime.fromtimestamp(at / 1000, ZoneInfo(zone)) for at in (from_ms, to_ms))
+    days = ends.date() - begins.date()
+    if begins.time() != ends.time() or not days:
+        return 2 * from_ms - to_ms
+    before = begins - days  # by the clock
+    return round(before.timestamp()) * 1000 // QUARTER_MS * QUARTER_MS
+
+
+def _months_of(at_ms: int, zone: str) -> int:
+    """The calendar month that an instant falls into, counted from year 0."""
+    day = local_date(at_ms, zone)
+    return day.year * 12 + day.month - 1
 
 
 def read_position(name: str, position: str, *, grain_ms: int = MINUTE_MS) -> tuple[int, int, int]:

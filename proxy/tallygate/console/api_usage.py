@@ -1,6 +1,7 @@
 """GET /api/usage: requests, tokens and cost by any dimension, in buckets of any time zone."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -17,27 +18,32 @@ from tallygate.console.api_times import (
     check_range,
     instant,
     local_date,
+    period_before,
     read_position,
     time_zone,
     widened,
 )
+from tallygate.console.usage_order import ORDERS, OTHERS, Ranking, UsageOrder, ranking_of
 from tallygate.console.usage_pages import BucketUsage, UsagePages, buckets_at_most, cut_edges, edges_of
 from tallygate.domain.calendar_months import day_start_ms
 from tallygate.domain.instants import instant_text
 from tallygate.domain.money import usd_text
 from tallygate.domain.organization import Organization
 from tallygate.ledger.time_buckets import Bucket
-from tallygate.ledger.usage_queries import Dimension, QueryTooLargeError, Usage, UsageQuery
+from tallygate.ledger.usage_queries import Dimension, QueryTooLargeError, Usage, UsageQuery, UsageRow
 
 ROWS_DEFAULT: Final = 1_000
 ROWS_MAX: Final = 2_000
 DAYS_DEFAULT: Final = 30
 TOTAL: Final = "total"
+TOP_MAX: Final = 100
+_OTHER: Final = "other"
 
 MODEL: Final = texts("model", "Models: the one that answered, else the one asked for.")
 ENDPOINT: Final = texts("endpoint", "Endpoints, as their route spells them: /v1/chat/completions.")
 STATUS: Final = integer("status", "HTTP statuses.", least=0, most=999, is_list=True)
 OUTCOME: Final = texts("outcome", "How exchanges ended: success, client_gone, refused ...")
+_REFUSED_BY: Final = texts("refused_by", "What refused requests: a limit's name, or an error code. Selects refused requests alone.")
 FILTERS: Final[Mapping[Parameter, Dimension]] = {
     ORG: Dimension.ORG,
     CREDENTIAL: Dimension.CREDENTIAL,
@@ -47,6 +53,7 @@ FILTERS: Final[Mapping[Parameter, Dimension]] = {
     STATUS: Dimension.STATUS,
     OUTCOME: Dimension.OUTCOME,
 }
+USAGE_FILTERS: Final = {**FILTERS, _REFUSED_BY: Dimension.REFUSED_BY}  # of sums: refused requests are no entries
 FROM: Final = instant("from", f"Beginning of the range, inclusive. Default: {DAYS_DEFAULT} days before `to`.")
 TO: Final = instant("to", "End of the range, exclusive. Default: now.")
 _BUCKET: Final = choice("bucket", "How the range is divided; weeks begin on Monday.", [*Bucket, TOTAL], default=Bucket.DAY.value)
@@ -56,6 +63,20 @@ _GROUP_BY: Final = choices(
     [*Dimension],
     is_set=True,
 )
+_TOP: Final = integer(
+    "top",
+    "The first so many groups of the whole range, by `order_by`; all others are one row of each bucket, with `is_other`. "
+    "Needs `group_by`.",
+    least=1,
+    most=TOP_MAX,
+)
+_ORDER_BY: Final = choice(
+    "order_by",
+    "The order of rows within a bucket, and of groups for `top`. Default: the group's labels; with `top`, cost.",
+    ["group", *ORDERS],
+)
+_ORDER: Final = choice("order", "Its direction. Default: asc for labels, desc for amounts.", ["desc", "asc"])
+_COMPARE: Final = choice("compare", "Add the totals of the period before, of the same length by the calendar.", ["previous"])
 _LIMIT: Final = integer(
     "limit",
     "Rows of a page. A page holds whole buckets, so it may have fewer, and has more if one bucket does. Short buckets of many "
@@ -83,20 +104,49 @@ class UsageSums(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One bucket, cut to the range, and one group: dimension to label. What had no usage has no line."""
+    """One bucket, cut to the range, and one group: dimension to label. What had no usage has no line.
+
+    is_other   all groups that are not among the `top`, whose labels here are `other`; a group may have such labels of its own
+    """
 
     start: str
     end: str
     start_ms: int
     end_ms: int
     group: dict[str, str]
+    is_other: bool
     usage: UsageSums
+
+
+class TopGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """A group over the whole range; of the one with `is_other`, as in rows."""
+
+    group: dict[str, str]
+    is_other: bool
+    usage: UsageSums
+
+
+class TopGroups(msgspec.Struct, frozen=True, kw_only=True):
+    """groups: the first in order, then all others as one, if there are any; they make the totals. others: how many those are."""
+
+    groups: list[TopGroup]
+    others: int
+
+
+class PreviousUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """The period before, which ends where the range begins. is_whole: no organization's history begins later than it."""
+
+    start: str
+    end: str
+    is_whole: bool
+    totals: UsageSums
 
 
 class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """start and end are what was answered for: the range asked for, widened to whole quarters of an hour.
 
-    totals   of the whole range, on every page
+    totals           of the whole range, on every page
+    top, previous    null unless asked for; the same on every page
     """
 
     start: str
@@ -105,6 +155,8 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
     time_zone: str
     group_by: list[str]
     totals: UsageSums
+    top: TopGroups | None
+    previous: PreviousUsage | None
     rows: list[UsageLine]
     next_cursor: str | None
 
@@ -124,13 +176,28 @@ class UsageApi:
                 path="/api/usage",
                 handler=self._usage,
                 summary="Requests, tokens and cost over time",
-                parameters=(FROM, TO, _BUCKET, time_zone(), *FILTERS, _GROUP_BY, _LIMIT, CURSOR),
+                parameters=(
+                    FROM,
+                    TO,
+                    _BUCKET,
+                    time_zone(),
+                    *USAGE_FILTERS,
+                    _GROUP_BY,
+                    _TOP,
+                    _ORDER_BY,
+                    _ORDER,
+                    _COMPARE,
+                    _LIMIT,
+                    CURSOR,
+                ),
                 answer=UsageAnswer,
             ),
         )
 
     async def _usage(self, call: ApiCall) -> UsageAnswer:
         values = call.values
+        if values["top"] is not None and not values["group_by"]:
+            raise invalid_parameter("top", "needs group_by: it chooses among groups")
         organizations = self._scopes.asked(call.access, values["org"])
         await self._scopes.check_credentials(organizations, values["credential"])
         await self._scopes.check_capabilities(organizations, values["capability"])
@@ -151,13 +218,17 @@ class UsageApi:
             bucket=bucket,
             time_zone=zone,
             billing_day=organizations[0].billing_day if len(organizations) == 1 else 1,
-            filters=filters(values, FILTERS),
+            filters=filters(values, USAGE_FILTERS),
             group_by=tuple(map(Dimension, values["group_by"])),
         )
         edges = cut_edges(edges_of(query), begin, end)
+        order, top = _order_of(values), values["top"]
         try:
-            totals = await self._pages.total(query)
-            page = await self._pages.page(query, edges, buckets_max=BUCKETS_MAX, rows_max=values["limit"])
+            ranking = None if top is None else ranking_of(await self._pages.groups(query), order, top)
+            totals = await self._pages.total(query) if ranking is None else ranking.total
+            fold = None if ranking is None else ranking.folded
+            page = await self._pages.page(query, edges, buckets_max=BUCKETS_MAX, rows_max=values["limit"], fold=fold)
+            previous = await self._previous(query) if values["compare"] else None
         except QueryTooLargeError as error:
             raise ApiError(status=400, code="answer_too_large", message=str(error), param="group_by") from error
         return UsageAnswer(
@@ -167,12 +238,48 @@ class UsageApi:
             time_zone=zone,
             group_by=list(values["group_by"]),
             totals=sums_of(totals),
-            rows=[line for of_bucket in page.buckets if of_bucket.rows for line in _lines(of_bucket, values["group_by"], zone)],
+            top=None if ranking is None else _top_of(ranking, values["group_by"]),
+            previous=previous,
+            rows=[
+                line
+                for of_bucket in page.buckets
+                if of_bucket.rows
+                for line in _lines(of_bucket, order.ordered(of_bucket.rows), values["group_by"], zone)
+            ],
             next_cursor=None if page.next_ms is None else seal(f"{page.next_ms} {start} {end}", question),
         )
 
+    async def _previous(self, query: UsageQuery) -> PreviousUsage:
+        zone, end = query.time_zone, query.from_ms
+        start = period_before(query.from_ms, query.to_ms, zone, query.billing_day)
+        totals = await self._pages.total(replace(query, from_ms=start, to_ms=end))
+        return PreviousUsage(
+            start=instant_text(start, zone),
+            end=instant_text(end, zone),
+            is_whole=all(scope.visible_from_ms <= start for scope in query.scopes),
+            totals=sums_of(totals),
+        )
 
-def _lines(bucket: BucketUsage, group_by: Sequence[str], zone: str) -> list[UsageLine]:
+
+def _order_of(values: Mapping[str, Any]) -> UsageOrder:
+    by = values["order_by"] or ("cost" if values["top"] is not None else "group")
+    if by == "group":
+        return UsageOrder(by=None, is_descending=values["order"] == "desc")
+    return UsageOrder(by=by, is_descending=values["order"] != "asc")
+
+
+def _top_of(ranking: Ranking, group_by: Sequence[str]) -> TopGroups:
+    groups = [TopGroup(**_named(group_by, row.group), usage=sums_of(row.usage)) for row in ranking.rows]
+    return TopGroups(groups=groups, others=ranking.others)
+
+
+def _named(group_by: Sequence[str], group: Sequence[str]) -> dict[str, Any]:
+    is_other = group == OTHERS and bool(group_by)
+    labels = [_OTHER] * len(group_by) if is_other else group
+    return {"group": dict(zip(group_by, labels, strict=True)), "is_other": is_other}
+
+
+def _lines(bucket: BucketUsage, rows: Sequence[UsageRow], group_by: Sequence[str], zone: str) -> list[UsageLine]:
     start, end = instant_text(bucket.start_ms, zone), instant_text(bucket.end_ms, zone)
     return [
         UsageLine(
@@ -180,10 +287,10 @@ def _lines(bucket: BucketUsage, group_by: Sequence[str], zone: str) -> list[Usag
             end=end,
             start_ms=bucket.start_ms,
             end_ms=bucket.end_ms,
-            group=dict(zip(group_by, row.group, strict=True)),
+            **_named(group_by, row.group),
             usage=sums_of(row.usage),
         )
-        for row in bucket.rows
+        for row in rows
     ]
 
 

@@ -16,6 +16,7 @@ from tallygate.console.api_routes import ApiRoute
 from tallygate.console.api_scope import Scopes
 from tallygate.console.api_spend import SpendApi
 from tallygate.console.api_usage import UsageApi
+from tallygate.console.api_usage_values import UsageValuesApi
 from tallygate.console.export_slots import EXPORTS_AT_ONCE, ExportSlots
 from tallygate.console.spend_windows import SpendWindows
 from tallygate.console.usage_pages import UsagePages
@@ -77,6 +78,7 @@ def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
         *OpenAiUsageApi(scopes=scopes, pages=pages, minutes=minutes, routes_in_force=sources.routes, now_ms=now_ms).routes(),
         *OpenAiCostsApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
         *UsageApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
+        *UsageValuesApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
         *SpendApi(
             scopes=scopes, queries=queries, windows=sources.windows, jobs=partial(held_by_jobs, sources.database), now_ms=now_ms
         ).routes(),

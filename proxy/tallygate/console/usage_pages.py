@@ -1,7 +1,7 @@
 """Usage, read bucket by bucket in slices small enough not to burden the database or the event loop."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Final
 
@@ -18,7 +18,7 @@ _AMOUNTS: Final = tuple(field.name for field in fields(Usage))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketUsage:
-    """[start_ms, end_ms), cut to the range, and its rows in the order of their groups."""
+    """[start_ms, end_ms), cut to the range, and its rows in the order of their groups, unless they were folded."""
 
     start_ms: int
     end_ms: int
@@ -41,11 +41,25 @@ class UsagePages:
 
     async def total(self, query: UsageQuery) -> Usage:
         """The sum over the range. Raises LedgerUnavailableError."""
-        rows = await self._usage(replace(query, bucket=None, group_by=()))
+        rows = await self.groups(replace(query, group_by=()))
         return rows[0].usage if rows else Usage()
 
-    async def page(self, query: UsageQuery, edges: Sequence[int], *, buckets_max: int, rows_max: int) -> UsagePage:
+    async def groups(self, query: UsageQuery) -> list[UsageRow]:
+        """The sums of each group over the range. Raises QueryTooLargeError, LedgerUnavailableError."""
+        return await self._usage(replace(query, bucket=None))
+
+    async def page(
+        self,
+        query: UsageQuery,
+        edges: Sequence[int],
+        *,
+        buckets_max: int,
+        rows_max: int,
+        fold: Callable[[Sequence[UsageRow]], Sequence[UsageRow]] | None = None,
+    ) -> UsagePage:
         """Read as many whole buckets, from the first edge on, as fit into rows_max rows and are read quickly; at least one.
+
+        fold   what is made of the rows of whole buckets before they are counted
 
         Raises QueryTooLargeError if one bucket alone has more than BUCKET_ROWS_MAX, and LedgerUnavailableError.
         """
@@ -56,7 +70,9 @@ class UsagePages:
             last = min(last, max(FIRST_SLICE, ORG_BUCKETS_MAX // max(1, len(query.scopes))))
         while at < last:
             stop = min(at + step, last)
-            rows = await self._usage(replace(query, from_ms=edges[at], to_ms=edges[stop]))
+            rows: Sequence[UsageRow] = await self._usage(replace(query, from_ms=edges[at], to_ms=edges[stop]))
+            if fold is not None:
+                rows = fold(rows)
             by_start: defaultdict[int, list[UsageRow]] = defaultdict(list)
             for row in rows:
                 by_start[row.start_ms].append(row)
