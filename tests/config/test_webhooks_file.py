@@ -10,12 +10,20 @@ import trustme
 
 from tallygate.config.load import ConfigSource
 from tallygate.config.shipped import shipped_directory
-from tallygate.config.webhook_endpoint import NOTICE_TYPES, WebhookEndpoint
+from tallygate.config.webhook_endpoint import (
+    NOTICE_TYPES,
+    MailAddresses,
+    MailSecurity,
+    MailServer,
+    WebhookEndpoint,
+    WebhookFormat,
+)
 from tallygate.config.webhooks import signing_key
 from tallygate.domain.errors import ConfigError
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
+CHAT_URL = "https://hooks.slack.example/services/T0/B0/5ecret"
 
 LoadWebhooks = Callable[[str], tuple[WebhookEndpoint, ...]]
 
@@ -24,7 +32,8 @@ LoadWebhooks = Callable[[str], tuple[WebhookEndpoint, ...]]
 def load_webhooks(source: ConfigSource, tmp_path: Path) -> LoadWebhooks:
     def write_and_load(text: str) -> tuple[WebhookEndpoint, ...]:
         (tmp_path / "webhooks.yaml").write_text(text)
-        return replace(source, environ={"OPS_SECRET": SECRET}).load().webhooks
+        environ = {"OPS_SECRET": SECRET, "CHAT_URL": CHAT_URL, "MAIL_PASSWORD": "a mail password"}
+        return replace(source, environ=environ).load().webhooks
 
     return write_and_load
 
@@ -128,6 +137,93 @@ def test_an_endpoint_is_another_one_after_any_change(load_webhooks: LoadWebhooks
     ]
     assert len({load_webhooks(one(**change))[0].fingerprint for change in changes}) == len(changes)
     assert load_webhooks(one())[0].fingerprint == load_webhooks(one(organizations="all"))[0].fingerprint
+
+
+def chat(**lines: str) -> str:
+    told = {"name": "ops", "format": "slack", "url_env": "CHAT_URL", **lines}
+    return "webhooks:\n  - " + "\n    ".join(f"{name}: {value}" for name, value in told.items() if value)
+
+
+@pytest.mark.parametrize("kind", ["slack", "teams", "discord"])
+def test_the_url_of_a_chat_service_is_a_secret(load_webhooks: LoadWebhooks, tmp_path: Path, kind: str) -> None:
+    (endpoint,) = load_webhooks(chat(format=kind))
+    assert endpoint == WebhookEndpoint(name="ops", format=WebhookFormat(kind), url=CHAT_URL)
+    assert endpoint.shown_url == "https://hooks.slack.example/…"
+    assert "5ecret" not in repr(endpoint)
+    (tmp_path / "url").write_text(CHAT_URL + "\n")
+    assert load_webhooks(chat(format=kind, url_env="", url_file=str(tmp_path / "url"))) == (endpoint,)
+    assert load_webhooks(chat(format=kind, url_env="", url=CHAT_URL)) == (endpoint,)
+
+
+def test_a_process_that_sends_nothing_needs_no_url_of_a_chat_service(source: ConfigSource, tmp_path: Path) -> None:
+    (tmp_path / "webhooks.yaml").write_text(chat(url_env="NOT_SET_HERE"))
+    (endpoint,) = replace(source, sends_webhooks=False).load().webhooks
+    assert (endpoint.url, endpoint.shown_url) == ("", "slack: not read by this process")
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ({"format": "sms"}, r"webhooks\[0\]\.format must be one of standard, slack, teams, discord, email"),
+        ({"url_env": ""}, r"must have exactly one of url_env .* and url_file"),
+        ({"url_env": "NOT_SET"}, r"url_env names the variable \"?'?NOT_SET"),
+        ({"url_env": "OPS_SECRET"}, r"url_env names a text that is no https URL"),
+        ({"secret_env": "OPS_SECRET"}, r"secret_env is not a known key"),
+    ],
+)
+def test_what_a_chat_service_cannot_use_is_told_without_its_secret(
+    load_webhooks: LoadWebhooks, lines: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem) as refused:
+        load_webhooks(chat(**lines))
+    assert "whsec" not in str(refused.value)
+
+
+MAIL = """
+webhooks:
+  - name: finance
+    format: email
+    from: tallygate@example.com
+    to: [finance@example.com, ops@example.org]
+    smtp: {host: mail.example.com, user: tallygate, password_env: MAIL_PASSWORD}
+"""
+
+
+def test_a_mail_server_is_asked_for_encryption_unless_it_is_this_machine(load_webhooks: LoadWebhooks) -> None:
+    (endpoint,) = load_webhooks(MAIL)
+    server = MailServer(
+        host="mail.example.com", port=587, security=MailSecurity.STARTTLS, user="tallygate", password="a mail password"
+    )
+    assert endpoint.mail == MailAddresses(
+        server=server, sender="tallygate@example.com", recipients=("finance@example.com", "ops@example.org")
+    )
+    assert endpoint.shown_url == "mailto:finance@example.com,ops@example.org"
+    assert "a mail password" not in repr(endpoint)
+
+    on_the_network = "{host: mail.example.com, user: tallygate, password_env: MAIL_PASSWORD}"
+    (local,) = load_webhooks(MAIL.replace(on_the_network, "{host: localhost, security: none}"))
+    assert local.mail is not None
+    assert (local.mail.server.port, local.mail.server.user) == (25, "")
+    assert local.fingerprint != endpoint.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("tallygate@example.com", "tallygate", r"\.from must be an e-mail address"),
+        ("ops@example.org", '"ops@example.org\\nBcc: x@evil.example"', r"\.to\[1\] must be an e-mail address"),
+        ("[finance@example.com, ops@example.org]", "[]", r"\.to must not be empty"),
+        ("mail.example.com", '"mail.example.com/x"', r"smtp\.host must be the name or address"),
+        ("host: mail.example.com", "host: mail.example.com, security: none", r"smtp\.security must be starttls or tls"),
+        ("password_env: MAIL_PASSWORD", "password: abc", r"password is not a known key|must have exactly one of password_env"),
+        ("    from: tallygate@example.com\n", "", r"has no `from`"),
+        ("    smtp", "    url: https://x.example/\n    smtp", r"url is not a known key"),
+    ],
+)
+def test_what_is_no_mail_is_refused(load_webhooks: LoadWebhooks, old: str, new: str, problem: str) -> None:
+    assert old in MAIL
+    with pytest.raises(ConfigError, match=problem):
+        load_webhooks(MAIL.replace(old, new))
 
 
 def test_the_file_is_a_part_of_the_configuration_that_is_read_again_as_a_whole(source: ConfigSource, tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ from receiver import KEY, SECRET, Receiver, now_ms, running_receiver
 from standardwebhooks.webhooks import Webhook
 
 from tallygate.config.webhook_endpoint import WebhookEndpoint
-from tallygate.webhooks.message import trial_body
-from tallygate.webhooks.sender import ANSWER_BYTES_MAX, Answer, Sender
+from tallygate.webhooks.answer import Answer
+from tallygate.webhooks.message import trial_message
+from tallygate.webhooks.sender import ANSWER_BYTES_MAX, Sender
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 NOW_MS = round(NOW.timestamp() * 1000)
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-BODY = trial_body("ops", now_ms=NOW_MS)
+MESSAGE = trial_message("ops", message_id="an_id", now_ms=NOW_MS)
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def endpoint(url: str) -> WebhookEndpoint:
 
 async def answer_of(sender: Sender, answer: Callable[[int], Any]) -> tuple[Answer, Receiver]:
     async with running_receiver(Receiver(answer=answer)) as receiver:
-        return await sender.send(endpoint(receiver.url), "an_id", BODY, reads_body=True), receiver
+        return await sender.send(endpoint(receiver.url), MESSAGE, reads_body=True), receiver
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
@@ -126,7 +127,7 @@ async def asked(sender: Sender, talk: Talk, *, reads_body: bool) -> Answer:
     """What comes of a receiver that speaks for itself."""
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    answer = await sender.send(endpoint(f"http://{host}:{port}/?sig=5ecret"), "an_id", BODY, reads_body=reads_body)
+    answer = await sender.send(endpoint(f"http://{host}:{port}/?sig=5ecret"), MESSAGE, reads_body=reads_body)
     server.close()
     return answer
 
@@ -170,10 +171,10 @@ async def test_certificates_are_verified_by_the_systems_authorities_or_by_the_en
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     async with running_receiver(Receiver(), tls=context) as receiver:
-        untrusted = await sender.send(endpoint(receiver.url), "an_id", BODY)
+        untrusted = await sender.send(endpoint(receiver.url), MESSAGE)
         own = replace(endpoint(receiver.url), ca_pem=authority.cert_pem.bytes().decode())
-        trusted = await sender.send(own, "an_id", BODY)
-        wrong_name = await sender.send(replace(own, url=receiver.url.replace("127.0.0.1", "localhost")), "an_id", BODY)
+        trusted = await sender.send(own, MESSAGE)
+        wrong_name = await sender.send(replace(own, url=receiver.url.replace("127.0.0.1", "localhost")), MESSAGE)
 
     assert receiver.url.startswith("https://")
     assert not untrusted.is_delivered
@@ -186,5 +187,5 @@ async def test_certificates_are_verified_by_the_systems_authorities_or_by_the_en
 async def test_the_url_is_asked_as_it_is_written(sender: Sender) -> None:
     async with running_receiver(Receiver()) as receiver:
         asked_for = f"{receiver.url}/a%2Fb%7e/?sig=%2B1%41"
-        assert (await sender.send(endpoint(asked_for), "an_id", BODY)).is_delivered
+        assert (await sender.send(endpoint(asked_for), MESSAGE)).is_delivered
     assert receiver.paths == ["/hooks/a%2Fb%7e/?sig=%2B1%41"]

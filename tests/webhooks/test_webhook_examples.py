@@ -21,6 +21,7 @@ from tallygate.ledger.notices.notice import NoticeType
 from tallygate.webhooks.dispatcher import DELAYS_MS
 from tallygate.webhooks.message import body_of, trial_body
 from tallygate.webhooks.signature import signed_headers
+from tallygate.webhooks.wording import wording_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text(encoding="utf-8")
 EXAMPLES = {example["type"]: example for example in map(json.loads, re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))}
@@ -76,14 +77,22 @@ def test_the_schedule_is_told_as_it_is() -> None:
     assert tuple(int(number) * units[unit] for number, unit in re.findall(r"(\d+) (s|min|h)\b", told[1])) == DELAYS_MS
 
 
-def test_the_configuration_shown_is_a_right_one(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+def test_the_configurations_shown_are_right_ones(tmp_path: Path) -> None:
+    programs, people = (yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
     (tmp_path / "secret").write_text(SECRET)
-    told = yaml.safe_load(text)
-    told["webhooks"][1]["secret_file"] = str(tmp_path / "secret")
+    programs["webhooks"][1]["secret_file"] = str(tmp_path / "secret")
     problems = Problems()
-    document = read_document("webhooks.yaml", yaml.safe_dump(told).encode(), problems)
+    document = read_document(
+        "webhooks.yaml", yaml.safe_dump({"webhooks": [*programs["webhooks"], *people["webhooks"]]}).encode(), problems
+    )
     assert document is not None
-    found = read_webhooks(document, environ={"BILLING_WEBHOOK_SECRET": SECRET}, reads_secrets=True)
+    environ = {"BILLING_WEBHOOK_SECRET": SECRET, "SLACK_WEBHOOK_URL": "https://hooks.slack.com/x", "MAIL_PASSWORD": "secret"}
+    found = read_webhooks(document, environ=environ, reads_secrets=True)
     assert problems.texts() == ()
-    assert [endpoint.name for endpoint in found] == ["billing", "acme-ops"]
+    assert [endpoint.name for endpoint in found] == ["billing", "acme-ops", "finance-slack", "finance-mail"]
+
+
+def test_the_sentences_shown_are_those_that_are_sent() -> None:
+    paused = {**PAUSED, "spent_nano_usd": 99_400_000_000, "resumes_at_ms": 1_788_003_600_000}
+    wording = wording_of(a_notice(2, **paused))
+    assert f"```\n{wording.subject}\n{wording.text}\n```" in PAGE

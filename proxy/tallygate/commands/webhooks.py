@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tallygate.config.webhook_endpoint import WebhookEndpoint
     from tallygate.ledger.directory.book import DirectoryBook
     from tallygate.ledger.notices.deliveries import Delivery
-    from tallygate.webhooks.sender import Answer
+    from tallygate.webhooks.answer import Answer
 
 _ENDPOINT_COLUMNS: Final = {
     "name": "Name",
@@ -155,15 +155,15 @@ async def _send_trial(endpoint: "WebhookEndpoint") -> "Answer":
     from tallygate.app.clocks import now_ms
     from tallygate.app.configuration import process_way_out
     from tallygate.app.product import product_version
-    from tallygate.webhooks.message import trial_body
+    from tallygate.webhooks.message import trial_message
     from tallygate.webhooks.sender import Sender
 
     with plain_errors():
         way = process_way_out(load_settings(), os.environ)
     sender = Sender(now_ms=now_ms, user_agent=f"tallygate/{product_version()}", connections_max=1, way=way)
     try:
-        body = trial_body(endpoint.name, now_ms=now_ms())
-        return await sender.send(endpoint, f"test-{secrets.token_hex(12)}", body, reads_body=True)
+        message = trial_message(endpoint.name, message_id=f"test-{secrets.token_hex(12)}", now_ms=now_ms())
+        return await sender.send(endpoint, message, reads_body=True)
     finally:
         await sender.close()
 

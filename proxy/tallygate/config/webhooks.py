@@ -1,4 +1,7 @@
-"""webhooks.yaml: receivers of notices about spend limits. It names signing secrets (a variable or a file), never contains them."""
+"""webhooks.yaml: receivers of notices about spend limits. It names signing secrets (a variable or a file), never contains them.
+
+A chat service accepts whatever is posted to its URL, so that URL is a secret too.
+"""
 
 import base64
 import binascii
@@ -13,7 +16,8 @@ import yaml
 from tallygate.config.secret_file import SECRET_BYTES_MAX, read_secret
 from tallygate.config.section import Section, is_identifier, show
 from tallygate.config.urls import is_loopback
-from tallygate.config.webhook_endpoint import NOTICE_TYPES, WebhookEndpoint
+from tallygate.config.webhook_endpoint import NOTICE_TYPES, WebhookEndpoint, WebhookFormat
+from tallygate.config.webhook_mail import read_mail
 
 ENDPOINTS_MAX: Final = 64
 KEY_BYTES: Final = range(24, 65)  # Standard Webhooks, "Signature scheme": between 24 and 64 bytes
@@ -29,32 +33,56 @@ def read_webhooks(document: Section, *, environ: Mapping[str, str], reads_secret
         endpoint = _read_endpoint(item, environ=environ, reads_secrets=reads_secrets)
         if any(endpoint.name == other.name for other in found):
             item.place_of("name").problem(f"{show(endpoint.name)} is already described above")
-        item.close(also=("old_secret_env", "old_secret_file"))
+        item.close(also=("old_secret_env", "old_secret_file") if endpoint.format is WebhookFormat.STANDARD else ())
         found.append(endpoint)
     document.close()
     return tuple(found)
 
 
 def _read_endpoint(item: Section, *, environ: Mapping[str, str], reads_secrets: bool) -> WebhookEndpoint:
-    item.require("name", "url")
+    item.require("name")
     name = item.identifier("name") or ""
+    kind = WebhookFormat(item.choice("format", [kind.value for kind in WebhookFormat], WebhookFormat.STANDARD.value))
+    needed = environ if reads_secrets else None
+    is_standard = kind is WebhookFormat.STANDARD
+    return WebhookEndpoint(
+        name=name,
+        format=kind,
+        url="" if kind is WebhookFormat.EMAIL else _read_url(item, kind, needed),
+        mail=read_mail(item, needed) if kind is WebhookFormat.EMAIL else None,
+        keys=_read_keys(item, environ, reads_secrets=reads_secrets) if is_standard else (),
+        organizations=_read_organizations(item),
+        events=_read_events(item),
+        is_enabled=item.boolean("enabled", default=True),
+        ca_pem=_read_ca(item),
+    )
+
+
+def _read_url(item: Section, kind: WebhookFormat, environ: Mapping[str, str] | None) -> str:
+    """The URL; of a chat service also from a variable or a file. environ: None in processes that send nothing."""
     allows_http = item.boolean("allow_http", default=False)
-    url = item.parsed("url", lambda text: _webhook_url(text, allows_http=allows_http)) or ""
+    if not kind.is_chat or "url" in item:
+        item.require("url")
+        return item.parsed("url", lambda text: _webhook_url(text, allows_http=allows_http)) or ""
+    text = read_secret(item, "url", environ)
+    if not text:
+        return ""  # reported, or not needed
+    try:
+        return _webhook_url(text, allows_http=allows_http)
+    except ValueError:  # its message may quote what is secret here
+        given = "url_env" if "url_env" in item else "url_file"
+        item.place_of(given).problem("names a text that is no https URL such as https://hooks.example.com/services/...")
+        return ""
+
+
+def _read_events(item: Section) -> frozenset[str]:
     events = item.scalars("events", items_max=len(NOTICE_TYPES))
     for place, word in events or ():
         if word not in NOTICE_TYPES:
             place.problem(f"must be one of {', '.join(NOTICE_TYPES)}, got {show(word)}")
     if events == []:
         item.place_of("events").problem("must name at least one type of notice, or be left out for all")
-    return WebhookEndpoint(
-        name=name,
-        url=url,
-        keys=_read_keys(item, environ, reads_secrets=reads_secrets),
-        organizations=_read_organizations(item),
-        events=frozenset(NOTICE_TYPES) if events is None else frozenset(word for _, word in events),
-        is_enabled=item.boolean("enabled", default=True),
-        ca_pem=_read_ca(item),
-    )
+    return frozenset(NOTICE_TYPES) if events is None else frozenset(word for _, word in events)
 
 
 def _read_keys(item: Section, environ: Mapping[str, str], *, reads_secrets: bool) -> tuple[bytes, ...]:

@@ -15,9 +15,9 @@ from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.ledger.database import LedgerUnavailableError, UnstorableError
 from tallygate.ledger.notices.deliveries import Claimed, Deliveries
 from tallygate.ledger.notices.notice import Notice
-from tallygate.webhooks.message import body_of
-from tallygate.webhooks.sender import Answer, Sender
-from tallygate.webhooks.signature import webhook_id
+from tallygate.webhooks.answer import Answer
+from tallygate.webhooks.message import message_of
+from tallygate.webhooks.sender import Sender
 
 POLL_SECONDS: Final = 1.0
 TIDY_EVERY_SECONDS: Final = 30.0
@@ -146,7 +146,7 @@ class Dispatcher:
     async def _attempt(self, endpoint: WebhookEndpoint, claimed: Claimed) -> bool:
         """Send one delivery and record the result; return whether to continue with this endpoint."""
         try:
-            answer = await self._sender.send(endpoint, webhook_id(claimed.notice.event_id), body_of(claimed.notice))
+            answer = await self._sender.send(endpoint, message_of(claimed.notice))
         except asyncio.CancelledError:
             await self._deliveries.let_go(claimed)
             raise

@@ -1,47 +1,29 @@
-"""One signed POST to one endpoint, and its result."""
+"""One message to one endpoint, and its result: a POST, signed for programs, or a mail."""
 
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp import ClientError, ClientResponseError, ClientSession, ClientTimeout, DummyCookieJar, hdrs
+from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, hdrs
 from yarl import URL
 
-from tallygate.config.webhook_endpoint import WebhookEndpoint
+from tallygate.config.webhook_endpoint import WebhookEndpoint, WebhookFormat
 from tallygate.outbound.session import open_session
 from tallygate.outbound.way_out import WayOut
+from tallygate.webhooks.answer import Answer, reason
+from tallygate.webhooks.mail import send_mail
+from tallygate.webhooks.message import CHAT_BODIES, Message
 from tallygate.webhooks.signature import signed_headers
 
 TIMEOUT_SECONDS: Final = 15.0  # from the name's look-up to the answer's head
 ANSWER_BYTES_MAX: Final = 1_024  # of a body, which only `tallygate webhooks test` shows
-REASON_CHARS_MAX: Final = 200
 _DIRECT: Final = WayOut()
 _SECONDS: Final = re.compile(r"\d{1,9}", re.ASCII)
 _BUSY: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The result. status: None if there was no answer; `error` states why, else repeats it. retry_after_ms: of 429 and 503."""
-
-    status: int | None = None
-    error: str = ""
-    retry_after_ms: int | None = None
-    body: bytes = b""
-
-    @property
-    def is_delivered(self) -> bool:
-        """Return whether the answer is a 2xx. Redirects are not followed: the signature is for the reviewed endpoint."""
-        return self.status is not None and HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
-
-    @property
-    def is_gone(self) -> bool:
-        return self.status == HTTPStatus.GONE
 
 
 class Sender:
@@ -70,13 +52,21 @@ class Sender:
         if self._opened is not None:
             await self._opened.close()
 
-    async def send(self, endpoint: WebhookEndpoint, message_id: str, body: bytes, *, reads_body: bool = False) -> Answer:
+    async def send(self, endpoint: WebhookEndpoint, message: Message, *, reads_body: bool = False) -> Answer:
         """Send a message. Never raises for errors of receiver or network. reads_body: return the beginning of the answer."""
-        headers = {
-            **signed_headers(message_id, body, keys=endpoint.keys, at_ms=self._now_ms()),
-            hdrs.CONTENT_TYPE: "application/json",
-            hdrs.USER_AGENT: self._user_agent,
-        }
+        if endpoint.mail is not None:
+            trust = ssl.create_default_context(cadata=endpoint.ca_pem or None)
+            timeout = self._timeout.total or TIMEOUT_SECONDS
+            return await send_mail(endpoint.mail, message, at_ms=self._now_ms(), timeout_seconds=timeout, trust=trust)
+        return await self._post(endpoint, message, reads_body=reads_body)
+
+    async def _post(self, endpoint: WebhookEndpoint, message: Message, *, reads_body: bool) -> Answer:
+        headers: dict[str, str] = {hdrs.CONTENT_TYPE: "application/json", hdrs.USER_AGENT: self._user_agent}
+        if endpoint.format is WebhookFormat.STANDARD:
+            body = message.body
+            headers |= signed_headers(message.id, body, keys=endpoint.keys, at_ms=self._now_ms())
+        else:
+            body = CHAT_BODIES[endpoint.format](message.wording)
         url = URL(endpoint.url, encoded=True)
         trust = ssl.create_default_context(cadata=endpoint.ca_pem) if endpoint.ca_pem else True
         try:
@@ -92,7 +82,7 @@ class Sender:
         except TimeoutError:
             return Answer(error=f"no answer within {self._timeout.total:g} seconds")
         except (ClientError, OSError, ValueError) as error:  # ValueError: an answer that is not HTTP
-            return Answer(error=_reason(error))
+            return Answer(error=reason(error))
 
     @property
     def _session(self) -> ClientSession:
@@ -118,9 +108,3 @@ class Sender:
             return None
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         return max(0, round((at - datetime.fromtimestamp(self._now_ms() / 1000, UTC)).total_seconds() * 1000))
-
-
-def _reason(error: Exception) -> str:
-    """The reason, without the URL, whose query may be a secret, and without control characters."""
-    text = error.message if isinstance(error, ClientResponseError) else str(error)
-    return "".join(char if char.isprintable() else "\ufffd" for char in f"{type(error).__name__}: {text}"[:REASON_CHARS_MAX])
