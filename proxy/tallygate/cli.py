@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 import click
-from pydantic import SecretStr
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -30,11 +29,11 @@ from tallygate.commands.orgs import orgs
 from tallygate.commands.prices import prices
 from tallygate.commands.reprice import reprice
 from tallygate.commands.serving import console, gateway, ledger, serve
-from tallygate.commands.settings_options import friendly, warn_of_secrets, with_settings
+from tallygate.commands.settings_options import friendly, with_settings
 from tallygate.commands.tokens import tokens
 from tallygate.commands.usage import usage
 from tallygate.commands.webhooks import webhooks
-from tallygate.config.settings import Settings, load_settings, misspelt_variables
+from tallygate.config.settings import Settings, misspelt_variables
 from tallygate.domain.errors import StoreError
 
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)  # as in organizations.yaml
@@ -71,15 +70,16 @@ def check(config_dir: Path | None, data_dir: Path | None) -> None:
     Notes say how old list prices are, and which models were asked for in the last days that have no price.
     """
     from tallygate.app.configuration import config_problems, upstream_urls
+    from tallygate.commands.chosen_settings import chosen_settings
     from tallygate.commands.price_notes import price_notes
     from tallygate.config.load import misspelt_files
 
     with friendly():
-        settings = load_settings({"config_dir": config_dir, "data_dir": data_dir})
+        settings = chosen_settings({"config_dir": config_dir, "data_dir": data_dir}, uses_stores=False)
         if not settings.upstream_url:  # often unknown where files are checked
             settings = settings.model_copy(update={"upstream_url": _ANY_UPSTREAM})
         problems = (*config_problems(settings), *misspelt_variables(os.environ))
-    if settings.config_dir is not None and settings.config_dir.is_dir():
+    if settings.config_dir is not None:
         for note in misspelt_files(settings.config_dir):
             _errors().print(f"[yellow]note:[/] {escape(note)}")
     for problem in problems:
@@ -118,11 +118,11 @@ def new_key(client_id: str) -> None:
 @with_settings(Settings.model_fields)
 def doctor(**flags: str | None) -> None:
     """Look at everything that serving needs: versions, configuration, Redis, upstream. Exit code 1 if something is wrong."""
+    from tallygate.commands.chosen_settings import chosen_settings
     from tallygate.doctor import examine
 
     with friendly():
-        warn_of_secrets(flags)
-        findings = examine(load_settings(flags))
+        findings = examine(chosen_settings(flags))
     table = Table("", "Check", "Finding", box=None, pad_edge=False)
     for finding in findings:
         table.add_row({True: "[green]ok[/]", False: "[red]bad[/]"}[finding.is_good], finding.check, escape(finding.text))
@@ -145,9 +145,14 @@ def reopen(*, accept_loss: bool, **flags: str | None) -> None:
     If you cannot, this begins every spend limit at zero. Settlements that wait in spools are entered afterwards.
     """
     from tallygate.app.stores import lost_partitions, reopen_limiter
+    from tallygate.commands.chosen_settings import chosen_settings
 
     with friendly():
-        settings = _with_running_store(load_settings(flags))
+        settings = chosen_settings(flags)
+        if not settings.redis_url.get_secret_value():
+            raise click.ClickException(
+                f"no store runs on {settings.data_dir}: give --redis-url, or the --data-dir of a running serve"
+            )
         try:
             if accept_loss:
                 click.echo(f"reopened {asyncio.run(reopen_limiter(settings))} partitions")
@@ -225,18 +230,6 @@ main.add_command(assumed)
 main.add_command(correct)
 main.add_command(usage)
 main.add_command(webhooks)
-
-
-def _with_running_store(settings: Settings) -> Settings:
-    """The settings, with the address of the embedded store if none was given."""
-    from tallygate.processes.valkey import running_url
-
-    if settings.redis_url.get_secret_value():
-        return settings
-    url = running_url(settings.data_dir / "valkey")
-    if url is None:
-        raise click.ClickException(f"no store runs on {settings.data_dir}: give --redis-url, or the --data-dir of a running serve")
-    return settings.model_copy(update={"redis_url": SecretStr(url)})
 
 
 def _errors() -> Console:

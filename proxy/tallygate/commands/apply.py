@@ -48,7 +48,7 @@ def apply(file: Path, *, dry_run: bool, prune: bool, overlap: str, as_json: bool
                 await apply_step(book, actor(), step, overlap_ms=overlap_ms)
         return steps
 
-    steps = in_session(work, options)
+    steps = in_session(work, options, writes=not dry_run)
     show([_shown(step) for step in steps], as_json=as_json, plain=lambda console: _print(console, steps, is_done=not dry_run))
     if dry_run and steps:
         sys.exit(EX_DIFFERENCE)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from pydantic import SecretStr
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -42,7 +41,7 @@ def audit(*, repairs: bool, orgs: tuple[str, ...], **flags: str | Path | None) -
         async with open_session(flags) as session:
             wanted = frozenset(orgs) if orgs else None
             looked_at, drifts = await _audit_ledger(session, wanted)
-            windows, more = await _audit_limiter(session, wanted, flags, repairs=repairs)
+            windows, more = await _audit_limiter(session, wanted, repairs=repairs)
             return looked_at + windows, drifts + more
 
     with plain_errors():
@@ -90,23 +89,17 @@ def audit_stretches(days: Mapping[tuple[str, int], int]) -> list[tuple[str, int,
     return found
 
 
-async def _audit_limiter(
-    session: LedgerSession, wanted: frozenset[str] | None, flags: Mapping[str, str | Path | None], *, repairs: bool
-) -> "tuple[int, list[Drift]]":
+async def _audit_limiter(session: LedgerSession, wanted: frozenset[str] | None, *, repairs: bool) -> "tuple[int, list[Drift]]":
     from tallygate.app.stores import open_ledger_link
-    from tallygate.config.settings import load_settings
     from tallygate.ledger.audit import LimiterAudit
     from tallygate.limiter.generation import close_partition
     from tallygate.limiter.keys import partition_of
     from tallygate.limiter.script import load_scripts
-    from tallygate.processes.valkey import running_url
 
-    settings = load_settings(flags)
-    url = settings.redis_url.get_secret_value() or running_url(settings.data_dir / "valkey")
-    if url is None:
+    if not session.settings.redis_url.get_secret_value():
         Console(stderr=True).print("no store runs: the limiter is not compared")
         return 0, []
-    store = await open_ledger_link(settings.model_copy(update={"redis_url": SecretStr(url)}))
+    store = await open_ledger_link(session.settings)
     looked_at, partitions = 0, set[int]()
     drifts: list[Drift] = []
     try:

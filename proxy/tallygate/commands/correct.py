@@ -74,7 +74,7 @@ def correct(
         figures = [one]
 
     async def correct_all() -> "list[Corrected]":
-        async with open_session(flags) as session:
+        async with open_session(flags, writes=True) as session:
             return await _correct(session, figures, applies=applies)
 
     with plain_errors():

@@ -66,7 +66,7 @@ def create_credential(org: str, client_id: str, *, no_key: bool, fields: str | N
         made = await book.credentials.create(actor(), org, document)
         return _with_key(made.stored.shown(book.now_ms()), made.api_key)
 
-    _show_made(in_session(work, options), as_json=as_json)
+    _show_made(in_session(work, options, writes=True), as_json=as_json)
 
 
 @credentials.command("set")
@@ -82,7 +82,7 @@ def set_credential(org: str, client_id: str, *, fields: str | None, as_json: boo
     async def work(book: "DirectoryBook") -> dict[str, Any]:
         return (await book.credentials.change(actor(), org, client_id, changes)).stored.shown(book.now_ms())
 
-    _show_made(in_session(work, options), as_json=as_json)
+    _show_made(in_session(work, options, writes=True), as_json=as_json)
 
 
 @credentials.command("rotate")
@@ -99,7 +99,7 @@ def rotate_credential(org: str, client_id: str, *, overlap: str, key_sha256: str
         made = await book.credentials.rotate(actor(), org, client_id, overlap_ms=overlap_ms, key_sha256=key_sha256)
         return _with_key(made.stored.shown(book.now_ms()), made.api_key)
 
-    _show_made(in_session(work, options), as_json=as_json)
+    _show_made(in_session(work, options, writes=True), as_json=as_json)
 
 
 @credentials.command("revoke")
@@ -112,7 +112,7 @@ def revoke_credential(org: str, client_id: str, *, as_json: bool, **options: Any
     async def work(book: "DirectoryBook") -> dict[str, Any]:
         return (await book.credentials.revoke(actor(), org, client_id)).shown(book.now_ms())
 
-    _show_made(in_session(work, options), as_json=as_json)
+    _show_made(in_session(work, options, writes=True), as_json=as_json)
 
 
 @credentials.command("release")
@@ -125,7 +125,7 @@ def release_client_id(client_id: str, *, as_json: bool, **options: Any) -> None:
         await book.credentials.release(actor(), client_id)
         return {"id": client_id}
 
-    found = in_session(work, options)
+    found = in_session(work, options, writes=True)
     show(found, as_json=as_json, plain=lambda console: console.print(f"released {escape(found['id'])}"))
 
 

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import SecretStr
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from tallygate.commands.ledger_session import plain_errors
 from tallygate.commands.output_console import output_console
-from tallygate.commands.settings_options import warn_of_secrets
-from tallygate.config.settings import Settings, load_settings
+from tallygate.config.settings import Settings
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -38,15 +36,15 @@ def directory_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def in_session(work: Callable[["DirectoryBook"], Awaitable[Any]], options: Options) -> Any:
+def in_session(work: Callable[["DirectoryBook"], Awaitable[Any]], options: Options, *, writes: bool = False) -> Any:
     """The result of one command's work on the directory. What the directory refuses is a line, not a traceback."""
+    from tallygate.commands.chosen_settings import chosen_settings
     from tallygate.ledger.directory.errors import DirectoryError
 
     async def opened() -> Any:
-        async with _open(load_settings(options)) as book:
+        async with _open(chosen_settings(options, writes=writes)) as book:
             return await work(book)
 
-    warn_of_secrets(options)
     with plain_errors():
         try:
             return asyncio.run(opened())
@@ -115,14 +113,11 @@ async def _open(settings: Settings) -> AsyncIterator["DirectoryBook"]:
     from tallygate.app.console_part import open_directory
     from tallygate.app.stores import open_ledger
     from tallygate.processes.closed_directory import TooOpenError, close_directory
-    from tallygate.processes.valkey import running_url
 
     try:
         close_directory(settings.data_dir)
     except TooOpenError as error:
         raise click.ClickException(str(error)) from error
-    if not settings.redis_url.get_secret_value():
-        settings = settings.model_copy(update={"redis_url": SecretStr(running_url(settings.data_dir / "valkey") or "")})
     holder = config_holder(settings)
     database = await open_ledger(settings)
     try:

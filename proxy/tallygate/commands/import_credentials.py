@@ -58,7 +58,7 @@ def import_credentials(file: BinaryIO, *, plain_keys: bool, dry_run: bool, as_js
             "different_lines": plan.other[:_LINES_SHOWN],
         }
 
-    found = in_session(work, options)
+    found = in_session(work, options, writes=not dry_run)
     show(found, as_json=as_json, plain=lambda console: _print(console, found))
     if dry_run and found["to_create"]:
         sys.exit(EX_DIFFERENCE)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from tallygate.commands.settings_options import warn_of_secrets
 from tallygate.config.catalogue import PriceCatalogue
-from tallygate.config.settings import load_settings
+from tallygate.config.settings import Settings
 from tallygate.domain.errors import ConfigError, StoreError
 from tallygate.domain.organization import Organization
 
@@ -26,8 +25,14 @@ class ConfigProblems(click.ClickException):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerSession:
-    """An open ledger. organizations: from organizations.yaml and the database, by id. now_ms: when the command began."""
+    """An open ledger.
 
+    settings        of the command
+    organizations   from organizations.yaml and the database, by id
+    now_ms          when the command began
+    """
+
+    settings: Settings
     database: "Database"
     organizations: Mapping[str, Organization]
     prices: PriceCatalogue
@@ -47,14 +52,17 @@ class LedgerSession:
 
 
 @asynccontextmanager
-async def open_session(flags: Mapping[str, Path | str | None]) -> AsyncIterator[LedgerSession]:
-    """Open the ledger. flags: the given settings. Raises ConfigError, StoreError, and ClickException if there is no ledger."""
+async def open_session(flags: Mapping[str, Path | str | None], *, writes: bool = False) -> AsyncIterator[LedgerSession]:
+    """Open the ledger. flags: the given settings. writes: whether it is changed.
+
+    Raises ConfigError, StoreError, and ClickException if there is no ledger.
+    """
     from tallygate.app.clocks import now_ms
     from tallygate.app.configuration import config_holder
     from tallygate.app.stores import open_ledger, read_directory
+    from tallygate.commands.chosen_settings import chosen_settings
 
-    warn_of_secrets(flags)
-    settings = load_settings(flags)
+    settings = chosen_settings(flags, writes=writes)
     if not settings.database_url.get_secret_value() and not (settings.data_dir / "ledger.db").exists():
         raise click.ClickException(f"no ledger is kept in {settings.data_dir}: give the --data-dir of serve, or --database-url")
     holder = config_holder(settings)
@@ -63,7 +71,11 @@ async def open_session(flags: Mapping[str, Path | str | None]) -> AsyncIterator[
         stored = await read_directory(database, holder)
         in_files = {organization.id: organization for organization in holder.current.organizations}
         yield LedgerSession(
-            database=database, organizations={**stored.organizations, **in_files}, prices=holder.current.prices, now_ms=now_ms()
+            settings=settings,
+            database=database,
+            organizations={**stored.organizations, **in_files},
+            prices=holder.current.prices,
+            now_ms=now_ms(),
         )
     finally:
         await database.close()

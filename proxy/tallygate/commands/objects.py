@@ -76,7 +76,7 @@ def adopt(
         parts = [named[start : start + _IDS_AT_ONCE] for start in range(0, len(named), _IDS_AT_ONCE)]
         return sum([await book.objects.adopt(actor(), org, upstream=upstream, kind=kind, ids=part) for part in parts])
 
-    adopted = in_session(work, options)
+    adopted = in_session(work, options, writes=True)
 
     def plain(console: Console) -> None:
         console.print(f"{adopted} of {len(named)} adopted by {escape(org)}; the others were its own already")
@@ -97,7 +97,7 @@ def forget(
         parts = [named[start : start + _IDS_AT_ONCE] for start in range(0, len(named), _IDS_AT_ONCE)]
         return sum([await book.objects.forget(actor(), org, upstream=upstream, kind=kind, ids=part) for part in parts])
 
-    forgotten = in_session(work, options)
+    forgotten = in_session(work, options, writes=True)
     answer = {"org": org, "kind": kind, "upstream": upstream, "forgotten": forgotten}
     show(answer, as_json=as_json, plain=lambda console: console.print(f"{forgotten} of {len(named)} forgotten"))
 

@@ -85,7 +85,7 @@ def create_organization(org: str, *, as_json: bool, fields: str | None, **option
     async def work(book: "DirectoryBook") -> dict[str, Any]:
         return _state_shown(await book.organizations.create(actor(), document))
 
-    _show_one(in_session(work, options), as_json=as_json)
+    _show_one(in_session(work, options, writes=True), as_json=as_json)
 
 
 @orgs.command("set")
@@ -108,7 +108,7 @@ def set_organization(org: str, *, as_json: bool, fields: str | None, **options: 
     async def work(book: "DirectoryBook") -> dict[str, Any]:
         return _state_shown(await book.organizations.change(actor(), org, changes))
 
-    _show_one(in_session(work, options), as_json=as_json)
+    _show_one(in_session(work, options, writes=True), as_json=as_json)
 
 
 @orgs.command("delete")
@@ -123,7 +123,7 @@ def delete_organization(org: str, *, yes: bool, as_json: bool, **options: Any) -
     async def work(book: "DirectoryBook") -> None:
         await book.organizations.delete(actor(), org)
 
-    in_session(work, options)
+    in_session(work, options, writes=True)
     show({"id": org, "deleted": True}, as_json=as_json, plain=lambda console: console.print(f"deleted {escape(org)}"))
 
 

@@ -257,18 +257,18 @@ def _reviewed() -> "tuple[Reviewed, ...]":
 
 
 def _settings_dir(config_dir: Path | None) -> Path | None:
-    from tallygate.config.settings import load_settings
+    from tallygate.commands.chosen_settings import chosen_settings
 
     with friendly():
-        return load_settings({"config_dir": config_dir}).config_dir
+        return chosen_settings({"config_dir": config_dir}, uses_stores=False).config_dir
 
 
 def _catalogue(config_dir: Path | None) -> "PriceCatalogue":
     from tallygate.app.configuration import config_source
-    from tallygate.config.settings import load_settings
+    from tallygate.commands.chosen_settings import chosen_settings
 
     with friendly():
-        settings = load_settings({"config_dir": config_dir})
+        settings = chosen_settings({"config_dir": config_dir}, uses_stores=False)
         return config_source(settings, os.environ, forwards=False, sends_webhooks=False).load().prices
 
 

@@ -39,7 +39,7 @@ def reprice(
     """
 
     async def reprice_all() -> dict[str, tuple[int, int]]:
-        async with open_session(flags) as session:
+        async with open_session(flags, writes=True) as session:
             options = RangeOptions(from_text=from_text, to_text=to_text, month=None, time_zone=None)
             return await _reprice(session, model, options, orgs, applies=applies)
 

@@ -104,7 +104,7 @@ def _run(role: Role, flags: Mapping[str, str | None]) -> int:
         settings = load_settings(flags)
         _refuse_unusable(role, settings)
         warn_of_secrets(flags)
-        for warning in misspelt_variables(os.environ):
+        for warning in (*misspelt_variables(os.environ), *_misspelt_files(settings)):
             print_error("warning", warning, color="yellow")
         start_logging(process="supervisor", level=settings.log_level, clock=time.monotonic)
         try:
@@ -122,6 +122,12 @@ def _refuse_unusable(role: Role, settings: Settings) -> None:
         problems = (*_missing_stores(role, settings), *problems)
     if problems:
         raise ConfigError(problems)
+
+
+def _misspelt_files(settings: Settings) -> tuple[str, ...]:
+    from tallygate.config.load import misspelt_files
+
+    return () if settings.config_dir is None else misspelt_files(settings.config_dir)
 
 
 def _missing_stores(role: Role, settings: Settings) -> list[str]:

@@ -72,7 +72,7 @@ def create_token(
         )
         return made.token.shown() | {"token": made.secret}
 
-    found = in_session(work, options)
+    found = in_session(work, options, writes=True)
 
     def plain(console: Console) -> None:
         secret(console, f"The admin token {escape(found['id'])}", found["token"])
@@ -89,7 +89,7 @@ def revoke_token(token_id: str, *, as_json: bool, **options: Any) -> None:
     async def work(book: "DirectoryBook") -> dict[str, Any]:
         return (await book.tokens.revoke(actor(), token_id)).shown()
 
-    found = in_session(work, options)
+    found = in_session(work, options, writes=True)
     show(found, as_json=as_json, plain=lambda console: console.print(f"revoked {escape(found['id'])}"))
 
 

@@ -13,7 +13,6 @@ from rich.markup import escape
 
 from tallygate.commands.directory_session import directory_options, in_session, show, table
 from tallygate.commands.ledger_session import plain_errors
-from tallygate.config.settings import load_settings
 
 if TYPE_CHECKING:
     from tallygate.config.webhook_endpoint import WebhookEndpoint
@@ -137,15 +136,16 @@ def retry(*, endpoint: str | None, notice: str | None, takes_all: bool, as_json:
 
         return await Deliveries(book.database).retry(now_ms=now_ms(), endpoint=endpoint, event_id=notice)
 
-    queued = in_session(work, options)
+    queued = in_session(work, options, writes=True)
     show({"queued": queued}, as_json=as_json, plain=lambda console: console.print(f"{queued} queued again"))
 
 
 def _endpoints(config_dir: Path | None, *, reads_secrets: bool) -> "tuple[WebhookEndpoint, ...]":
     from tallygate.app.configuration import config_source
+    from tallygate.commands.chosen_settings import chosen_settings
 
     with plain_errors():
-        settings = load_settings({"config_dir": config_dir})
+        settings = chosen_settings({"config_dir": config_dir}, uses_stores=False)
         return config_source(settings, os.environ, forwards=False, sends_webhooks=reads_secrets).load().webhooks
 
 
@@ -155,11 +155,12 @@ async def _send_trial(endpoint: "WebhookEndpoint") -> "Answer":
     from tallygate.app.clocks import now_ms
     from tallygate.app.configuration import process_way_out
     from tallygate.app.product import product_version
+    from tallygate.commands.chosen_settings import chosen_settings
     from tallygate.webhooks.message import trial_message
     from tallygate.webhooks.sender import Sender
 
     with plain_errors():
-        way = process_way_out(load_settings(), os.environ)
+        way = process_way_out(chosen_settings({}, uses_stores=False), os.environ)
     sender = Sender(now_ms=now_ms, user_agent=f"tallygate/{product_version()}", connections_max=1, way=way)
     try:
         message = trial_message(endpoint.name, message_id=f"test-{secrets.token_hex(12)}", now_ms=now_ms())

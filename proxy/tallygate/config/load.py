@@ -1,6 +1,7 @@
 """Loading of a configuration directory as a whole: either every file is valid, or every problem is reported."""
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -32,23 +33,40 @@ ORGANIZATIONS_FILE: Final = "organizations.yaml"
 AUTHENTICATION_FILE: Final = "authentication.yaml"
 WEBHOOKS_FILE: Final = "webhooks.yaml"
 CONFIG_FILES: Final = (*REQUIRED_FILES, ORGANIZATIONS_FILE, AUTHENTICATION_FILE, WEBHOOKS_FILE, UPDATES_FILE)
-# organisations.yaml and organizations.yml are misspelt, organizations.example.yaml and plans-old.yaml are not
 _DIRECT: Final = WayOut()
-_MISSPELT_LIKENESS: Final = 0.9
+_MISSPELT_LIKENESS: Final = 0.85  # of names without the suffix
+_SHORT_NAME: Final = re.compile(r"(org|auth|upstr|hook)[a-z]*")  # orgs.yaml, auth.yml
+_SHORT_FOR: Final = {"org": ORGANIZATIONS_FILE, "auth": AUTHENTICATION_FILE, "upstr": "upstreams.yaml", "hook": WEBHOOKS_FILE}
 
 
 def misspelt_files(directory: Path) -> tuple[str, ...]:
-    """Files that are not read although their names resemble those of missing files, a line each.
+    """Files that are not read although their names resemble those of files that would be, a line each.
 
-    Only a note, since a directory may have other files beside the configuration.
+    Such are plan.yml, orgs.yaml and organisations.yaml, but not organizations.example.yaml and plans-old.yaml. Only a note, since a
+    directory may have other files beside the configuration.
     """
-    found = {path.name for path in directory.iterdir()}
-    missing = [name for name in CONFIG_FILES if name not in found]
+    try:
+        found = {path.name for path in directory.iterdir()}
+    except OSError:  # loading it reports that
+        return ()
     return tuple(
-        f"{name} is not read, did you mean {close[0]!r}?"
+        f"{name} is not read, " + (f"only {meant!r} beside it is" if meant in found else f"did you mean {meant!r}?")
         for name in sorted(found - set(CONFIG_FILES))
-        if (close := get_close_matches(name, missing, n=1, cutoff=_MISSPELT_LIKENESS))
+        if (meant := _meant_file(name))
     )
+
+
+def _meant_file(name: str) -> str | None:
+    """The file that a misspelt name means; None for names that mean something else."""
+    stem, _, suffix = name.lower().rpartition(".")
+    if suffix not in {"yaml", "yml"}:
+        return None
+    by_stem = {file.removesuffix(".yaml"): file for file in CONFIG_FILES}
+    if stem in by_stem:
+        return by_stem[stem]
+    short = _SHORT_NAME.fullmatch(stem)
+    close = get_close_matches(stem, by_stem, n=1, cutoff=_MISSPELT_LIKENESS)
+    return by_stem[close[0]] if close else _SHORT_FOR[short[1]] if short else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

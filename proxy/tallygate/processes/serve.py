@@ -16,6 +16,7 @@ from tallygate.processes.closed_directory import OWN_ONLY_UMASK, close_directory
 from tallygate.processes.data_directory import DataDirectory
 from tallygate.processes.environments import environments
 from tallygate.processes.listener import listen
+from tallygate.processes.running_settings import keep_running_settings
 from tallygate.processes.supervisor import Exit, Fleet, Supervisor
 from tallygate.processes.valkey import EmbeddedValkey
 
@@ -75,6 +76,9 @@ def serve(
             workers=settings.workers if role.has_workers else 0,
             data_dir=str(data.root),
             admin_token=_first_admin_token(role, settings, data),
+        )
+        keep_running_settings(
+            data.root, role, settings, os.environ, gateway_url=serving.gateway_url, console_url=serving.console_url
         )
         fleet = _fleet(role, settings, flags, modules, data=data, valkey=valkey, gateway=gateway, console=console, lock=lock)
         return asyncio.run(_supervise(fleet, lambda: on_ready(serving)))
