@@ -13,7 +13,7 @@ from typing import Final
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from tallygate.commands.apply import apply
 from tallygate.commands.assumed import assumed
@@ -123,7 +123,7 @@ def doctor(**flags: str | None) -> None:
 
     with friendly():
         findings = examine(chosen_settings(flags))
-    table = Table("", "Check", "Finding", box=None, pad_edge=False)
+    table = Table("", "Check", Column("Finding", overflow="fold"), box=None, pad_edge=False)
     for finding in findings:
         table.add_row({True: "[green]ok[/]", False: "[red]bad[/]"}[finding.is_good], finding.check, escape(finding.text))
     Console().print(table)
