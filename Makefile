@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test packages clients lint format dashboards bench ci clean
+.PHONY: help demo quick test packages clients lint format dashboards site bench ci clean
 
 help:            ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -50,6 +50,9 @@ format: $(VENV)/with-lint  ## format the code
 
 dashboards: $(VENV)/with-test    ## write grafana/dashboards from grafana/generator
 	$(BIN)/python -m grafana.generator
+
+site: $(VENV)/with-docs    ## make a site of the documentation in dist/site
+	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going -c docs/site . dist/site
 
 bench: $(VENV)/with-bench  ## measure the gateway beside nginx, Envoy and a naive proxy
 	$(BIN)/python -m bench
