@@ -23,12 +23,14 @@ from tallygate.console.spend_windows import WindowOutlook
 from tallygate.console.usage_api import UsageSources, export_routes, scopes_over, usage_routes
 from tallygate.console.wrong_tokens import WrongTokens
 from tallygate.dialects.registry import dialects
+from tallygate.domain.admission import LimitStates
 from tallygate.domain.organization import Organization
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database
 from tallygate.ledger.directory.book import directory_book
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.notices.notice import Notice
+from tallygate.limiter.reference import ReferenceLimiter
 
 
 @cache
@@ -93,6 +95,7 @@ class World:
         self.organizations: dict[str, Organization] = {org.id: org for org in (ACME, GLOBEX, INITECH)}
         self.tokens = StaticTokens()
         self.windows = StaticWindows()
+        self.limiter = ReferenceLimiter(lambda: self.now_ms)
         self.routes: tuple[ApiRoute, ...] = ()
         self.session: ClientSession | None = None
         self.url = ""
@@ -103,6 +106,11 @@ class World:
             random_bytes=lambda size: next(_numbers).to_bytes(size),
             on_committed=_announce_to_nobody,
         )
+
+    async def read_limits(self, *asked: Any) -> LimitStates:
+        if self.windows.error is not None:
+            raise self.windows.error
+        return await self.limiter.read_limits(*asked)
 
     async def keep(self, *orgs: str) -> None:
         """Organizations of these ids in the database, each with a credential <id>-prod."""
@@ -149,6 +157,7 @@ async def served(database: Database) -> AsyncIterator[World]:
     sources = UsageSources(
         database=database,
         windows=world.windows,
+        read_limits=world.read_limits,
         organizations=lambda: world.organizations,
         routes=lambda: ROUTES,
         now_ms=lambda: world.now_ms,

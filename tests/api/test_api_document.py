@@ -75,6 +75,7 @@ OPERATIONS = [
     ("GET", "/v1/organization/costs"),
     ("GET", "/api/usage"),
     ("GET", "/api/usage/values"),
+    ("GET", "/api/limits"),
     ("GET", "/api/spend"),
     ("GET", "/api/events"),
     ("GET", "/api/notices"),

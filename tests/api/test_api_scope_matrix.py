@@ -15,6 +15,7 @@ from notice_values import a_notice
 
 ORGS = ("acme", "globex", "initech")
 START = NOW_MS // 1000 - 86_400
+ONE_ORG_ONLY = ("/api/spend", "/api/limits")
 # path, what it needs besides, the parameter that names an organization, the one that names a credential
 ENDPOINTS = [
     (
@@ -36,6 +37,7 @@ ENDPOINTS = [
     ("/api/events", {}, "org", "credential"),
     ("/api/notices", {}, "org", None),
     ("/api/spend", {}, "org", "credential"),
+    ("/api/limits", {}, "org", "credential"),
     ("/api/credentials", {}, "org", None),
     ("/api/capabilities", {}, None, None),
 ]
@@ -93,7 +95,7 @@ def traces(body: object) -> set[str]:
 async def test_without_a_filter_exactly_the_scope_is_shown(shown: World, path, needs, org_name, credential_name, token) -> None:
     status, body = await shown.get(path, token=token, **needs)
 
-    if path == "/api/spend" and len(visible(token)) != 1:
+    if path in ONE_ORG_ONLY and len(visible(token)) != 1:
         assert (status, body["error"]["param"]) == (400, "org")
         assert traces(body) == set()
         return
@@ -128,7 +130,7 @@ async def test_an_organization_can_be_named_only_within_the_scope(
         for line in ENDPOINTS
         if line[3]
         for token in TOKENS
-        if "spend" not in line[0] or token == "one"
+        if line[0] not in ONE_ORG_ONLY or token == "one"
     ],
 )
 @pytest.mark.parametrize("org", ORGS)

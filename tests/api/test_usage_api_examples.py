@@ -46,7 +46,7 @@ async def test_an_example_answers(world: World, example: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 7
+    assert len(EXAMPLES) == 8
 
 
 def test_every_endpoint_is_documented(world: World) -> None:

@@ -245,3 +245,18 @@ async def test_idle_buckets_windows_and_answers_are_dropped(world: World) -> Non
 async def test_an_organization_id_that_could_break_a_key_is_refused(org: str) -> None:
     with pytest.raises(ValueError, match="organization id"):
         org_keys(org)
+
+
+async def test_reading_limits_takes_nothing_and_writes_nothing(world: World) -> None:
+    requests, tokens = a_rate(1, capacity=2), a_rate(30, capacity=100, quantity=Quantity.TOKENS)
+    slots = a_rate(1, capacity=4, quantity=Quantity.OPEN_REQUESTS, key="org:open")
+    await world.limiter.admit(a_request("r1", rate=(requests, tokens, slots), spend=(a_spend(1000),)))
+    world.clock.now_ms -= 2 * 3_600_000  # the bucket is ahead by more than its window: an admission would write that
+    before = await world.state("acme")
+
+    for _ in range(3):
+        states = await world.limiter.read_limits("acme", (requests, tokens, slots), (a_spend(1000),))
+
+    assert [state.remaining for state in states.rate] == [1, 70, 3]
+    assert (states.now_ms, states.knows_spend, len(states.spend)) == (world.clock.now_ms, True, 1)
+    assert await world.state("acme") == before

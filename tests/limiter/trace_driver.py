@@ -202,9 +202,10 @@ class TraceDriver:
         return f"withdraw {request}", [await _answer(limiter.withdraw(request)) for limiter in self._limiters]
 
     async def _read(self) -> tuple[str, list[Any]]:
-        org = self.touched = self._random.choice(ORGS)
-        spends = self._spends(org, self._random.choice(CREDENTIALS))
-        return f"read {org} {spends}", [await _answer(limiter.read_windows(org, spends)) for limiter in self._limiters]
+        asked = self._request()
+        self.touched, rates, spends = asked.org, asked.rate, asked.spend
+        answers = [await _answer(limiter.read_limits(asked.org, rates, spends)) for limiter in self._limiters]
+        return f"read {asked.org} {rates} {spends}", answers
 
 
 def _org_window(org: str, *, tightened: bool) -> SpendDemand:

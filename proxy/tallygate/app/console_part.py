@@ -68,9 +68,11 @@ def usage_sources(resources: Resources) -> UsageSources:
         in_file = {organization.id: organization for organization in holder.current.organizations}
         return ChainMap(in_file, directory.organizations)  # the file's takes precedence
 
+    limiter = RedisLimiter(link, scripts)
     return UsageSources(
         database=resources.database,
-        windows=LimiterSpendWindows(link, scripts, RedisLimiter(link, scripts)),
+        windows=LimiterSpendWindows(link, scripts, limiter),
+        read_limits=limiter.read_limits,
         organizations=organizations,
         routes=lambda: holder.current.routes,
         now_ms=now_ms,

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from tallygate.console.api_access import AdminAccess
 from tallygate.console.api_errors import invalid_parameter, unknown_id
-from tallygate.console.api_parameters import Parameter, texts
+from tallygate.console.api_parameters import Parameter, text, texts
 from tallygate.domain.organization import Credential, Organization
 from tallygate.ledger.retention import visible_from_ms
 from tallygate.ledger.usage_queries import Dimension, OrgScope
@@ -13,6 +13,7 @@ from tallygate.ledger.usage_queries import Dimension, OrgScope
 ORGS_MAX: Final = 5_000  # of one query
 
 ORG: Final = texts("org", "Organization ids. Default: every organization within the token's scope.")
+ONE_ORG: Final = text("org", "An organization id. May be left out by a token that sees one organization.")
 CREDENTIAL: Final = texts("credential", "Client IDs of credentials.")
 CAPABILITY: Final = texts("capability", "Capabilities, such as chat.")
 
@@ -55,6 +56,13 @@ class Scopes:
         if found is None or not access.sees(org):
             raise unknown_id(param, "organization")
         return found
+
+    def one(self, access: AdminAccess, org: str | None) -> Organization:
+        """The organization of ONE_ORG: the named one, or the only visible one. Raises ApiError."""
+        visible = [org] if org is not None else self.visible(access)
+        if len(visible) != 1:
+            raise invalid_parameter(ONE_ORG.name, f"is required: this token sees {len(visible)} organizations")
+        return self.organization(access, visible[0])
 
     def asked(
         self, access: AdminAccess, orgs: Sequence[str], *, param: str = ORG.name, orgs_max: int = ORGS_MAX

@@ -8,14 +8,16 @@ from typing import Final, Literal
 
 import msgspec
 
-from tallygate.console.api_errors import invalid_parameter
 from tallygate.console.api_parameters import integer, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
-from tallygate.console.api_scope import Scopes
+from tallygate.console.api_scope import ONE_ORG, Scopes
 from tallygate.console.api_times import local_date, widened
 from tallygate.console.spend_windows import SpendWindows, WindowOutlook, leaving_of
+from tallygate.domain.admission import WindowState
+from tallygate.domain.bound_limits import per_of
 from tallygate.domain.calendar_months import day_start_ms, month_at
 from tallygate.domain.instants import instant_text
+from tallygate.domain.limit_words import spend_sentence
 from tallygate.domain.money import usd_text
 from tallygate.domain.organization import Organization
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
@@ -28,7 +30,6 @@ DAYS_MAX: Final = 92
 WEEK_MS: Final = 7 * DAY_MS
 FORECAST_BASIS: Final = "month to date, and the mean of the last 7 days for the rest of the month"
 
-_ORG: Final = text("org", "An organization id. May be left out by a token that sees one organization.")
 _CREDENTIAL: Final = text("credential", "A Client ID: its spend alone, and the windows of its own limits.")
 _DAYS: Final = integer("days", "How many days `daily` has, today included.", least=1, most=DAYS_MAX, default=DAYS_DEFAULT)
 
@@ -70,6 +71,7 @@ class SpendWindowAnswer(msgspec.Struct, frozen=True, kw_only=True):
     resumes_at  when requests are served again, exact to the bucket; null unless paused, or if waiting does not help
     warned_at   the highest warning threshold that spend has reached, as a fraction of the limit
     frees       by day; its amounts add up to spent
+    text        the limit and what is left of it, in a sentence
     """
 
     name: str
@@ -88,6 +90,7 @@ class SpendWindowAnswer(msgspec.Struct, frozen=True, kw_only=True):
     warn_at: list[float]
     warned_at: float | None
     frees: list[FreedSpend]
+    text: str
 
 
 class MonthSpend(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,13 +158,13 @@ class SpendApi:
                 path="/api/spend",
                 handler=self._spend,
                 summary="Spend of an organization beside its limits",
-                parameters=(_ORG, _CREDENTIAL, _DAYS),
+                parameters=(ONE_ORG, _CREDENTIAL, _DAYS),
                 answer=SpendAnswer,
             ),
         )
 
     async def _spend(self, call: ApiCall) -> SpendAnswer:
-        organization = self._one(call)
+        organization = self._scopes.one(call.access, call.values["org"])
         (scope,) = self._scopes.history((organization,))
         client_id: str | None = call.values["credential"]
         if client_id is not None:
@@ -185,14 +188,6 @@ class SpendApi:
     async def _open_jobs(self, organization: Organization) -> OpenJobs:
         open_, held = await self._jobs(organization.id)
         return OpenJobs(open=open_, held=money(held))
-
-    def _one(self, call: ApiCall) -> Organization:
-        if call.values["org"] is not None:
-            return self._scopes.organization(call.access, call.values["org"])
-        visible = self._scopes.visible(call.access)
-        if len(visible) != 1:
-            raise invalid_parameter("org", f"is required: this token sees {len(visible)} organizations")
-        return self._scopes.organization(call.access, visible[0])
 
     async def _limited(self, organization: Organization, client_id: str | None, now_ms: int) -> list[SpendWindowAnswer]:
         bound = [window for window in windows_of(organization, now_ms) if window.credential == client_id]
@@ -219,6 +214,7 @@ class SpendApi:
             warn_at=[],
             warned_at=None,
             frees=_frees(leaving_of(buckets, WEEK_MS), zone),
+            text=f"There is no spend limit of 7 days: ${usd_text(sum(buckets.values()))} was spent in the last 7 days.",
         )
 
     async def _daily(self, scope: OrgScope, client_id: str | None, zone: str, now_ms: int, days: int) -> list[DaySpend]:
@@ -295,6 +291,16 @@ def _answer(window: LimiterWindow, outlook: WindowOutlook, zone: str) -> SpendWi
         warn_at=[permille / 1000 for permille in limit.warn_at_permille],
         warned_at=max(warned) / 1000 if warned and allowed > 0 else None,
         frees=_frees(outlook.leaving, zone),
+        text=spend_sentence(limit, _state(outlook), per_of(window.credential), zone=zone),
+    )
+
+
+def _state(outlook: WindowOutlook) -> WindowState:
+    return WindowState(
+        key=outlook.demand.key,
+        spent_nano_usd=outlook.spent_nano_usd,
+        held_nano_usd=outlook.held_nano_usd,
+        paused_until_ms=outlook.paused_until_ms,
     )
 
 

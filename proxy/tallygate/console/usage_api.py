@@ -9,6 +9,7 @@ from tallygate.console.api_directory import DirectoryApi
 from tallygate.console.api_events import EventsApi
 from tallygate.console.api_export import ROWS_MAX, WRITE_SECONDS, ExportApi
 from tallygate.console.api_invoices import InvoicesApi
+from tallygate.console.api_limits import LimitsApi, ReadLimits
 from tallygate.console.api_notices import NoticesApi
 from tallygate.console.api_openai_costs import OpenAiCostsApi
 from tallygate.console.api_openai_usage import OpenAiUsageApi
@@ -41,6 +42,7 @@ class UsageSources:
 
     database: Database
     windows: SpendWindows
+    read_limits: ReadLimits
     organizations: Callable[[], Mapping[str, Organization]]
     routes: Callable[[], Iterable[Route]]
     now_ms: Callable[[], int]
@@ -82,6 +84,7 @@ def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
         *SpendApi(
             scopes=scopes, queries=queries, windows=sources.windows, jobs=partial(held_by_jobs, sources.database), now_ms=now_ms
         ).routes(),
+        *LimitsApi(scopes=scopes, read_limits=sources.read_limits).routes(),
         *EventsApi(scopes=scopes, queries=queries, now_ms=now_ms).routes(),
         *NoticesApi(
             scopes=scopes, pages=NoticePages(sources.database), deliveries=Deliveries(sources.database), now_ms=now_ms

@@ -166,6 +166,18 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     warned: tuple[Warned, ...] = ()
 
 
+class LimitStates(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits as they stand now, in the order of the demands.
+
+    knows_spend   False while the store has lost spend, which is being rebuilt
+    """
+
+    now_ms: int
+    knows_spend: bool
+    rate: tuple[RateState, ...]
+    spend: tuple["WindowState", ...]
+
+
 class WindowState(msgspec.Struct, frozen=True, kw_only=True):
     """Spend and holds of one window, as the limiter enforces them now. paused_until_ms: 0 unless access is paused."""
 

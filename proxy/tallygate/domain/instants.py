@@ -1,9 +1,11 @@
 """Instants and durations as text."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 from zoneinfo import ZoneInfo
 
+_UNIT_WORDS: Final = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
 UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -29,3 +31,25 @@ def duration_text(milliseconds: int) -> str:
         if milliseconds % UNIT_MS[unit] == 0 and milliseconds:
             return f"{milliseconds // UNIT_MS[unit]}{unit}"
     return f"{milliseconds}ms"
+
+
+def wait_words(milliseconds: int) -> str:
+    """Rounded up to whole seconds, and from a minute on in the two largest units: "1 minute 30 seconds", "30 days 21 hours"."""
+    waited = -(-milliseconds // 1_000) * 1_000
+    for (unit, size), (lower, part) in pairwise(_UNIT_WORDS):
+        if waited >= size:
+            whole, rest = divmod(-(-waited // part), size // part)
+            return f"{_counted(whole, unit)} {_counted(rest, lower)}" if rest else _counted(whole, unit)
+    return _counted(waited // 1_000, "second")
+
+
+def span_words(milliseconds: int) -> str:
+    """A length as it stands after "per" or "in any": "minute", "7 days"."""
+    for unit, size in _UNIT_WORDS:
+        if milliseconds % size == 0:
+            return _counted(milliseconds // size, unit).removeprefix("1 ")
+    return f"{milliseconds} ms"
+
+
+def _counted(count: int, unit: str) -> str:
+    return f"1 {unit}" if count == 1 else f"{count} {unit}s"

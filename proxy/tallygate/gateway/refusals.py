@@ -1,11 +1,11 @@
 """The limiter's decisions as answers to a client."""
 
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Final
 
 from tallygate.domain.admission import LEDGER_BACKLOG, Decision, SpendState
 from tallygate.domain.errors import ErrorCode, Refusal, RequestRejectedError
+from tallygate.domain.instants import span_words, wait_words
 from tallygate.domain.money import usd_text
 from tallygate.domain.rate_limit import Quantity, Taken
 from tallygate.gateway.exchange.caller_limits import CallerLimits
@@ -17,7 +17,6 @@ WAITS_FOR_OPEN_REQUESTS: Final = {"waits_for": "open_requests"}  # the detail of
 _LOWER_MAXIMUM: Final = "lower its maximum output"
 _RAISE_LIMIT: Final = "ask your administrator for a higher one"
 _FEWER_REQUESTS: Final = "order fewer requests in one batch, or lower their maximum output"
-_UNITS: Final = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
 
 
 ENDPOINT_NOT_ENABLED: Final = Refusal(
@@ -97,14 +96,14 @@ def limiter_refusal(
     elif any(state.waits_for_others for state in decision.rate if state.key == key):
         details |= WAITS_FOR_OPEN_REQUESTS
         message = (
-            f"Rate limit reached: {limit.refill_units} {limit.quantity} per {_span(limit.window_ms)}. Open requests hold what this "
-            "one needs, and give back what they do not use: try again once one of them has ended."
+            f"Rate limit reached: {limit.refill_units} {limit.quantity} per {span_words(limit.window_ms)}. Open requests hold what "
+            "this one needs, and give back what they do not use: try again once one of them has ended."
         )
     else:
         counts = f" This request counts as {limits.weight}." if limit.quantity is Quantity.REQUESTS and limits.weight > 1 else ""
         message = (
-            f"Rate limit reached: {limit.refill_units} {limit.quantity} per {_span(limit.window_ms)}.{counts} "
-            f"Try again in {_wait(wait)}."
+            f"Rate limit reached: {limit.refill_units} {limit.quantity} per {span_words(limit.window_ms)}.{counts} "
+            f"Try again in {wait_words(wait)}."
         )
     return Refusal(
         code=ErrorCode.RATE_LIMIT_EXCEEDED,
@@ -157,24 +156,3 @@ def store_refusal(*, rebuilding: bool) -> Refusal:
         retry_after_ms=STORE_RETRY_MS,
         should_retry=True,
     )
-
-
-def _wait(milliseconds: int) -> str:
-    """Rounded up to whole seconds, and from a minute on in the two largest units: "1 minute 30 seconds", "30 days 21 hours"."""
-    waited = -(-milliseconds // 1_000) * 1_000
-    for (unit, size), (lower, part) in pairwise(_UNITS):
-        if waited >= size:
-            whole, rest = divmod(-(-waited // part), size // part)
-            return f"{_counted(whole, unit)} {_counted(rest, lower)}" if rest else _counted(whole, unit)
-    return _counted(waited // 1_000, "second")
-
-
-def _counted(count: int, unit: str) -> str:
-    return f"1 {unit}" if count == 1 else f"{count} {unit}s"
-
-
-def _span(milliseconds: int) -> str:
-    for unit, size in _UNITS:
-        if milliseconds % size == 0:
-            return _counted(milliseconds // size, unit).removeprefix("1 ")
-    return f"{milliseconds} ms"

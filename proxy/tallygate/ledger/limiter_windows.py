@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from tallygate.domain.admission import SpendDemand
+from tallygate.domain.bound_limits import Bound, bound_spends
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.organization import Organization
-from tallygate.domain.rate_limit import LimitScope
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, SpendLimit, WindowKind
 
 _SLACK_MS: Final = 2 * SPEND_BUCKET_MS  # the partly expired bucket, and clocks that differ
@@ -31,14 +31,12 @@ def windows_of(organization: Organization, now_ms: int) -> list[LimiterWindow]:
     """Every spend window that admission may use, under the same keys."""
     months = months_around(now_ms, organization.time_zone, organization.billing_day)
 
-    def window(credential: str | None, limit: SpendLimit) -> LimiterWindow:
-        key = f"org:{limit.name}" if credential is None else f"cred:{credential}:{limit.name}"
-        periods = months if limit.kind is WindowKind.CALENDAR_MONTH else ()
-        return LimiterWindow(org=organization.id, credential=credential, demand=SpendDemand(key=key, limit=limit, periods=periods))
+    def window(bound: Bound[SpendLimit]) -> LimiterWindow:
+        periods = months if bound.limit.kind is WindowKind.CALENDAR_MONTH else ()
+        demand = SpendDemand(key=bound.key, limit=bound.limit, periods=periods)
+        return LimiterWindow(org=organization.id, credential=bound.credential, demand=demand)
 
-    limits = organization.plan.spend_limits
-    found = [window(None, limit) for limit in limits if limit.scope is not LimitScope.CREDENTIAL]
+    found = [window(bound) for bound in bound_spends(organization, None)]
     for credential in organization.credentials:
-        own = (*(limit for limit in limits if limit.scope is LimitScope.CREDENTIAL), *credential.spend_limits)
-        found += [window(credential.id, limit) for limit in own]
+        found += [window(bound) for bound in bound_spends(organization, credential) if bound.credential is not None]
     return found

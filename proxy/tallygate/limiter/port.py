@@ -7,6 +7,8 @@ from tallygate.domain.admission import (
     Account,
     AdmissionRequest,
     Decision,
+    LimitStates,
+    RateDemand,
     Settlement,
     SpendDemand,
     WindowState,
@@ -57,5 +59,11 @@ class Limiter(Protocol):
         expired and was charged is released, with its event as it was admitted. After a settlement or release nothing changes.
         """
 
+    async def read_limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
+        """Read what is left of rates, and spend, holds and pause of windows; changes nothing.
+
+        The wait of a rate is that for the demand's units.
+        """
+
     async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowState, ...]:
-        """Read spend, holds and pause of the given windows; changes nothing."""
+        """Read windows alone, as `read_limits`."""

@@ -4,7 +4,16 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-from tallygate.domain.admission import Account, AdmissionRequest, Decision, Settlement, SpendDemand, WindowState
+from tallygate.domain.admission import (
+    Account,
+    AdmissionRequest,
+    Decision,
+    LimitStates,
+    RateDemand,
+    Settlement,
+    SpendDemand,
+    WindowState,
+)
 from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.limiter import wire
 from tallygate.limiter.keys import OrgKeys, org_keys
@@ -117,10 +126,13 @@ class RedisLimiter:
         if await self._store.run_script(self._scripts.withdraw, self._keys_of(admission.org), args) == _CHARGED:
             await self.settle(withdrawn(admission))
 
-    async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowState, ...]:
+    async def read_limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
         wire.check_spend(spend)
-        args = (self._time(), wire.encode_windows(org, spend))
-        return wire.decode_windows(spend, await self._store.run_script(self._scripts.read, self._keys_of(org), args))
+        args = (self._time(), wire.encode_limits(org, rate, spend))
+        return wire.decode_limits(rate, spend, await self._store.run_script(self._scripts.read, self._keys_of(org), args))
+
+    async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowState, ...]:
+        return (await self.read_limits(org, (), spend)).spend
 
     def _time(self) -> bytes:
         return b"%d" % self._now_ms() if self._now_ms else b""

@@ -14,6 +14,8 @@ from tallygate.domain.admission import (
     Account,
     AdmissionRequest,
     Decision,
+    LimitStates,
+    RateDemand,
     Settlement,
     SpendDemand,
     Warned,
@@ -212,10 +214,21 @@ class ReferenceLimiter:
         state.holds[admission.reservation_id] = Settlement(settled_at_ms=now)
         state.due[admission.reservation_id] = now + self._ended_ms
 
-    async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowState, ...]:
+    async def read_limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
         check_spend(spend)
         now = self._now_ms()
         state = self.orgs[org]
+        return LimitStates(
+            now_ms=now,
+            knows_spend=partition_of(org) not in self.wiped_partitions,
+            rate=tuple(rate_state(rate_view(state, demand, now, writes=False), now) for demand in rate),
+            spend=self._window_states(state, spend, now),
+        )
+
+    async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowState, ...]:
+        return (await self.read_limits(org, (), spend)).spend
+
+    def _window_states(self, state: OrgState, spend: Sequence[SpendDemand], now: int) -> tuple[WindowState, ...]:
         found = []
         for demand in spend:
             window = copy_of(state, demand)

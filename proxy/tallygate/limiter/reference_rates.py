@@ -21,29 +21,33 @@ class RateView:
     others: bool = False
 
 
-def _refilled(state: OrgState, demand: RateDemand, now: int) -> Bucket:
-    """The bucket refilled to now; a new one is full. One that is ahead by more than its window restarts from now."""
+def _refilled(state: OrgState, demand: RateDemand, now: int, *, writes: bool = True) -> Bucket:
+    """The bucket refilled to now; a new one is full. One that is ahead by more than its window restarts from now.
+
+    writes   also if nothing is taken of it
+    """
     limit = demand.limit
     full = limit.capacity * limit.window_ms
     stored = state.buckets.get(demand.key)
     if stored is None:
         return Bucket(full, now)
     level = max(min(stored.level, full), full - MONEY_MAX_NANO_USD)
-    if stored.at_ms - now > limit.window_ms:
-        stored.at_ms = now
-    if now <= stored.at_ms:
-        return Bucket(level, stored.at_ms, stored.held)
-    return Bucket(min(full, level + (now - stored.at_ms) * limit.refill_units), now, stored.held)
+    at_ms = now if stored.at_ms - now > limit.window_ms else stored.at_ms
+    if writes:
+        stored.at_ms = at_ms
+    if now <= at_ms:
+        return Bucket(level, at_ms, stored.held)
+    return Bucket(min(full, level + (now - at_ms) * limit.refill_units), now, stored.held)
 
 
-def rate_view(state: OrgState, demand: RateDemand, now: int) -> RateView:
+def rate_view(state: OrgState, demand: RateDemand, now: int, *, writes: bool = True) -> RateView:
     limit = demand.limit
     units = min(demand.units, limit.capacity)
     if limit.quantity.taken is Taken.WHILE_OPEN:
         count = state.open.get(demand.key, 0)
         fits = count + units <= limit.capacity
         return RateView(demand, fits, units, 0 if fits else OTHERS_MS, None, count, others=not fits)
-    bucket = _refilled(state, demand, now)
+    bucket = _refilled(state, demand, now, writes=writes)
     missing = units * limit.window_ms - bucket.level
     fits = units == 0 or missing <= 0
     taken = units if fits else max(0, bucket.level // limit.window_ms)

@@ -10,6 +10,7 @@ from tallygate.domain.admission import (
     Account,
     AdmissionRequest,
     Decision,
+    LimitStates,
     RateDemand,
     RateState,
     Settlement,
@@ -107,9 +108,14 @@ def encode_demands(request: AdmissionRequest) -> bytes:
     return _encode((request.org, [_rate(d) for d in request.rate], [_spend(d) for d in request.spend]))
 
 
+def encode_limits(org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> bytes:
+    """Encode demands without an exchange, to read them."""
+    return _encode((org, [_rate(d) for d in rate], [_spend(d) for d in spend]))
+
+
 def encode_windows(org: str, spend: Sequence[SpendDemand]) -> bytes:
     """Encode demands without an exchange, to read or restore windows."""
-    return _encode((org, (), [_spend(d) for d in spend]))
+    return encode_limits(org, (), spend)
 
 
 def encode_posted(posted: Sequence[tuple[int, int]]) -> bytes:
@@ -262,9 +268,15 @@ def decode_settlement(admission: AdmissionRequest, answer: bytes, *, repeated: b
     )
 
 
-def decode_windows(spend: Sequence[SpendDemand], answer: bytes) -> tuple[WindowState, ...]:
-    words = _decode_numbers(answer)
-    return tuple(
+def decode_limits(rate: Sequence[RateDemand], spend: Sequence[SpendDemand], answer: bytes) -> LimitStates:
+    now_ms, is_open, *words = _decode_numbers(answer)
+    numbers = iter(words)  # of which the first zip takes none too many: it looks for a further demand first
+    rates = [
+        RateState(key=demand.key, remaining=left, reset_ms=reset, retry_after_ms=wait, waits_for_others=refuses == _OTHERS)
+        for demand, left, reset, wait, refuses in zip(rate, numbers, numbers, numbers, numbers, strict=False)
+    ]
+    windows = [
         WindowState(key=demand.key, spent_nano_usd=spent, held_nano_usd=held, paused_until_ms=paused)
-        for demand, spent, held, paused in zip(spend, words[::3], words[1::3], words[2::3], strict=True)
-    )
+        for demand, spent, held, paused in zip(spend, numbers, numbers, numbers, strict=True)
+    ]
+    return LimitStates(now_ms=now_ms, knows_spend=is_open == 1, rate=tuple(rates), spend=tuple(windows))

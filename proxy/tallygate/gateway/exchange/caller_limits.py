@@ -9,9 +9,10 @@ import msgspec
 from msgspec.structs import replace
 
 from tallygate.domain.admission import RateDemand, SpendDemand
+from tallygate.domain.bound_limits import bound_rates, bound_spends
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.organization import Credential, Organization
-from tallygate.domain.rate_limit import FREE_REQUESTS, LimitScope, Quantity, RateLimit, Taken
+from tallygate.domain.rate_limit import FREE_REQUESTS, Quantity, RateLimit, Taken
 from tallygate.domain.spend_limit import SpendLimit, WindowKind
 
 if TYPE_CHECKING:  # a call has the limits of its caller
@@ -89,17 +90,11 @@ class CallerLimits:
 def limits_of(organization: Organization, credential: Credential, capability: str, weight: int = 1) -> CallerLimits:
     """The organization's and the credential's limits that apply to requests of that weight to `capability`."""
     rate = [
-        (_rate_key(limit, credential, own=own), limit)
-        for own, limits in ((False, organization.plan.rate_limits), (True, credential.rate_limits))
-        for limit in limits
-        if limit.capability is None or limit.capability == capability
+        (bound.key, bound.limit)
+        for bound in bound_rates(organization, credential)
+        if bound.limit.capability is None or bound.limit.capability == capability
     ]
-    spend = [
-        (f"cred:{credential.id}:{limit.name}" if own or limit.scope is LimitScope.CREDENTIAL else f"org:{limit.name}", limit)
-        for own, limits in ((False, organization.plan.spend_limits), (True, credential.spend_limits))
-        for limit in limits
-        if weight
-    ]
+    spend = [(bound.key, bound.limit) for bound in bound_spends(organization, credential)] if weight else []
     counted = [(key, limit) for key, limit in rate if limit.quantity not in _OF_THE_CALL]
     slots = [(key, limit) for key, limit in counted if limit.quantity.taken is Taken.WHILE_OPEN]
     return CallerLimits(
@@ -142,10 +137,3 @@ def _policy(limit: RateLimit) -> str:
     """An item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers), whose units are requests if it names no other."""
     unit = "" if limit.quantity is Quantity.REQUESTS else f';qu="{limit.quantity.unit}"'
     return f'"{limit.name}";q={limit.capacity}{unit};w={-(-limit.window_ms // 1000)}'
-
-
-def _rate_key(limit: RateLimit, credential: Credential, *, own: bool) -> str:
-    scope = f"cred:{credential.id}" if own or limit.scope is LimitScope.CREDENTIAL else "org"
-    kind = "own:" if own else ""
-    narrowed = f":{limit.capability}" if limit.capability else ""
-    return f"{scope}:{kind}{limit.name}{narrowed}"

@@ -69,7 +69,7 @@ collect(demands.org, now, COLLECT_MAX, memory_ms)
 
 load_windows(demands.spends, now, true)
 if close_if_ahead(demands.spends, now) then return {2, ''} end
-load_rates(demands.rates, now)
+load_rates(demands.rates, now, true)
 spend_states(demands.spends, now, least)
 
 local refusing, wait, index, granted = 0, 0, 0, hold

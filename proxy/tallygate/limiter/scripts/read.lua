@@ -1,14 +1,17 @@
--- read.lua: spend, holds and pause of windows as they stand now; changes nothing.
--- needs: base, demands, windows, resume, pauses
+-- read.lua: limits as they stand now: rates, and spend, holds and pause of windows; changes nothing.
+-- needs: base, keys, demands, rates, windows, resume, pauses
 --
--- ARGV     2 demands, of which only the spend demands count
--- Returns  of each: spent, held, paused until in ms or 0 (the later of its mark's resume instant and, at or above the limit, the
---          instant at which spend falls below it), as one array.
+-- ARGV     2 demands; a rate's units are those whose wait is asked for
+-- Returns  now, and 1 if the partition is open, so that spend is known, else 0. Then of each rate the words of `rate_words`; of each
+--          spend: spent, held, paused until in ms or 0 (the later of its mark's resume instant and, at or above the limit, the instant
+--          at which spend falls below it), as one array.
 
 local now = server_now()
 local demands = demands_of(ARGV[2])
+load_rates(demands.rates, now, false)
 load_windows(demands.spends, now, false)
-local words = {}
+local words = {int(now), int(call('EXISTS', GENERATION))}
+for _, rate in ipairs(demands.rates) do words[#words + 1] = rate_words(rate, now) end
 for _, window in ipairs(demands.spends) do
   local paused = window.mark and mark_of(window.mark).resume or 0
   if paused <= now then paused = 0 end

@@ -4,14 +4,14 @@
 local OTHERS_MS = 1000  -- only open reservations stand in the way: when one ends is unknown, but soon
 
 -- The level at `now` and the time it stands for; a bucket never seen is full. One that is ahead by more than its window goes on
--- from now, which is written at once: else it would stay ahead for as long as it refuses.
-local function refilled(rate, now, level, at)
+-- from now, which `write` writes at once: else it would stay ahead for as long as it refuses.
+local function refilled(rate, now, level, at, write)
   if not level then return rate.full, now end
   level, at = tonumber(level), tonumber(at)
   level = max(min(level, rate.full), rate.full - NUMBER_MAX)
   if at - now > rate.window then
     at = now
-    call('HSET', RATES, rate.key .. '|t', int(at))
+    if write then call('HSET', RATES, rate.key .. '|t', int(at)) end
   end
   if now <= at then return level, at end
   if now - at >= ceil((rate.full - level) / rate.refill) then return rate.full, now end
@@ -41,7 +41,7 @@ local function correct_bucket(org, rate, units, ended, now)
   if units == 0 and ended == 0 then return end
   local stored = call('HMGET', RATES, rate.key .. '|l', rate.key .. '|t', rate.key .. '|h')
   rate.held = max(0, held_of(stored[1], stored[3]) - ended)
-  rate.level, rate.at = refilled(rate, now, stored[1], stored[2])
+  rate.level, rate.at = refilled(rate, now, stored[1], stored[2], true)
   rate.level = max(min(rate.level + units * rate.window, rate.full), rate.full - NUMBER_MAX)
   local fields = {}
   put_bucket(fields, rate)
@@ -59,7 +59,7 @@ local function close_open_request(rate, units)
 end
 
 -- Reads every rate of the demands in one call: what is left of it at `now`, whether the demand fits, and else how long it has to wait.
-local function load_rates(rates, now)
+local function load_rates(rates, now, write)
   if #rates == 0 then return end
   local fields = {}
   for _, rate in ipairs(rates) do
@@ -82,7 +82,7 @@ local function load_rates(rates, now)
     else
       rate.is_new = not stored[n + 1]
       rate.held = rate.kind == UNTIL_KNOWN and held_of(stored[n + 1], stored[n + 3]) or 0
-      rate.level, rate.at = refilled(rate, now, stored[n + 1], stored[n + 2])
+      rate.level, rate.at = refilled(rate, now, stored[n + 1], stored[n + 2], write)
       rate.fits = units == 0 or rate.level >= units * rate.window
       rate.taken = rate.fits and units or max(0, floor(rate.level / rate.window))
       rate.wait = rate.fits and 0 or ceil((units * rate.window - rate.level) / rate.refill) + rate.at - now
