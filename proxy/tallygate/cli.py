@@ -167,7 +167,7 @@ def reopen(*, accept_loss: bool, **flags: str | None) -> None:
     click.echo("no partition has lost its data")
 
 
-@main.command(short_help="Watch it count, with a mock AI API and real SDK clients.")
+@main.command(short_help="Watch it count, with a mock AI API.")
 @click.option("--exit", "exits", is_flag=True, help="End after the table instead of staying up.")
 @click.option("--requests", default=300, show_default=True, type=click.IntRange(10, 100_000), help="Requests to send.")
 @click.option(
@@ -178,7 +178,10 @@ def reopen(*, accept_loss: bool, **flags: str | None) -> None:
     help="Whose API is simulated and called.",
 )
 def demo(*, exits: bool, requests: int, profile: str) -> None:
-    """Watch it count: a mock AI API, the gateway in front of it, three organizations, real SDK clients.
+    """Watch it count: a mock AI API, the gateway in front of it, three organizations and their clients.
+
+    The clients are the real openai SDK where it is installed (pip install 'tallygate[demo]'), which adds sockets, files, batches,
+    images and sound to the traffic; else they speak plain HTTP.
 
     Shows what the gateway counted beside what the mock API served; the difference is zero.
     """

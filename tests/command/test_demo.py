@@ -10,10 +10,14 @@ import pytest
 AMBIENT = {f"{scheme}_PROXY": "http://127.0.0.1:9" for scheme in ("HTTP", "HTTPS", "ALL")} | {"http_proxy": "http://127.0.0.1:9"}
 
 
-def demo(tmp_path, *options):
+# As after a plain `pip install .`, which has no SDK of anybody.
+WITHOUT_SDK = "import sys; sys.modules['openai'] = None; from tallygate.cli import main; main(prog_name='tallygate')"
+
+
+def demo(tmp_path, *options, program=("-m", "tallygate")):
     """What it printed, and the rows of its tables by their first cell."""
     ran = subprocess.run(
-        [sys.executable, "-m", "tallygate", "demo", "--exit", *options],
+        [sys.executable, *program, "demo", "--exit", *options],
         capture_output=True,
         text=True,
         timeout=280,
@@ -66,3 +70,13 @@ def test_the_demo_of_gloo_has_its_own_prices_and_capabilities(tmp_path):
     assert "each once. Usage source: upstream" in ran.stdout
     shown = {tuple(cell.strip() for cell in line.split("│")[1:3]) for line in ran.stdout.splitlines() if line.startswith("│")}
     assert {("globex", "chat"), ("globex", "embeddings"), ("globex", "search")} <= shown
+
+
+@pytest.mark.timeout(300)
+def test_the_demo_needs_no_sdk(tmp_path):
+    ran, rows = demo(tmp_path, "--requests", "40", program=("-c", WITHOUT_SDK))
+
+    assert "Requests over HTTP" in ran.stdout
+    assert rows["Difference"] == ["", "0", "0", "0", "0.00"]
+    assert int(rows["requests"][0]) > 10
+    assert "plan_without_api_access" in ran.stdout, "an error object is read as the SDK reads it"

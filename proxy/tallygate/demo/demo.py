@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -29,7 +28,7 @@ from tallygate.demo.callers import Caller, demo_callers, organizations_yaml
 from tallygate.demo.counts import Counts, OrgCounts, gateway_counts, simulator_counts
 from tallygate.demo.ledger_figures import LedgerFigures, fetch_ledger
 from tallygate.demo.stage import DemoError, Stage, fetch, fetch_json, running_stage
-from tallygate.demo.traffic import GLOO_KINDS, OPENAI_KINDS, CallerResult, Kinds, send_traffic
+from tallygate.demo.traffic import GLOO_KINDS, OPENAI_KINDS, PLAIN_KINDS, CallerResult, Kinds, has_sdk, send_traffic
 from tallygate.dialects.registry import dialects
 from tallygate.domain.errors import ErrorCode
 from tallygate.domain.money import usd_text
@@ -41,24 +40,29 @@ __all__ = ["PROFILES", "DemoError", "run_demo"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """The API that the demo shows. base: of the SDK, below the gateway's address; simulated: the mock's profile, "" for all."""
+    """The API that the demo shows.
+
+    base         of the SDK, below the gateway's address
+    kinds        of traffic
+    plain_kinds  those that need no SDK
+    simulated    the mock's profile, "" for all
+    """
 
     base: str
     kinds: Kinds
+    plain_kinds: Kinds
     simulated: str = ""
 
 
 PROFILES: Final[Mapping[str, Profile]] = {
-    "openai": Profile(base="/v1", kinds=OPENAI_KINDS),
-    "gloo": Profile(base="/ai/v2", kinds=GLOO_KINDS, simulated="gloo"),
+    "openai": Profile(base="/v1", kinds=OPENAI_KINDS, plain_kinds=PLAIN_KINDS),
+    "gloo": Profile(base="/ai/v2", kinds=GLOO_KINDS, plain_kinds=GLOO_KINDS, simulated="gloo"),
 }
 
 
 def run_demo(*, requests: int, stays_up: bool, profile: str = "openai") -> int:
     """Run the demo; return 0 if all counts are equal. Raises DemoError."""
     shown = PROFILES[profile]
-    if find_spec("openai") is None:
-        raise DemoError("the demo's clients are the real openai SDK: pip install 'tallygate[demo]'")
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: started processes end too, and free their ports
         signal.signal(number, lambda received, _: sys.exit(128 + received))
     os.environ["no_proxy"] = "*"  # its SDK clients and processes are all on this machine: none needs the environment's proxy
@@ -78,7 +82,7 @@ def run_demo(*, requests: int, stays_up: bool, profile: str = "openai") -> int:
 def _send(console: Console, stage: Stage, callers: tuple[Caller, ...], requests: int, profile: Profile) -> dict[str, CallerResult]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("Requests through the openai SDK", total=requests)
+        task = progress.add_task(f"Requests {'through the openai SDK' if has_sdk() else 'over HTTP'}", total=requests)
         return asyncio.run(
             send_traffic(
                 callers,
@@ -86,7 +90,7 @@ def _send(console: Console, stage: Stage, callers: tuple[Caller, ...], requests:
                 requests=requests,
                 on_answer=lambda: progress.advance(task),
                 random=Random(),
-                kinds=profile.kinds,
+                kinds=profile.kinds if has_sdk() else profile.plain_kinds,
             ),
         )
 

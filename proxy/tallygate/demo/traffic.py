@@ -1,4 +1,4 @@
-"""The demo's clients: the real `openai` SDK, several requests at once, streams among them.
+"""The demo's clients: the real `openai` SDK where it is installed, several requests at once, streams among them.
 
 Gloo AI's callers use the same SDK at Gloo's paths: routed and grounded chats, and requests without tokens.
 """
@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
 from io import BytesIO
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from tallygate.demo.callers import Caller
+from tallygate.demo.plain_client import PlainClient, PlainStatusError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -64,11 +67,8 @@ async def send_traffic(
     callers: tuple[Caller, ...], *, base_url: str, requests: int, on_answer: Callable[[], None], random: Random, kinds: Kinds
 ) -> dict[str, CallerResult]:
     """Send `requests` requests in a random order of callers and kinds; return results by organization. base_url: with version."""
-    import openai  # noqa: PLC0415 - an optional dependency, and a slow import
-
-    clients = {
-        caller.org: openai.AsyncOpenAI(base_url=base_url, api_key=caller.api_key, max_retries=0, timeout=60.0) for caller in callers
-    }
+    make_client, status_error = _sdk()
+    clients = {caller.org: make_client(base_url=base_url, api_key=caller.api_key) for caller in callers}
     results = {caller.org: CallerResult() for caller in callers}
     orgs = random.choices([caller.org for caller in callers], weights=[caller.share for caller in callers], k=requests)
     turn = asyncio.Semaphore(AT_ONCE)
@@ -78,7 +78,7 @@ async def send_traffic(
             result = results[org]
             try:
                 await random.choice(kinds)(clients[org], random)
-            except openai.APIStatusError as error:
+            except status_error as error:
                 result.statuses[error.status_code] += 1
                 result.note(error.code or str(error.status_code), error.body, str(error))
             except SocketRefusedError as error:
@@ -94,6 +94,20 @@ async def send_traffic(
     for client in clients.values():
         await client.close()
     return results
+
+
+def has_sdk() -> bool:
+    """Return whether the openai SDK is installed (the extra `demo`)."""
+    return find_spec("openai") is not None
+
+
+def _sdk() -> tuple[Callable[..., Any], type[Any]]:
+    """The SDK's client and its error, or what stands in for them."""
+    if not has_sdk():
+        return PlainClient, PlainStatusError
+    import openai  # noqa: PLC0415 - an optional dependency, and a slow import
+
+    return partial(openai.AsyncOpenAI, max_retries=0, timeout=60.0), openai.APIStatusError
 
 
 def prompt(random: Random, *, reasons: bool = True) -> str:
@@ -248,6 +262,7 @@ OPENAI_KINDS: Final[Kinds] = (
     _sound,
     _judged_or_ordered,
 )
+PLAIN_KINDS: Final[Kinds] = (_chat, _streamed_chat, _streamed_chat, _response, _background_response, _embedding, _judged_or_ordered)
 
 
 def _gloo_body(random: Random, **more: Any) -> dict[str, Any]:
