@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test packages clients lint format dashboards site bench ci clean
+.PHONY: help demo quick test packages clients lint format dashboards site bench ratchet ci clean
 
 help:            ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -56,6 +56,10 @@ site: $(VENV)/with-docs    ## make a site of the documentation in dist/site
 
 bench: $(VENV)/with-bench  ## measure the gateway beside nginx, Envoy and a naive proxy
 	$(BIN)/python -m bench
+
+ratchet: $(VENV)/with-test    ## count instructions and calls of a request, beside bench/instructions.json
+	@PYTHON=$(PYTHON) .ci/packages valgrind
+	$(BIN)/python -m bench.instructions
 
 ci:              ## what the build server runs
 	.ci/run

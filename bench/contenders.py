@@ -115,9 +115,9 @@ async def start_upstream(stage: Stage) -> Contender:
     return Contender(name="direct", target=Target(port=port), memory=False)
 
 
-async def start_naive(stage: Stage, upstream_port: int) -> Contender:
+async def start_naive(stage: Stage, upstream_port: int, *, python: str = sys.executable) -> Contender:
     port = free_port()
-    command = [sys.executable, "-m", "bench.naive_proxy", str(port), str(upstream_port)]
+    command = [python, "-m", "bench.naive_proxy", str(port), str(upstream_port)]
     process = stage.start("naive", command, environment=_with_project())
     await stage.listening("naive", process, port)
     return Contender(name="naive aiohttp", target=Target(port=port), measured=(process.pid,))

@@ -71,8 +71,14 @@ def configuration(upstream_port: int) -> dict[str, object]:
     }
 
 
-async def start_tallygate(stage: Stage, upstream_port: int) -> Tallygate:
-    """One worker, one console, the embedded Valkey with its append-only file on."""
+async def start_tallygate(
+    stage: Stage, upstream_port: int, *, python: str = sys.executable, children: str | None = None
+) -> Tallygate:
+    """One worker, one console, the embedded Valkey with its append-only file on.
+
+    python     the interpreter of the checkout that is measured
+    children   the program that runs the worker and the console in its place
+    """
     port, console_port = free_port(), free_port()
     directory = stage.directory / "tallygate-config"
     directory.mkdir()
@@ -89,7 +95,8 @@ async def start_tallygate(stage: Stage, upstream_port: int) -> Tallygate:
         "TALLYGATE_WORKERS": "1",
         "TALLYGATE_LOG_LEVEL": "warning",
     }
-    command = [sys.executable, "-c", "from tallygate.cli import main; main()", "serve"]
+    run = f"import sys; sys.executable = {children or python!r}; from tallygate.cli import main; main()"
+    command = [python, "-c", run, "serve"]
     process = stage.start("tallygate", command, environment=environment)
     await stage.listening("tallygate", process, console_port)
     groups = await _grouped(process.pid)

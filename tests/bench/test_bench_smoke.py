@@ -1,7 +1,11 @@
 """The benchmark's own arithmetic and parsers: a wrong figure would be believed."""
 
+import sys
+
 import pytest
 
+from bench.call_counts import CallCounts
+from bench.instructions import NAIVE, excesses
 from bench.procfs import parse_parent, parse_pss_kib
 from bench.report import SUBJECT, aims, bars, grids, markdown
 from bench.run import Figures
@@ -169,3 +173,28 @@ def test_the_longest_bar_is_the_largest_value() -> None:
     short, long = bars({"a": 10.0, "bb": 40.0})
     assert (short.count("█"), long.count("█")) == (8, 32)
     assert bars({}) == []
+
+
+def test_what_became_dearer_than_is_kept_has_a_sentence() -> None:
+    counts = {"instructions": 1_000.0, "python calls": 100.0, "c calls": 50.0}
+    kept = {NAIVE["chat request"]: counts, "chat request": counts, "unmetered request": counts}
+    assert excesses(kept, kept) == []
+    dearer = {**counts, "instructions": 1_040.0, "c calls": 51.0}
+    assert excesses(kept, {**kept, "chat request": dearer}) == ["chat request: 1,040.0 instructions, and at most 1,030.0 are kept"]
+    another_build = {name: {**counts, "instructions": 1_100.0} for name in kept}
+    assert excesses(kept, another_build) == []
+    assert excesses(kept, {**kept, "unmetered request": {**counts, "python calls": 104.0}}) == [
+        "unmetered request: 104.0 python calls, and at most 103.0 are kept"
+    ]
+
+
+def test_calls_are_counted_by_their_kind() -> None:
+    def called() -> int:
+        return len("abc")
+
+    counts = CallCounts()
+    sys.setprofile(counts)
+    called()
+    called()
+    sys.setprofile(None)
+    assert (counts.python, counts.c) == (2, 3)  # setprofile itself is called at the end
