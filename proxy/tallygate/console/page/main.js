@@ -1,0 +1,34 @@
+// The page: signed in, or the way in.
+
+import { announce } from "./elements.js";
+import { currentSession, reason, showSignIn, signIn, takeLink } from "./session.js";
+import { openShell } from "./shell.js";
+import { problem } from "./states.js";
+
+const root = document.getElementById("page");
+
+async function start() {
+  const link = takeLink();
+  try {
+    const session = link ? await signIn({ link }) : await currentSession();
+    if (session.name === undefined) enter("", session.sign_in);
+    else open(session);
+  } catch (error) {
+    if (link && error.status === 401) enter("This link has been used already, or has expired. Ask for another one.");
+    else if (link) enter(reason(error));
+    else root.replaceChildren(problem(error, start));
+  }
+}
+
+function open(session) {
+  openShell(root, session, (text) => enter(text, session.sign_in));
+}
+
+function enter(text, ways) {
+  document.title = "Sign in · tallygate";
+  showSignIn(root, { text, ways, onSession: open });
+  if (text) announce(text);
+}
+
+window.addEventListener("hashchange", () => location.hash.startsWith("#link=") && start());
+start();

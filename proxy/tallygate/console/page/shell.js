@@ -1,0 +1,193 @@
+// What surrounds the tabs: the session's organizations, the state in the address, the header, and the tab that is open.
+
+import { DEFAULTS, readAddress, writeAddress } from "./address.js";
+import { ask, now } from "./api.js";
+import { announce, h, swap } from "./elements.js";
+import { filterLine, tabLine, topLine } from "./header.js";
+import { bucketOf, daysOf } from "./ranges.js";
+import { signOut } from "./session.js";
+import { problem } from "./states.js";
+import { TABS } from "./tabs.js";
+import { dayOf } from "./times.js";
+
+const LISTED = 1_000; // organizations, and credentials: those beyond are typed in
+
+/** onEnd: called when the session is over, with the reason. */
+export function openShell(root, session, onEnd) {
+  return new Shell(root, session, onEnd).open();
+}
+
+class Shell {
+  constructor(root, session, onEnd) {
+    this.session = session;
+    this.onEnd = onEnd;
+    this.head = h("header", {});
+    this.main = h("main", { id: "main", tabindex: "-1" });
+    root.replaceChildren(
+      h(
+        "a",
+        { class: "skip", href: "#main", on: { click: (event) => (event.preventDefault(), this.main.focus()) } },
+        "To the figures",
+      ),
+      this.head,
+      this.main,
+    );
+    this.opened = null; // {id, view} of the tab
+    this.known = null; // what the lists of the header were read for, and the lists
+    this.onHistory = () => this.enter(readAddress());
+  }
+
+  async open() {
+    window.addEventListener("popstate", this.onHistory);
+    try {
+      const [{ organizations, next_after: more }, { capabilities }] = await Promise.all([
+        ask("/api/organizations", { limit: LISTED }),
+        ask("/api/capabilities"),
+      ]);
+      this.organizations = new Map(organizations.map((organization) => [organization.id, organization]));
+      this.isListed = more === null;
+      this.capabilities = capabilities;
+    } catch (error) {
+      if (error.status === 401) return this.close();
+      swap(
+        this.main,
+        problem(error, () => this.open()),
+      );
+      return undefined;
+    }
+    return this.enter(readAddress());
+  }
+
+  /** End the page of this session. text: why. */
+  close(text = "Your session has ended.") {
+    window.removeEventListener("popstate", this.onHistory);
+    this.opened?.view.unmount();
+    this.onEnd(text);
+  }
+
+  /** Show a state. */
+  async enter(asked) {
+    const only = this.isListed && this.organizations.size === 1 ? [...this.organizations.keys()][0] : "";
+    this.state = { ...asked, org: only || asked.org };
+    if (!TABS.some(({ id }) => id === this.state.tab)) this.state.tab = DEFAULTS.tab;
+    const { state } = this;
+    this.main.setAttribute("aria-busy", "true");
+    try {
+      await this.read(state);
+      if (state !== this.state) return; // another one was chosen meanwhile
+      const context = this.context();
+      swap(
+        this.head,
+        topLine(context, () => this.signOut()),
+        tabLine(context, TABS),
+        filterLine(context),
+      );
+      document.title = `${TABS.find(({ id }) => id === state.tab).name} · ${context.organization?.name || state.org || "All organizations"} · tallygate`;
+      await this.showTab(context);
+    } catch (error) {
+      if (state === this.state) this.fail(error);
+    }
+    if (state === this.state) this.main.removeAttribute("aria-busy");
+  }
+
+  /** Read what the header lists for the organization that is chosen. */
+  async read({ org }) {
+    if (this.known?.org === org) return;
+    if (org && !this.organizations.has(org))
+      this.organizations.set(org, await ask(`/api/organizations/${encodeURIComponent(org)}`));
+    const [{ credentials, next_cursor: more }, used] = await Promise.all([
+      ask("/api/credentials", { org, limit: LISTED }),
+      ask("/api/usage/values", { org, limit: LISTED }),
+    ]);
+    this.known = { org, credentials, areCredentialsListed: more === null, models: used.model };
+  }
+
+  context() {
+    const { state, known } = this;
+    const organization = state.org ? this.organizations.get(state.org) : null;
+    const zone = state.zone || organization?.time_zone || "UTC";
+    const today = dayOf(now(), zone);
+    const billingDay = organization?.billing_day ?? 1;
+    const days = daysOf(state, today, billingDay);
+    const names = new Map(known.credentials.map(({ id, name }) => [id, name || id]));
+    return {
+      session: this.session,
+      state,
+      organizations: this.organizations,
+      isListed: this.isListed,
+      organization,
+      ...known,
+      capabilities: this.capabilities,
+      zone,
+      today,
+      billingDay,
+      days,
+      bucket: bucketOf(state.by, days, today),
+      /** What every question about usage names. */
+      parameters: {
+        org: state.org,
+        credential: state.credential,
+        capability: state.capability,
+        model: state.model,
+        time_zone: zone,
+        from: days.from,
+        to: days.to,
+      },
+      credentialName: (id) => names.get(id) ?? id,
+      /** Change some of the state; null: back to where one starts. */
+      change: (some) => this.change(some),
+      /** Handle the end of the session; other errors are the tab's. Returns whether it was that. */
+      isOver: (error) => error.status === 401 && (this.close(), true),
+    };
+  }
+
+  change(some) {
+    const state = some === null ? { ...DEFAULTS, org: this.state.org } : { ...this.state, ...some };
+    writeAddress(state);
+    this.enter(readAddress());
+  }
+
+  async signOut() {
+    try {
+      await signOut();
+      this.close("You are signed out.");
+    } catch (error) {
+      if (error.status === 401) this.close();
+      else announce("Signing out did not work: the console does not answer.");
+    }
+  }
+
+  /** Show the tab of the context's state; resolves when it is shown. */
+  async showTab(context) {
+    const { id, load } = TABS.find((tab) => tab.id === context.state.tab);
+    if (this.opened?.id === id) {
+      this.opened.view.update(context);
+    } else {
+      const module = await load();
+      if (context.state !== this.state) return;
+      this.opened?.view.unmount();
+      this.main.replaceChildren();
+      this.opened = { id, view: module.mount(this.main, context) };
+    }
+    await this.opened.view.shown;
+  }
+
+  fail(error) {
+    if (error.status === 401) {
+      this.close();
+      return;
+    }
+    this.opened?.view.unmount();
+    this.opened = null;
+    const isUnknown = error.status === 404 || error.status === 403;
+    const text = isUnknown
+      ? Object.assign(error, { message: `There is no organization ${this.state.org}, or it is not among yours.`, status: 404 })
+      : error;
+    swap(
+      this.main,
+      problem(text, isUnknown ? null : () => this.enter(this.state)),
+      isUnknown ? h("p", {}, h("a", { class: "button", href: "/" }, "Your organizations")) : null,
+    );
+    announce(text.message);
+  }
+}
