@@ -358,8 +358,32 @@ async def test_a_token_of_one_organization_runs_its_credentials_and_not_its_plan
     _, log = await call("GET", "/api/audit?limit=2", token=token)
     assert [entry["action"] for entry in log["entries"]] == ["organization.changed", "credential.created"]
     assert {entry["actor"] for entry in log["entries"]} != {"platform"}
+    assert await call("GET", "/api/audit?limit=2&org=acme") == (200, log)  # the platform sees others, unless it names one
+    assert (await call("GET", "/api/audit?org=big", token=token))[0] == 404
     _, older = await call("GET", f"/api/audit?before={log['next_before']}", token=token)
     assert {entry["organization"] for entry in older["entries"]} == {"acme"}
+
+
+async def test_a_token_of_one_organization_lowers_its_spend_limit_and_never_raises_it(call: Caller) -> None:
+    token = await a_token(call, organizations=["acme"])
+
+    async def change(spend_limit: object) -> tuple[int, Any]:
+        status, answer = await call("PATCH", "/api/organizations/acme", {"spend_limit": spend_limit}, token=token)
+        return status, answer["error"] if status >= 400 else answer["effective"]["spend_limits"]
+
+    assert (await call("PATCH", "/api/organizations/acme", {"plan": "pay_as_you_go"}))[0] == 200
+    assert (await change({"usd": "100.000000001"}))[0] == 400  # above the plan's maximum
+    status, (limit,) = await change({"usd": "20", "warn_at": [0.25]})
+    assert (status, limit["usd"], limit["warn_at"]) == (200, "20.00", [0.25])
+    for looser in ({"usd": "20.000000001"}, None):
+        status, refused = await change(looser)
+        assert (status, refused["code"], refused["param"]) == (403, "platform_token_needed", "spend_limit")
+    for other in ({"usd": "20", "shadow": True}, {"usd": "19", "window": "1d"}, {"usd": "1", "per": "credential"}):
+        assert (await change(other))[0] in {400, 403}
+    assert (await change({"usd": "20", "warn_at": [0.5, 0.9]}))[0] == 200
+    assert (await call("PATCH", "/api/organizations/acme", {"spend_limit": {"usd": "25"}}))[0] == 200  # the platform may
+    status, (limit,) = await change({"usd": "24"})
+    assert (status, limit["usd"]) == (200, "24.00")
 
 
 async def test_a_revoked_token_ends_at_once(call: Caller) -> None:

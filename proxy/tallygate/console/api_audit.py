@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tallygate.console.api_errors import unknown_id
 from tallygate.console.api_parameters import integer, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.directory_access import directory_route
@@ -9,6 +10,7 @@ from tallygate.console.directory_shapes import ChangePage
 from tallygate.ledger.directory.audit_log import PAGE_MAX, read_audit_log
 from tallygate.ledger.directory.book import DirectoryBook
 
+ORG: Final = text("org", "Id of an organization: only its changes.")
 SUBJECT: Final = text("subject", "Id of an organization, credential or admin token: only its changes.")
 BEFORE: Final = integer("before", "`next_before` of the page before: only older entries.", least=1, most=2**53)
 LIMIT: Final = integer("limit", "Entries of a page.", least=1, most=PAGE_MAX, default=100)
@@ -16,9 +18,15 @@ LIMIT: Final = integer("limit", "Entries of a page.", least=1, most=PAGE_MAX, de
 
 def audit_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
     async def show_changes(call: ApiCall) -> object:
-        limit = call.values["limit"]
+        limit, org = call.values["limit"], call.values["org"]
+        if org is not None and not call.access.sees(org):
+            raise unknown_id("org", "organization")
         entries = await read_audit_log(
-            book.database, orgs=call.access.orgs, subject=call.values["subject"], before_id=call.values["before"], limit=limit
+            book.database,
+            orgs=call.access.orgs if org is None else (org,),
+            subject=call.values["subject"],
+            before_id=call.values["before"],
+            limit=limit,
         )
         return {
             "entries": [entry.shown() for entry in entries],
@@ -31,7 +39,7 @@ def audit_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
             "/api/audit",
             show_changes,
             "The log of changes, newest first.",
-            parameters=(SUBJECT, BEFORE, LIMIT),
+            parameters=(ORG, SUBJECT, BEFORE, LIMIT),
             answer=ChangePage,
             tag="audit",
         ),

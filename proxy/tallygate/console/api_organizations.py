@@ -23,7 +23,8 @@ TAG: Final = "organizations"
 ORG: Final = text("org", "The organization's id.", place=Place.PATH, is_required=True)
 AFTER: Final = text("after", "`next_after` of the page before.", default="")
 LIMIT: Final = integer("limit", "Organizations of a page.", least=1, most=1_000, default=100)
-CHANGED_BY_ITSELF: Final = frozenset({"name"})  # by a token of the organization; only the platform sets plan and limits
+# By a token of the organization, which can lower its spend limit and set its warnings. The platform alone sets plan and other limits.
+CHANGED_BY_ITSELF: Final = frozenset({"name", "spend_limit"})
 
 
 def organization_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
@@ -94,14 +95,15 @@ class _Organizations:
 
     async def change(self, call: ApiCall) -> object:
         org, fields = the_org(call), await read_object(call.request)
-        if call.access.orgs is not None and not fields.keys() <= CHANGED_BY_ITSELF:
+        is_own = call.access.orgs is not None
+        if is_own and not fields.keys() <= CHANGED_BY_ITSELF:
             raise ApiError(
                 status=403,
                 code="platform_token_needed",
-                message="plan and limits take an admin token for all organizations",
+                message="this takes an admin token for all organizations; one of some may change the name, and lower the spend limit",
                 param=min(fields.keys() - CHANGED_BY_ITSELF),
             )
-        return _shown(await self._book.organizations.change(call.access.actor, org, fields))
+        return _shown(await self._book.organizations.change(call.access.actor, org, fields, may_raise=not is_own))
 
     async def delete(self, call: ApiCall) -> object:
         org = the_org(call)

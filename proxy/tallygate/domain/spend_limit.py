@@ -53,5 +53,10 @@ class SpendLimit:
         if self.window_ms and (self.window_ms < SPEND_BUCKET_MS or self.window_ms % SPEND_BUCKET_MS):
             raise ValueError(f"window must be a multiple of {SPEND_BUCKET_MS} ms")
 
+    def is_within(self, other: "SpendLimit") -> bool:
+        """Return whether it allows nothing that the other refuses, over the same window and scope."""
+        is_same = (self.name, self.window_ms, self.scope) == (other.name, other.window_ms, other.scope)
+        return is_same and self.limit_nano_usd <= other.limit_nano_usd and (other.shadow or not self.shadow)
+
 
 SPEND_LIMIT_FIELDS: Final = declared_fields(SpendLimit)

@@ -29,6 +29,13 @@ class NotFoundError(DirectoryError):
     code = "not_found"
 
 
+class OperatorNeededError(DirectoryError):
+    """The organization may not decide this by itself."""
+
+    status = 403
+    code = "platform_token_needed"
+
+
 class ConflictError(DirectoryError):
     """The object already exists, or its state does not allow the change."""
 

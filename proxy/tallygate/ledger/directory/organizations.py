@@ -9,9 +9,10 @@ from sqlalchemy import delete, select, update
 
 from tallygate.config.organizations import RESERVED_ID
 from tallygate.domain.declared import values_of
+from tallygate.domain.money import usd_text
 from tallygate.domain.organization import ORGANIZATION_FIELDS, Organization
 from tallygate.ledger.directory.changes import Change, Changes
-from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError
+from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError, OperatorNeededError
 from tallygate.ledger.directory.objects import Unmark, remove_all_objects
 from tallygate.ledger.directory.records import LIMIT_KEYS, AdminToken, StoredCredential, StoredOrganization
 from tallygate.ledger.directory.rows import credentials_of, organizations_with_credentials, the_organization
@@ -61,8 +62,12 @@ class Organizations:
             await change.log("organization.created", org, org=org, after=stored.document())
         return OrganizationState(stored=stored, credentials=(), effective=effective)
 
-    async def change(self, actor: str, org: str, fields: Mapping[str, Any]) -> OrganizationState:
-        """Change fields: each replaces the old value; None removes it."""
+    async def change(self, actor: str, org: str, fields: Mapping[str, Any], *, may_raise: bool = True) -> OrganizationState:
+        """Change fields: each replaces the old value; None removes it.
+
+        may_raise: False if the organization itself changes its spend limit, which may only become tighter: the one in
+        effect may be what the operator allows. Raises OperatorNeededError for one that does not.
+        """
         refuse_unknown(fields, FIELDS)
         if "plan" in fields and fields["plan"] is None:
             raise InvalidChangeError("plan must be text, got nothing", param="plan")
@@ -76,6 +81,8 @@ class Organizations:
                 entry | {"credentials": [credential.document() for credential in credentials]},
                 lowers=fields.keys().isdisjoint(("plan", *LIMIT_KEYS)),  # values that are not changed need not be fixed
             )
+            if not may_raise:
+                _refuse_raised(self._rules.effective(before, credentials), effective)
             after = _changed(before, effective, limits, change.at_ms)
             await self._write(change, before, after)
         return OrganizationState(stored=after, credentials=credentials, effective=effective)
@@ -123,6 +130,16 @@ class Organizations:
     async def _write(self, change: Change, before: StoredOrganization, after: StoredOrganization) -> None:
         await change.connection.execute(update(ORGANIZATIONS).where(ORGANIZATIONS.c.id == after.id).values(after.row()))
         await change.log("organization.changed", after.id, org=after.id, before=before.document(), after=after.document())
+
+
+def _refuse_raised(before: Organization, after: Organization) -> None:
+    for limit in before.plan.spend_limits:
+        if not any(other.is_within(limit) for other in after.plan.spend_limits):
+            most = f"{usd_text(limit.limit_nano_usd)} USD ({limit.name})"
+            raise OperatorNeededError(
+                f"spend_limit: must stay within the limit in effect, {most}: raising it takes an admin token for all organizations",
+                param="spend_limit",
+            )
 
 
 async def _narrow_tokens(change: Change, org: str) -> None:
