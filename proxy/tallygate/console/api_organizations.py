@@ -23,7 +23,7 @@ TAG: Final = "organizations"
 ORG: Final = text("org", "The organization's id.", place=Place.PATH, is_required=True)
 AFTER: Final = text("after", "`next_after` of the page before.", default="")
 LIMIT: Final = integer("limit", "Organizations of a page.", least=1, most=1_000, default=100)
-# By a token of the organization, which can lower its spend limit and set its warnings. The platform alone sets plan and other limits.
+# By a token of the organization, which can lower its spend limit and set its warnings. All else is the platform's.
 CHANGED_BY_ITSELF: Final = frozenset({"name", "spend_limit"})
 
 
@@ -100,7 +100,7 @@ class _Organizations:
             raise ApiError(
                 status=403,
                 code="platform_token_needed",
-                message="this takes an admin token for all organizations; one of some may change the name, and lower the spend limit",
+                message="a token of some organizations may change the name and lower the spend limit; all else takes one for all",
                 param=min(fields.keys() - CHANGED_BY_ITSELF),
             )
         return _shown(await self._book.organizations.change(call.access.actor, org, fields, may_raise=not is_own))
