@@ -4,6 +4,7 @@ import itertools
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any, cast
 
@@ -18,7 +19,11 @@ from tallygate.config.shipped import shipped_directory
 from tallygate.console.api_access import AdminAccess
 from tallygate.console.api_document import DocumentApi
 from tallygate.console.api_routes import Api, ApiRoute
+from tallygate.console.api_session import session_routes
+from tallygate.console.known_hosts import KnownHosts
+from tallygate.console.page_files import PageFiles
 from tallygate.console.server import ConsoleServer
+from tallygate.console.sessions import ConsoleSessions
 from tallygate.console.spend_windows import WindowOutlook
 from tallygate.console.usage_api import UsageSources, export_routes, scopes_over, usage_routes
 from tallygate.console.wrong_tokens import WrongTokens
@@ -60,10 +65,15 @@ class StaticTokens:
     """Admin tokens as a dict, which tests change."""
 
     def __init__(self) -> None:
-        self.known: dict[str, AdminAccess] = dict(TOKENS)
+        self.known: dict[str, AdminAccess] = {
+            token: replace(access, name=access.actor, source=token) for token, access in TOKENS.items()
+        }
 
     async def find(self, token: str) -> AdminAccess | None:
         return self.known.get(token)
+
+    async def of_source(self, source: str) -> AdminAccess | None:
+        return self.known.get(source)
 
 
 class StaticWindows:
@@ -97,6 +107,7 @@ class World:
         self.windows = StaticWindows()
         self.limiter = ReferenceLimiter(lambda: self.now_ms)
         self.routes: tuple[ApiRoute, ...] = ()
+        self.wrong_tokens = WrongTokens(now_ms=lambda: self.now_ms, sleep=_wait_for_nothing)
         self.session: ClientSession | None = None
         self.url = ""
         self.directory = directory_book(
@@ -152,8 +163,10 @@ def _items(value: Any) -> Iterable[Any]:
 
 
 @asynccontextmanager
-async def served(database: Database) -> AsyncIterator[World]:
+async def served(database: Database, *, url: str = "") -> AsyncIterator[World]:
+    """url: the console's public address."""
     world = World(database)
+    sessions = ConsoleSessions(world.directory.sign_ins, world.tokens, hosts=KnownHosts(["usage.example"]), url=url)
     sources = UsageSources(
         database=database,
         windows=world.windows,
@@ -163,7 +176,12 @@ async def served(database: Database) -> AsyncIterator[World]:
         now_ms=lambda: world.now_ms,
     )
     exports = export_routes(scopes_over(sources), database, now_ms=sources.now_ms)
-    routes = (*usage_routes(sources), *exports, *directory_routes(world.directory))
+    routes = (
+        *session_routes(world.tokens, sessions),
+        *usage_routes(sources),
+        *exports,
+        *directory_routes(world.directory),
+    )
     if not _documents:
         _documents.append(DocumentApi(routes, version="1"))
     world.routes = (*routes, *_documents[0].routes())
@@ -172,8 +190,11 @@ async def served(database: Database) -> AsyncIterator[World]:
         scrape=cast("Any", None),
         readiness=cast("Any", None),
         token_sha256=None,
-        api=Api(world.routes, world.tokens),
-        wrong_tokens=WrongTokens(now_ms=lambda: world.now_ms, sleep=_wait_for_nothing),
+        api=Api(world.routes, world.tokens, sessions),
+        tokens=world.tokens,
+        page=PageFiles.of_package(),
+        hosts=KnownHosts(["usage.example"]),
+        wrong_tokens=world.wrong_tokens,
     )
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)

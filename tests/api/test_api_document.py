@@ -71,6 +71,9 @@ async def fill(world: World) -> None:
 
 _ORG, _CREDENTIAL = "/api/organizations/{org}", "/api/organizations/{org}/credentials/{credential}"
 OPERATIONS = [
+    ("GET", "/api/session"),
+    ("POST", "/api/session"),
+    ("DELETE", "/api/session"),
     ("GET", "/v1/organization/usage/completions"),
     ("GET", "/v1/organization/costs"),
     ("GET", "/api/usage"),
@@ -106,6 +109,7 @@ OPERATIONS = [
 ]
 # Nothing can be wrong about a call of what takes no parameters, or any text as one.
 ANYTHING_IS_RIGHT = [
+    ("GET", "/api/session"),
     ("GET", "/api/openapi.json"),
     ("GET", "/api/tokens"),
     ("POST", "/api/tokens/{token}/revoke"),

@@ -1,6 +1,7 @@
 """Access to the console's port."""
 
 import hashlib
+from urllib.parse import urlsplit
 
 from tallygate.config.settings import Settings
 from tallygate.console.api_access import Access, PlatformToken
@@ -32,8 +33,10 @@ def metrics_token(settings: Settings) -> PlatformToken | None:
 
 
 def known_hosts(settings: Settings) -> KnownHosts:
-    host = settings.console_listen.rpartition(":")[0]
-    return KnownHosts((host, *settings.console_host_names) if host not in {"", "0.0.0.0", "[::]"} else settings.console_host_names)  # noqa: S104 - compared
+    listens_on = settings.console_listen.rpartition(":")[0]
+    reached_as = urlsplit(settings.console_url).hostname or ""
+    names = {listens_on, reached_as} - {"", "0.0.0.0", "[::]"}  # noqa: S104 - compared
+    return KnownHosts((*names, *settings.console_host_names))
 
 
 def _platform_sha256(settings: Settings) -> bytes | None:

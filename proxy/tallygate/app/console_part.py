@@ -5,7 +5,7 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from tallygate.app.access import metrics_token, platform_token
+from tallygate.app.access import known_hosts, metrics_token, platform_token
 from tallygate.app.clocks import now_ms
 from tallygate.app.part import Part
 from tallygate.app.product import product_version
@@ -18,10 +18,12 @@ from tallygate.console.api_document import DocumentApi
 from tallygate.console.api_objects import object_routes
 from tallygate.console.api_organizations import organization_routes
 from tallygate.console.api_routes import Api, ApiRoute
+from tallygate.console.api_session import session_routes
 from tallygate.console.api_tokens import token_routes
 from tallygate.console.directory_access import DirectoryTokens
 from tallygate.console.ledger_totals import LedgerTotals
 from tallygate.console.limiter_store import LimiterStore
+from tallygate.console.sessions import ConsoleSessions
 from tallygate.console.spend_windows import LimiterSpendWindows
 from tallygate.console.usage_api import UsageSources, export_routes, scopes_over, usage_routes
 from tallygate.domain.made_object import MadeObject
@@ -29,6 +31,7 @@ from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database
 from tallygate.ledger.directory.book import DirectoryBook, directory_book
 from tallygate.ledger.directory.objects import no_marks
+from tallygate.ledger.directory.sign_ins import purge_forever
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.directory_channel import announce_change
@@ -40,15 +43,22 @@ from tallygate.limiter.script import load_scripts
 def console_part(resources: Resources, store: LimiterStore) -> Part:
     settings = resources.settings
     book = open_directory(settings, resources.database, lambda: resources.holder.current)
-    return Part(store=store, totals=LedgerTotals(resources.database), api=build_api(settings, book, usage_sources(resources)))
+    return Part(
+        store=store,
+        totals=LedgerTotals(resources.database),
+        api=build_api(settings, book, usage_sources(resources)),
+        beside=(partial(purge_forever, book.sign_ins),),
+    )
 
 
 def build_api(settings: Settings, book: DirectoryBook, sources: UsageSources) -> Api:
     """Build every route of the API, and the document that describes them."""
     exports = export_routes(scopes_over(sources), sources.database, now_ms=sources.now_ms)
-    routes = (*usage_routes(sources), *exports, *directory_routes(book))
+    tokens = admin_tokens(settings, book)
+    sessions = ConsoleSessions(book.sign_ins, tokens, hosts=known_hosts(settings), url=settings.console_url)
+    routes = (*session_routes(tokens, sessions), *usage_routes(sources), *exports, *directory_routes(book))
     described = DocumentApi(routes, version=product_version()).routes()
-    return Api((*routes, *described), admin_tokens(settings, book))
+    return Api((*routes, *described), tokens, sessions)
 
 
 def admin_tokens(settings: Settings, book: DirectoryBook) -> DirectoryTokens:

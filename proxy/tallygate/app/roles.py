@@ -19,6 +19,7 @@ from tallygate.config.settings import Settings
 from tallygate.console.api_access import AdminTokens
 from tallygate.console.console import Console
 from tallygate.console.limiter_store import LimiterStore
+from tallygate.console.page_files import PageFiles
 from tallygate.console.readiness import Readiness, database_probe, lag_probe, store_probe, workers_probe
 from tallygate.console.scrape import Scrape
 from tallygate.console.server import CONNECTIONS_MAX, ConsoleServer
@@ -113,11 +114,13 @@ def console_of(
         now_ms=now_ms,
         samples=[wrong_tokens.samples, *(own for part in parts for own in part.samples)],
     )
+    api = _only(part.api for part in parts)
     server = ConsoleServer(
         scrape=scrape,
         readiness=readiness,
         token_sha256=asked_token_sha256(settings),
-        api=_only(part.api for part in parts),
+        api=api,
+        page=None if api is None else PageFiles.of_package(),
         tokens=tokens,
         hosts=known_hosts(settings),
         wrong_tokens=wrong_tokens,

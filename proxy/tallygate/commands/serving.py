@@ -57,6 +57,7 @@ _APART: Final = (
     "admin_token",
     "metrics_token",
     "console_hosts",
+    "console_url",
     "log_level",
     "store_deadline_ms",
     "drain_delay_seconds",

@@ -68,6 +68,18 @@ def _origin(text: str) -> str:
     return f"{found['scheme']}://{found['host']}{':' if port else ''}{port or ''}"
 
 
+def _own_origin(text: str) -> str:
+    """One origin of a server, without a path: the console's cookies and pages lie at its root."""
+    if not text:
+        return text
+    found = _ORIGIN.fullmatch(text.rstrip("/").lower())
+    if found is None or found["scheme"] not in _OWN_PORTS:
+        raise ValueError(
+            "must be http:// or https:// and a host, with a port if need be, without a path, such as https://usage.example.com"
+        )
+    return _origin(text.rstrip("/"))
+
+
 def _usd(text: str) -> str:
     nano_usd_from_usd(text)
     return text
@@ -128,7 +140,13 @@ class Settings(BaseSettings):
     )
     console_hosts: Annotated[str, AfterValidator(_host_names)] = Field(
         "",
-        description="Names, by commas, under which /metrics answers without a token, beside loopback and the listen address.",
+        description="Names, by commas, under which the console is reached: its page, and /metrics without a token; beside loopback "
+        "and the listen address.",
+    )
+    console_url: Annotated[str, AfterValidator(_own_origin)] = Field(
+        "",
+        description="Address under which people reach the console, such as https://usage.example.com: for links, and with https "
+        "for cookies that need it; empty: its own address.",
     )
     upstream_ca_file: Path | None = Field(
         None,

@@ -14,11 +14,12 @@ _REFERENCE: Final = "#/components/schemas/{name}"
 _BODY_ERRORS: Final = {
     "409": "It cannot be done as things are: the id is taken, or a file manages the organization",
     "413": "The body is too large",
+    "415": "With a session: the body is not sent as JSON",
 }
 _ERRORS: Final = {
     "400": "A parameter or field is wrong; `param` names it",
-    "401": "No valid admin token",
-    "403": "The token may not do this",
+    "401": "No valid admin token or session",
+    "403": "The token may not do this, or another site than the console may have asked for it",
     "404": "There is no such thing within the token's scope",
     "503": "A store does not answer; `Retry-After` says when to ask again",
 }
@@ -89,7 +90,7 @@ def _operation(route: ApiRoute, schema_of: dict[Any, Any]) -> dict[str, Any]:
     }
     if route.body is not None:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema_of[route.body]}}}
-    if route.is_public:
+    if route.is_public or route.admits:
         operation["security"] = []
     return operation
 

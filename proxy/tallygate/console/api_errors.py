@@ -6,6 +6,8 @@ from typing import Final
 import msgspec
 from aiohttp import hdrs, web
 
+from tallygate.config.settings import variable_name
+
 RETRY_SECONDS: Final = 5  # after which a store that was away may be back
 _TYPES: Final = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 409: "conflict_error"}
 
@@ -36,10 +38,12 @@ class ApiError(Exception):
         self.param = param
         self.headers = headers
 
-    def answer(self) -> web.Response:
+    def body(self) -> ErrorAnswer:
         kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
-        body = ErrorAnswer(error=ErrorBody(message=self.message, type=kind, param=self.param, code=self.code))
-        return json_answer(body, status=self.status, headers=self.headers)
+        return ErrorAnswer(error=ErrorBody(message=self.message, type=kind, param=self.param, code=self.code))
+
+    def answer(self) -> web.Response:
+        return json_answer(self.body(), status=self.status, headers=self.headers)
 
 
 def invalid_parameter(param: str, message: str) -> ApiError:
@@ -51,6 +55,12 @@ def unknown_id(param: str, kind: str) -> ApiError:
     return ApiError(
         status=404, code=f"unknown_{kind}", message=f"{param}: there is no such {kind} within this token's scope", param=param
     )
+
+
+def unknown_host() -> ApiError:
+    """The error for a request by a host name that is not known to be the console's."""
+    fix = f"name it in {variable_name('console_hosts')}, or set {variable_name('console_url')}"
+    return ApiError(status=403, code="unknown_host", message=f"this host name is not known as the console's: {fix}")
 
 
 def unavailable(code: str, message: str) -> ApiError:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tallygate.console.api_access import Access, AdminAccess, AdminTokens, authorize
+from tallygate.console.api_access import Access, AdminAccess, AdminTokens, Sessions, authorize
 from tallygate.console.api_errors import ApiError, json_answer, unavailable
 from tallygate.console.api_parameters import Parameter, Place, read_parameters
 from tallygate.domain.errors import StoreError
@@ -41,6 +41,7 @@ class ApiRoute:
     answer     the Struct or TypedDict that it returns; None: a response of its own, of one of the types in `media`
     body       the shape of a request's body, for the document; the handler checks it; None: no body
     is_public  needs no token
+    admits     is public, and its handler decides whom it answers: signing in
     """
 
     method: str
@@ -54,6 +55,7 @@ class ApiRoute:
     status: int = 200
     media: tuple[str, ...] = ("application/json",)
     is_public: bool = False
+    admits: bool = False
     tag: str = "usage"
 
 
@@ -61,10 +63,11 @@ _ANYONE: Final = AdminAccess(actor="anyone", access=Access.READ, orgs=frozenset(
 
 
 class Api:
-    """All routes over one store of admin tokens."""
+    """All routes over one store of admin tokens. sessions: of browsers; None: no cookie is read."""
 
-    def __init__(self, routes: Iterable[ApiRoute], tokens: AdminTokens) -> None:
+    def __init__(self, routes: Iterable[ApiRoute], tokens: AdminTokens, sessions: Sessions | None = None) -> None:
         self.routes = tuple(routes)
+        self.sessions = sessions
         self._tokens = tokens
 
     def add_to(self, app: web.Application) -> None:
@@ -88,6 +91,7 @@ class Api:
         return endpoint
 
     async def _answer(self, route: ApiRoute, request: web.Request) -> object:
-        access = _ANYONE if route.is_public else await authorize(request, self._tokens, route.access)
+        is_open = route.is_public or route.admits
+        access = _ANYONE if is_open else await authorize(request, self._tokens, route.access, self.sessions)
         values = read_parameters(route.parameters, {Place.QUERY: request.query, Place.PATH: request.match_info})
         return await route.handler(ApiCall(request=request, access=access, values=values))

@@ -8,6 +8,7 @@ from tallygate.console.api_parameters import Parameter
 from tallygate.console.api_routes import ApiCall, ApiRoute, Handler
 from tallygate.ledger.directory.admin_tokens import AdminTokens
 from tallygate.ledger.directory.errors import DirectoryError
+from tallygate.ledger.directory.records import AdminToken
 
 
 class DirectoryTokens:
@@ -18,16 +19,32 @@ class DirectoryTokens:
         self._tokens = tokens
 
     async def find(self, token: str) -> AdminAccess | None:
-        """Implement api_access.AdminTokens. Raises LedgerUnavailableError if the database does not answer."""
+        """Implement sessions.SignInTokens. Raises LedgerUnavailableError if the database does not answer."""
         for of_settings in self._of_settings:
             found = await of_settings.find(token)
             if found is not None:
                 return found
-        kept = await self._tokens.find(token)
-        if kept is None:
-            return None
-        orgs = None if kept.orgs is None else frozenset(kept.orgs)
-        return AdminAccess(actor=kept.id, access=Access(kept.access.value), orgs=orgs)
+        return _access_of(await self._tokens.find(token))
+
+    async def of_source(self, source: str) -> AdminAccess | None:
+        """Implement sessions.SignInTokens."""
+        for of_settings in self._of_settings:
+            if of_settings.access.source == source:
+                return of_settings.access
+        return _access_of(await self._tokens.get(source))
+
+
+def _access_of(token: AdminToken | None) -> AdminAccess | None:
+    if token is None:
+        return None
+    return AdminAccess(
+        actor=token.id,
+        access=Access(token.access.value),
+        orgs=None if token.orgs is None else frozenset(token.orgs),
+        name=token.name,
+        expires_at_ms=token.expires_at_ms,
+        source=token.id,
+    )
 
 
 def directory_route(

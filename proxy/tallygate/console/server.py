@@ -1,4 +1,4 @@
-"""The console's HTTP surface: /metrics, /healthz and /readyz, and a JSON 404 for everything else."""
+"""The console's HTTP surface: /metrics, /healthz and /readyz, beside them the API and the page, and a 404 for everything else."""
 
 import asyncio
 import json
@@ -14,7 +14,9 @@ from tallygate.config.settings import variable_name
 from tallygate.console.api_access import AdminTokens, PlatformToken, access_of
 from tallygate.console.api_errors import RETRY_SECONDS, ApiError
 from tallygate.console.api_routes import Api
+from tallygate.console.api_session import SESSION_PATH
 from tallygate.console.known_hosts import KnownHosts
+from tallygate.console.page_files import PageFiles, nothing_here
 from tallygate.console.readiness import Readiness
 from tallygate.console.scrape import Scrape
 from tallygate.console.wrong_tokens import WrongTokens
@@ -33,7 +35,13 @@ BODY_BYTES_MAX: Final = 2**20  # of a body; routes have smaller maxima of their 
 CONNECTIONS_MAX: Final = 512
 SHUTDOWN_SECONDS: Final = 1.0
 PATH_CHARS_LOGGED: Final = 200
-_ALWAYS: Final = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
+_ALWAYS: Final = {
+    hdrs.CACHE_CONTROL: "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}  # of every answer, unless it has its own
+_API_PATHS: Final = ("/api/", "/v1/")
 _CODES: Final = {
     400: "bad_request",
     414: "uri_too_long",
@@ -53,7 +61,8 @@ class ConsoleServer:
     token_sha256   digest of a token that /metrics requires; None if requests under a known host need none, as on loopback.
                    Health is open to all, since it reveals nothing that a port scan would not.
     api            further routes, which require their own tokens wherever the console listens
-    tokens         further tokens that /metrics accepts, if they may see all organizations
+    tokens         further tokens that /metrics accepts, if they may see all organizations; so it does sessions of the API
+    page           the page's files, served under known hosts
     hosts          the known hosts
     wrong_tokens   delays the answers to wrong tokens
     timeouts       for clients, as at the gateway's port; connections_max: of them at once (`OpenConnections`)
@@ -68,6 +77,7 @@ class ConsoleServer:
         timeouts: ClientTimeouts,
         api: Api | None = None,
         tokens: AdminTokens | None = None,
+        page: PageFiles | None = None,
         hosts: KnownHosts | None = None,
         wrong_tokens: WrongTokens | None = None,
         connections_max: int = CONNECTIONS_MAX,
@@ -76,6 +86,7 @@ class ConsoleServer:
         self._readiness = readiness
         self._token_sha256 = token_sha256
         self._tokens = tokens
+        self._sessions = None if api is None else api.sessions
         self._hosts = hosts or KnownHosts()
         self._wrong_tokens = wrong_tokens or WrongTokens(now_ms=lambda: time.monotonic_ns() // 1_000_000)
         app = web.Application(middlewares=[_ended, _plain_errors, _no_websockets, self._slow_wrong_tokens], client_max_size=1024)
@@ -84,6 +95,8 @@ class ConsoleServer:
         app.router.add_get("/readyz", self._readyz)
         if api is not None:
             api.add_to(app)
+        if page is not None:
+            page.add_to(app, self._hosts)
         app.on_response_prepare.append(self._finish_head)
         self._runner = web.AppRunner(
             app,
@@ -120,7 +133,8 @@ class ConsoleServer:
 
     async def _finish_head(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers.pop(hdrs.SERVER, None)
-        response.headers.update(_ALWAYS)
+        for name, value in _ALWAYS.items():
+            response.headers.setdefault(name, value)
         connection = request.protocol
         if isinstance(connection, ClientConnection) and connection.is_last:
             response.headers.setdefault(hdrs.CONNECTION, "close")
@@ -155,7 +169,7 @@ class ConsoleServer:
             return None
         platform = None if self._token_sha256 is None else PlatformToken(self._token_sha256)
         for tokens in (platform, self._tokens):
-            found = None if tokens is None else await access_of(request, tokens)
+            found = None if tokens is None else await access_of(request, tokens, self._sessions)
             if found is not None:
                 return None if found.sees_metrics else _answer(403, {"error": "token_of_some_organizations"})
         if self._token_sha256 is None and hdrs.AUTHORIZATION not in request.headers:
@@ -165,13 +179,17 @@ class ConsoleServer:
     @web.middleware
     async def _slow_wrong_tokens(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
-        if response.status == 401 and hdrs.AUTHORIZATION in request.headers:
+        if response.status == 401 and (hdrs.AUTHORIZATION in request.headers or _signs_in(request)):
             path = request.path[:PATH_CHARS_LOGGED]
             if not await self._wrong_tokens.slow_down(request.remote or "", path):
                 headers: dict[str, str] = {hdrs.RETRY_AFTER: str(RETRY_SECONDS)}
                 text = "too many wrong admin tokens are being answered; a right one is not kept waiting"
                 return ApiError(status=429, code="too_many_wrong_tokens", message=text, headers=headers).answer()
         return response
+
+
+def _signs_in(request: web.Request) -> bool:
+    return request.method == hdrs.METH_POST and request.path == SESSION_PATH
 
 
 def _answer_fault(fault: Fault) -> web.Response:
@@ -230,6 +248,12 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPMethodNotAllowed as error:
         return _answer(405, {"error": "method_not_allowed"}, {hdrs.ALLOW: ", ".join(sorted(error.allowed_methods))})
     except web.HTTPException as error:
+        if error.status == 404 and request.path.startswith(_API_PATHS):
+            return ApiError(
+                status=404, code="unknown_path", message="there is nothing at this path; see /api/openapi.json"
+            ).answer()
+        if error.status == 404 and "text/html" in request.headers.get(hdrs.ACCEPT, ""):
+            return nothing_here()
         return _answer(error.status, {"error": "not_found" if error.status == 404 else "refused"})
     except Exception:  # noqa: BLE001 - the outermost place: logged, and answered without a word of it
         _LOG.exception("the console failed to answer")

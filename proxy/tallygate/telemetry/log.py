@@ -19,7 +19,7 @@ WINDOW_SECONDS: Final = 10.0
 KINDS_MAX: Final = 1_000  # kinds remembered at once; beyond it all are dropped, which only lets more lines through
 
 _SECRET: Final = re.compile(
-    r"(tg_[A-Za-z0-9._-]+_|tga_|sk-(?:ant-)?|AIza|eyJ)[A-Za-z0-9_.\-]{8,}"  # our keys, OpenAI's, Anthropic's, Google's, JWTs
+    r"(tg_[A-Za-z0-9._-]+_|tg[asl]_|sk-(?:ant-)?|AIza|eyJ)[A-Za-z0-9_.\-]{8,}"  # our keys, OpenAI's, Anthropic's, Google's, JWTs
     r"|(?i:bearer\s+|[?&]key=|api[-_]?key[\"'=:\s]+)[^\s\"'&]{8,}"
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)",  # credentials in a connection URL
 )

@@ -9,8 +9,9 @@ from multidict import MultiMapping
 
 from tallygate.gateway.callers.keys import KEY_HEADERS
 
-# `tg_<client id>_<secret>` of callers (config/directory.py) and `tga_...` of admins, whole or cut, wherever they stand in the text.
-_ISSUED: Final = re.compile(rb"(?:tg_[A-Za-z0-9._-]{1,64}_|tga_)[A-Za-z0-9]{8}")
+# `tg_<client id>_<secret>` of callers (config/directory.py), and `tga_...`, `tgs_...` and `tgl_...` of the console: whole or cut,
+# wherever they stand in the text.
+_ISSUED: Final = re.compile(rb"(?:tg_[A-Za-z0-9._-]{1,64}_|tg[asl]_)[A-Za-z0-9]{8}")
 _ISSUED_MARK: Final = b"tg"
 _CHARS_MIN: Final = 8  # a shorter word of the caller's may stand in any text by chance
 _SCHEMES: Final = frozenset({b"bearer", b"basic", b"token", b"key", b"apikey"})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 
 from tallygate.config.section import is_identifier, show
 from tallygate.ledger.directory.changes import Changes
@@ -101,7 +101,14 @@ class AdminTokens:
         """Find the valid token with this text, by its digest, so that the timing reveals nothing about others."""
         if not secret.startswith(TOKEN_PREFIX):
             return None
-        query = select(ADMIN_TOKENS).where(ADMIN_TOKENS.c.token_sha256 == _digest(secret))
+        return await self._valid(ADMIN_TOKENS.c.token_sha256 == _digest(secret))
+
+    async def get(self, token_id: str) -> AdminToken | None:
+        """Read a token by its id; None if it is not valid any more."""
+        return await self._valid(ADMIN_TOKENS.c.id == token_id)
+
+    async def _valid(self, which: ColumnElement[bool]) -> AdminToken | None:
+        query = select(ADMIN_TOKENS).where(which)
         async with self._changes.database.read() as connection:
             row = (await connection.execute(query)).mappings().first()
         token = None if row is None else AdminToken.of_row(row)

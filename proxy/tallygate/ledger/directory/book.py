@@ -12,6 +12,7 @@ from tallygate.ledger.directory.credentials import Credentials
 from tallygate.ledger.directory.objects import ObjectRegister, Unmark, no_marks
 from tallygate.ledger.directory.organizations import Organizations
 from tallygate.ledger.directory.rules import Rules
+from tallygate.ledger.directory.sign_ins import SignIns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class DirectoryBook:
     credentials: Credentials
     imports: CredentialImport
     tokens: AdminTokens
+    sign_ins: SignIns
     objects: ObjectRegister
 
 
@@ -52,5 +54,6 @@ def directory_book(
         credentials=Credentials(changes, rules, random_bytes=random_bytes),
         imports=CredentialImport(changes, rules),
         tokens=AdminTokens(changes, random_bytes=random_bytes),
+        sign_ins=SignIns(changes, rules, random_bytes=random_bytes),
         objects=ObjectRegister(changes, rules, unmark),
     )

@@ -95,6 +95,37 @@ ADMIN_TOKENS: Final = Table(
     UniqueConstraint("token_sha256", name="uq_admin_tokens_token_sha256"),
 )
 
+# Browsers in which somebody has signed in, by the digest of the cookie. orgs: as of an admin token.
+CONSOLE_SESSIONS: Final = Table(
+    "console_sessions",
+    METADATA,
+    Column("secret_sha256", NAME, primary_key=True),
+    Column("method", NAME, nullable=False),
+    Column("actor", NAME, nullable=False),
+    Column("source", NAME, nullable=False),
+    Column("name", NAME, nullable=False),
+    Column("access", NAME, nullable=False),
+    Column("orgs", NAME),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("seen_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    Index(None, "actor", "seen_at_ms"),
+    Index(None, "seen_at_ms"),
+)
+
+# Links that sign in once, by the digest of the secret in them.
+SIGN_IN_LINKS: Final = Table(
+    "sign_in_links",
+    METADATA,
+    Column("secret_sha256", NAME, primary_key=True),
+    Column("actor", NAME, nullable=False),
+    Column("name", NAME, nullable=False),
+    Column("access", NAME, nullable=False),
+    Column("orgs", NAME),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+)
+
 # Append-only: triggers refuse UPDATE and DELETE.
 AUDIT_LOG: Final = Table(
     "audit_log",
