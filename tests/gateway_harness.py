@@ -48,6 +48,7 @@ from tallygate.outbound.way_out import WayOut
 from tallygate.simulator.ledger import Ledger
 from tallygate.simulator.prompt_tokens import PromptTokens
 from tallygate.simulator.server import running_simulator, system_clock_ms
+from tallygate.telemetry.access_log import AccessLog
 from tallygate.telemetry.metrics import OPEN_REQUESTS, OVERHEAD_SECONDS, READING_ON, REQUEST_SECONDS
 from tallygate.telemetry.unpriced_models import UnpricedModels
 from tallygate.tokens.counter import TokenCounter
@@ -214,6 +215,7 @@ async def running_gateway(
     cors: CorsPolicy | None = None,
     way: WayOut | None = None,
     enters: bool = False,
+    access_log: AccessLog | None = None,
 ) -> AsyncIterator[Harness]:
     """enters: the ledger has each event at once.
 
@@ -257,6 +259,7 @@ async def running_gateway(
             stored=stored or NoStoredDirectory(),
             cors=cors or CorsPolicy(),
             unpriced=UnpricedModels(tmp_path / "unpriced", "worker-0"),
+            access_log=access_log,
         )
         gateway = Gateway(parts)
         listening = socket.socket()

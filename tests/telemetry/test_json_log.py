@@ -3,12 +3,22 @@
 import io
 import json
 import logging
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallygate.telemetry.log import PER_KIND_MAX, TEXT_CHARS_MAX, FloodFilter, JsonFormatter, start_logging, without_secrets
+from tallygate.telemetry.log import (
+    PER_KIND_MAX,
+    TEXT_CHARS_MAX,
+    FloodFilter,
+    JsonFormatter,
+    TextFormatter,
+    log_formatter,
+    start_logging,
+    without_secrets,
+)
 
 
 class Clock:
@@ -101,6 +111,53 @@ def test_a_flood_of_one_kind_is_thinned_out_and_counted_while_others_pass(lines)
     logger.warning("bad request from %s", 1000)
 
     assert written()[-1]["suppressed"] == 1000 - PER_KIND_MAX
+
+
+def text_of(message, *arguments, has_colours=False, level=logging.INFO, **fields):
+    record = logging.LogRecord("l", level, "p", 1, message, arguments, None)
+    record.created, record.fields = 1_000_000_000.25, fields
+    return TextFormatter(process="worker-0", has_colours=has_colours).format(record)
+
+
+def test_a_line_for_people_has_no_more_than_they_read():
+    assert text_of("holds %s", "expired", org="acme", text="two words", none=None, empty="") == (
+        '2001-09-09 01:46:40.250Z worker-0   holds expired  org=acme  text="two words"  none=None  empty=""'
+    )
+    assert "worker-0   WARNING late" in text_of("late", level=logging.WARNING)
+    assert "\x1b[33mWARNING \x1b[0mlate" in text_of("late", level=logging.WARNING, has_colours=True)
+
+
+@given(st.text())
+def test_no_text_forges_a_line_or_moves_the_cursor(text):
+    line = text_of("%s", text, value=text)
+
+    assert line.isprintable()
+    assert "sk-secretsecret" not in text_of("%s", "sk-secretsecret", value="sk-secretsecret")
+
+
+def test_the_format_follows_the_terminal_unless_it_is_forced(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    def kind(log_format, stream):
+        return type(log_formatter(process="p", log_format=log_format, stream=stream))
+
+    assert kind("auto", Terminal()) is kind("text", io.StringIO()) is TextFormatter
+    assert kind("auto", io.StringIO()) is kind("json", Terminal()) is JsonFormatter
+
+
+def test_a_traceback_keeps_its_lines_and_no_secret():
+    try:
+        int("sk-secretsecret")
+    except ValueError:
+        record = logging.LogRecord("l", logging.ERROR, "p", 1, "failed", None, sys.exc_info())
+    first, *trace = TextFormatter(process="p", has_colours=False).format(record).splitlines()
+
+    assert first.endswith("ERROR failed")
+    assert trace
+    assert all(line.startswith("    ") for line in trace)
+    assert "sk-secretsecret" not in "".join(trace)
 
 
 def test_start_logging_replaces_the_handlers_and_silences_request_echoes():

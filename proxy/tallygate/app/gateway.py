@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -32,9 +33,11 @@ from tallygate.limiter.object_marks import RedisObjectMarks
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 from tallygate.outbound.session import open_session
+from tallygate.telemetry.access_log import AccessLog
 from tallygate.telemetry.count_file import CountFile
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
 from tallygate.telemetry.labels import KnownLabels
+from tallygate.telemetry.log import log_formatter
 from tallygate.telemetry.unpriced_models import DIRECTORY, UnpricedModels
 from tallygate.tokens.counter import TokenCounter
 
@@ -74,6 +77,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     slot = int(counts.owner.removeprefix("worker-"))
     for left in spools_without_worker(spool_path.parent, slot=slot, workers=settings.workers):
         spool.take_over(left)
+    access_log = _access_log(settings, counts, metrics)
     parts = Parts(
         holder=holder,
         limiter=RedisLimiter(store, scripts, stream_max=settings.stream_events_max),
@@ -119,9 +123,17 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         beside=(partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake),),
         on_config=lambda config: metrics.use_labels(KnownLabels.of(config)),
         on_directory=metrics.follow,
-        on_close=partial(_close_all, store.close, database.close),
+        on_close=partial(_close_all, store.close, database.close, *([] if access_log is None else [access_log.close])),
+        access_log=access_log,
     )
     return Gateway(parts)
+
+
+def _access_log(settings: Settings, counts: CountFile, metrics: GatewayMetrics) -> AccessLog | None:
+    if settings.access_log == "off":
+        return None
+    every = settings.access_log_every if settings.access_log == "sampled" else 1
+    return AccessLog(log_formatter(process=counts.owner, log_format=settings.log_format, stream=sys.stderr), metrics, every=every)
 
 
 async def _close_all(*closes: Callable[[], Awaitable[None]]) -> None:

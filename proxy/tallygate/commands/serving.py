@@ -59,6 +59,7 @@ _APART: Final = (
     "console_hosts",
     "console_url",
     "log_level",
+    "log_format",
     "store_deadline_ms",
     "drain_delay_seconds",
     "drain_seconds",
@@ -107,7 +108,7 @@ def _run(role: Role, flags: Mapping[str, str | None]) -> int:
         warn_of_secrets(flags)
         for warning in (*misspelt_variables(os.environ), *_misspelt_files(settings)):
             print_error("warning", warning, color="yellow")
-        start_logging(process="supervisor", level=settings.log_level, clock=time.monotonic)
+        start_logging(process="supervisor", level=settings.log_level, clock=time.monotonic, log_format=settings.log_format)
         try:
             return serve_role(role, settings, flags, on_ready=_show)
         except (DirectoryInUseError, TooOpenError, ListenError) as error:

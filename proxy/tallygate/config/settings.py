@@ -161,6 +161,17 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)] = Field(
         "info", description="Least severity that is logged: debug, info, warning or error."
     )
+    log_format: Annotated[Literal["auto", "text", "json"], BeforeValidator(str.lower)] = Field(
+        "auto", description="Lines of the log: text for people, json for programs, or auto: text on a terminal, JSON elsewhere."
+    )
+    access_log: Annotated[Literal["off", "sampled", "all"], BeforeValidator(str.lower)] = Field(
+        "off",
+        description="A line in the log for requests of clients: off, sampled (one in access_log_every, and those that failed with "
+        "500 or more) or all.",
+    )
+    access_log_every: int = Field(
+        100, ge=1, le=10**6, description="One request in so many is logged, if the access log is sampled."
+    )
 
     lease_seconds: int = Field(30, ge=5, le=3600, description="How long a reservation lives without a sign of its worker.")
     checkpoint_seconds: int = Field(5, ge=1, le=600, description="How often a worker renews leases and notes the cost so far.")

@@ -74,7 +74,9 @@ class Console:
         problems = await self._holder.reload()
         self._readiness.config_problems = problems
         for problem in problems:
-            _LOG.error("configuration rejected", extra={"fields": {"problem": problem}})
+            _LOG.error("configuration not reloaded: %s", problem)
+        if not problems:
+            _LOG.info("configuration reloaded", extra={"fields": {"version": self._holder.current.version}})
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:

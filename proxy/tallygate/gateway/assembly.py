@@ -45,6 +45,7 @@ from tallygate.http1.client_connection import ClientTimeouts
 from tallygate.http1.upstream_pool import UpstreamPool
 from tallygate.limiter.port import Limiter
 from tallygate.shares.fair_places import FairPlaces
+from tallygate.telemetry.access_log import AccessLog
 from tallygate.telemetry.metric import Metrics
 from tallygate.telemetry.metrics import CONFIG_RELOADS, KEY_LOOKUPS
 from tallygate.telemetry.unpriced_models import UnpricedModels
@@ -66,6 +67,7 @@ class Parts:
     beside        further tasks that run while the gateway serves
     on_config     called with the configuration in force and the organizations that are in no file
     on_directory  called with changed organizations, before and after
+    access_log    of requests; None: there is none
     """
 
     holder: ConfigHolder
@@ -95,6 +97,7 @@ class Parts:
     on_config: Callable[[GatewayConfig], None] = lambda _config: None
     on_directory: Callable[[Sequence[Organization], Sequence[Organization]], None] = lambda _gone, _come: None
     on_close: Callable[[], Awaitable[None]] | None = None
+    access_log: AccessLog | None = None
 
 
 class Gateway(GatewayServer):
@@ -146,6 +149,7 @@ class Gateway(GatewayServer):
                 *([] if parts.jobs is None else [Poller(services, parts.jobs, parts.session).poll_forever()]),
                 *(work() for work in parts.beside),
             ],
+            access_log=parts.access_log,
         )
 
     @property

@@ -67,12 +67,12 @@ class PathRefusals:
             del self._logged[next(iter(self._logged))]
         self._logged[org, kind] = now_ms, 0
         _log.warning(
-            "refused for its path, %d: %s (organization %s); the nearest endpoint is %s; %d more like it since the last line",
+            "refused for its path, %d: %s (organization %s); the nearest endpoint is %s%s",
             refusal.status,
             asked,
             org or "unknown",
             nearest,
-            unlogged,
+            f"; {unlogged} more like it since the last line" if unlogged else "",
         )
 
 

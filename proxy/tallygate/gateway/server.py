@@ -13,11 +13,13 @@ from aiohttp import web
 from tallygate.domain.errors import StoreError
 from tallygate.gateway.exchange.account import checkpoint_forever
 from tallygate.gateway.exchange.pipeline import Pipeline
+from tallygate.gateway.logged_pipeline import LoggedPipeline
 from tallygate.gateway.refusals import SHUTTING_DOWN
 from tallygate.gateway.services import Services
 from tallygate.http1.client_connection import ClientTimeouts
 from tallygate.http1.client_port import ClientPort, until
 from tallygate.http1.faults import Fault
+from tallygate.telemetry.access_log import AccessLog
 from tallygate.telemetry.metrics import BAD_REQUESTS
 
 LINE_BYTES_MAX: Final = 8190
@@ -36,10 +38,11 @@ class GatewayServer:
         timeouts: ClientTimeouts,
         connections_max: int,
         background: Sequence[Coroutine[Any, Any, None]] = (),
+        access_log: AccessLog | None = None,
     ) -> None:
         """background: what runs beside the server for as long as it does."""
         self.services = services
-        self.pipeline = Pipeline(services)
+        self.pipeline = Pipeline(services) if access_log is None else LoggedPipeline(services, access_log)
         self._http = web.Server(self.pipeline.handle)
         self.port = ClientPort(
             connections_max=connections_max,

@@ -68,6 +68,7 @@ class Rebuild:
         self._lease_ms = lease_ms
         self._limiter = RedisLimiter(store, scripts)
         self._may_open = may_open
+        self._has_opened = False
         self._calendars: dict[
             str, tuple[str, int]
         ] = {}  # the time zone and billing day with which an organization's months were last checked
@@ -85,10 +86,11 @@ class Rebuild:
         opened = sum([await self._open(partition, by_partition[partition], run) for partition in closed])
         if opened:
             _log.log(
-                logging.INFO if is_new else logging.WARNING,
+                logging.INFO if is_new or not self._has_opened else logging.WARNING,  # at its own start it is no surprise
                 "the limiter's spend was rebuilt from the ledger",
                 extra={"fields": {"partitions": opened}},
             )
+            self._has_opened = True
         return opened
 
     async def repair(self, partition: int) -> None:

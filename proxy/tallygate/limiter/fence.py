@@ -40,7 +40,9 @@ class Fence:
         calls = (command(b"EVAL", source, b"2", keys.generation, keys.former, argument) for keys in partitions)
         closed = sum(await asyncio.gather(*calls))
         if closed:
-            _log.warning(
+            is_own_start = not self._run_id  # `serve` starts both: then it is no surprise
+            _log.log(
+                logging.INFO if is_own_start else logging.WARNING,
                 "the limiter's store was restarted: it is closed for spending until it is rebuilt",
                 extra={"fields": {"partitions": closed}},
             )

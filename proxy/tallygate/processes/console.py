@@ -46,7 +46,7 @@ def run_console(arguments: list[str], *, build: BuildConsole) -> Exit:
     raise_descriptors()
     try:
         role, settings = Role(arguments[0]), load_settings()
-        start_logging(process=role.console_name, level=settings.log_level, clock=time.monotonic)
+        start_logging(process=role.console_name, level=settings.log_level, clock=time.monotonic, log_format=settings.log_format)
         sock = socket.socket(fileno=int(arguments[1]))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(work(role, settings, sock=sock, build=build))

@@ -90,7 +90,7 @@ def run_worker(arguments: list[str], *, build: BuildGateway) -> Exit:
     raise_descriptors()
     try:
         settings = load_settings()
-        start_logging(process=f"worker-{slot}", level=settings.log_level, clock=time.monotonic)
+        start_logging(process=f"worker-{slot}", level=settings.log_level, clock=time.monotonic, log_format=settings.log_format)
         sock = socket.socket(fileno=descriptor)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(work(settings, slot=slot, sock=sock, build=build))

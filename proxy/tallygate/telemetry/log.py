@@ -1,11 +1,12 @@
-"""Structured logs: one JSON object a line on standard error, whatever the callers pass.
+"""Structured logs on standard error, whatever the callers pass: a JSON object a line for programs, or a line of text for people.
 
-Control characters are escaped (by JSON itself), lengths capped, floods of one kind thinned out, and anything like a key masked.
+Control characters are escaped, lengths capped, floods of one kind thinned out, and anything like a key masked.
 Pass fields with `extra={"fields": {...}}`, so that the message stays a constant and can be searched for.
 """
 
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ _SECRET: Final = re.compile(
     r"|(?i:bearer\s+|[?&]key=|api[-_]?key[\"'=:\s]+)[^\s\"'&]{8,}"
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)",  # credentials in a connection URL
 )
+_COLOURS: Final = {logging.DEBUG: 2, logging.WARNING: 33, logging.ERROR: 31, logging.CRITICAL: 31}  # ECMA-48 section 8.3.117
 _BLOT: Final = "[secret]"
 
 
@@ -57,6 +59,43 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=True)
 
 
+class TextFormatter(logging.Formatter):
+    """One line a record: time, level if it is no information, process, message, `name=value` of fields; then the traceback.
+
+    has_colours   for a terminal
+    """
+
+    def __init__(self, *, process: str, has_colours: bool) -> None:
+        super().__init__()
+        self._process = process
+        self._colours = _COLOURS if has_colours else {}
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC)
+        level = "" if record.levelno == logging.INFO else f"{record.levelname} "
+        if colour := self._colours.get(record.levelno):
+            level = f"\x1b[{colour}m{level}\x1b[0m"
+        fields = getattr(record, "fields", None)
+        shown = list(fields.items())[:FIELDS_MAX] if isinstance(fields, Mapping) else []
+        if suppressed := getattr(record, "suppressed", 0):
+            shown.append(("suppressed", suppressed))
+        pairs = "".join(f"  {_on_a_line(str(name))}={_value(_field(value))}" for name, value in shown)
+        time = f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}Z"
+        line = f"{time} {self._process:<10} {level}{_on_a_line(_capped(record.getMessage()))}{pairs}"
+        if record.exc_info:
+            trace = without_secrets(self.formatException(record.exc_info))[-TEXT_CHARS_MAX:]
+            line += "".join(f"\n    {_on_a_line(part)}" for part in trace.splitlines())
+        return line
+
+
+def log_formatter(*, process: str, log_format: str, stream: TextIO) -> logging.Formatter:
+    """The formatter of a process. log_format: text, json, or auto for text on a terminal and JSON elsewhere."""
+    is_terminal = stream.isatty()
+    if log_format == "text" or (log_format == "auto" and is_terminal):
+        return TextFormatter(process=process, has_colours=is_terminal and not os.environ.get("NO_COLOR"))
+    return JsonFormatter(process=process)
+
+
 class FloodFilter(logging.Filter):
     """Passes at most PER_KIND_MAX lines of one kind in each window; the next line that passes counts the omitted ones."""
 
@@ -79,10 +118,12 @@ class FloodFilter(logging.Filter):
         return count < PER_KIND_MAX
 
 
-def start_logging(*, process: str, level: str, clock: Callable[[], float], stream: TextIO | None = None) -> None:
-    """Send every logger of this process through one handler. `clock` is monotonic, in seconds."""
+def start_logging(
+    *, process: str, level: str, clock: Callable[[], float], log_format: str = "auto", stream: TextIO | None = None
+) -> None:
+    """Send every logger of this process through one handler. clock: monotonic, in seconds. log_format: as of `log_formatter`."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter(process=process))
+    handler.setFormatter(log_formatter(process=process, log_format=log_format, stream=handler.stream))
     handler.addFilter(FloodFilter(clock))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -96,6 +137,16 @@ def _field(value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
     return _capped(str(value))
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    return _on_a_line(text) if text and not set(text) & set(' "=') else json.dumps(text)
+
+
+def _on_a_line(text: str) -> str:
+    """The text with everything escaped that a terminal would act on."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _capped(text: str) -> str:

@@ -280,6 +280,12 @@ REFUSED: Final = Metric(
     labels=(*_EXCHANGE, "limit"),
     help="Refused requests by the limit that refused, or by the error code where it was not a limit.",
 )
+ACCESS_LOG_DROPPED: Final = Metric(
+    name="tallygate_access_log_dropped_total",
+    source=Source.WORKERS,
+    kind=Kind.COUNTER,
+    help="Lines of the access log that were dropped, since whatever reads the log was slower than the requests.",
+)
 SHADOW_REFUSED: Final = Metric(
     name="tallygate_shadow_refused_total",
     source=Source.WORKERS,

@@ -57,7 +57,10 @@ class Pipeline:
     open     every request, from its head to its end
     sockets  those that are open, whose turns are among the answers
     answers  those of admitted requests, until they are settled: for checkpoints and shutdown
+    finish   the last stage
     """
+
+    finish = staticmethod(finish)
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -125,7 +128,7 @@ class Pipeline:
                     await forward(answer)
                 finally:  # whatever happened: the hold must end
                     self.answers.discard(answer)
-                    await finish(answer)
+                    await self.finish(answer)
         except ClientLeftError:
             return
         except Refused as refused:
