@@ -101,7 +101,7 @@ async def test_a_connection_that_breaks_closes_nothing(valkey_server: ValkeyProc
 async def test_a_fence_looks_at_each_run_once_and_tells_what_it_closed(
     connection: RedisConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING)
+    caplog.set_level(logging.INFO)
     await mark_all(connection, "another run")
     calls: list[tuple[bytes, ...]] = []
 
@@ -114,6 +114,10 @@ async def test_a_fence_looks_at_each_run_once_and_tells_what_it_closed(
     assert not await fence.check_run_id(command, info)
     assert len(calls) == PARTITIONS
     assert caplog.text.count("closed for spending") == 1
+    assert caplog.records[0].levelname == "INFO", "at the process's own start"
+    await mark_all(connection, "another run")
+    assert await fence.check_run_id(command, info.replace(info.partition(b"run_id:")[2][:40], b"0" * 40))
+    assert caplog.records[-1].levelname == "WARNING"
 
 
 async def test_a_store_that_tells_no_run_is_trusted(connection: RedisConnection) -> None:
