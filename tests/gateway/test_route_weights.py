@@ -239,7 +239,7 @@ def test_only_what_no_provider_bills_may_be_free() -> None:
 
 def test_every_shipped_route_that_reads_or_takes_away_is_free_and_no_other() -> None:
     """An upload is no reading, a search may cost what nobody tells, and moderations cost at some services of OpenAI's shape."""
-    actions = re.compile(r"[/:]cancel$|/pause$|/count_tokens$|:countTokens$|/input_tokens$")
+    actions = re.compile(r"[/:]cancel$|/pause$|/count_tokens$|:countTokens$|/input_tokens$|:fetchPredictOperation$")
     for route in yaml.safe_load((shipped_directory() / "routes.yaml").read_text())["routes"]:
         is_free = route["method"] in {"GET", "DELETE"} or actions.search(route["path"]) is not None
         assert route.get("weight", 1) == (0 if is_free else 1), route

@@ -21,7 +21,7 @@ NARROW = "tg_big-narrow_narrowsecret"  # chat and models, of gpt-4o-mini alone
 OFF = (
     "/ai/v1/message",
     *("/v1/vector_stores", "/v1/containers", "/v1/fine_tuning/jobs", "/v1/threads/runs", "/v1/evals/eval_1/runs", "/v1/videos"),
-    *("/v1/videos/generations", "/openai/v1/fine_tuning/jobs"),
+    *("/v1/videos/extensions", "/openai/v1/fine_tuning/jobs"),
 )
 
 

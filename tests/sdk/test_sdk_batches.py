@@ -1,4 +1,4 @@
-"""Work that goes on after its answer, driven to its end by the providers' own SDKs: batches, and background responses."""
+"""Work that goes on after its answer, driven to its end by the providers' own SDKs: batches, background responses and videos."""
 
 import json
 from collections.abc import AsyncIterator, Iterable
@@ -23,10 +23,12 @@ POLL_MS = 10_000
 
 
 @asynccontextmanager
-async def side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Harness, Poller]]:
+async def side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prices: dict[str, Any] | None = None
+) -> AsyncIterator[tuple[Harness, Poller]]:
     """A gateway whose upstream has the operator's key, where a batch costs half."""
     monkeypatch.setenv("UPSTREAM_KEY_OF_A_TEST", "sk-operators")
-    prices = {"prices": [{**row, "when": HALF} for row in PRICES["prices"]]}
+    prices = prices or {"prices": [{**row, "when": HALF} for row in PRICES["prices"]]}
     config = {"upstreams": {"upstreams": {"default": {"auth": KEPT}}}, "prices": prices}
     async with running_gateway(tmp_path, config=config, enters=True) as harness:
         yield harness, poller_of(harness)[0]
@@ -149,4 +151,29 @@ async def test_google_drives_a_batch_to_its_end(tmp_path: Path, monkeypatch: pyt
         found = await settled(harness, poller)
         assert [each[:2] for each in found] == [("gemini-2.5-flash", 8)] * 2
         assert [cost for *_, cost in found] == costs(harness, (150_000, 1_250_000))
+        await client.aclose()
+
+
+async def test_google_drives_videos_to_their_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the two services that its SDK speaks to, Vertex AI alone has Veo by now."""
+    prices = {
+        "prices": [
+            {"model": "veo-3.1-generate-001", "input": "0", "output": "0", "video_second": "0.60", "video_second:720p": "0.40"}
+        ]
+    }
+    async with side(tmp_path, monkeypatch, prices=prices) as (harness, poller):
+        client = genai.Client(vertexai=True, api_key=ACME_KEY, http_options=types.HttpOptions(base_url=harness.url)).aio
+        operation = await client.models.generate_videos(
+            model="veo-3.1-generate-001",
+            source=types.GenerateVideosSource(prompt="[[sim]] A cat"),
+            config=types.GenerateVideosConfig(duration_seconds=6, number_of_videos=2),
+        )
+        assert not operation.done
+        assert (await harness.window()).held_nano_usd == 7_200_000_000
+        operation = await client.operations.get(operation)
+        assert operation.result is not None
+        videos = [each.video.video_bytes for each in operation.result.generated_videos or () if each.video]
+        assert [b"ftyp" in (video or b"") for video in videos] == [True, True]
+        await client.operations.get(operation)
+        assert await settled(harness, poller) == [(None, 0, 4_800_000_000)]
         await client.aclose()

@@ -4,8 +4,8 @@ Known APIs show it in their paths: a noun, below it one object, below that its c
 paths. A parameter without any statement names an object of its own kind, which nobody owns until it is
 adopted, so a custom route is closed by default. Sources: the API references of OpenAI (files, uploads, responses,
 chat/completions, conversations, batches, vector_stores, containers, assistants, threads, fine_tuning, evals, videos, skills),
-Anthropic (files, messages/batches, skills) and Google (files, cachedContents, batches, fileSearchStores, tunedModels, corpora),
-and Gloo's (engine, ingestion, chat).
+Anthropic (files, messages/batches, skills) and Google (files, cachedContents, batches, operations, fileSearchStores, tunedModels,
+corpora), and Gloo's (engine, ingestion, chat).
 """
 
 import re
@@ -72,6 +72,7 @@ _BY_IDS: Final[Mapping[tuple[str, str], str]] = {  # Gloo's cookbook, "rag-pipel
 _CHANGED_IN_PLACE: Final = ("/item",)  # a PATCH there changes one object, which its body names
 _ASKS: Final[Mapping[tuple[str, str], tuple[str, str]]] = {("GET", "/ai/v1/chat"): ("chat_id", "chat")}
 _GOOGLE_BATCHES: Final = (":batchGenerateContent", ":asyncBatchEmbedContent")
+_GOOGLE_VIDEOS: Final = ":predictLongRunning"
 _GOOGLE_VERSIONS: Final = frozenset({"v1beta", "v1alpha"})
 _ITEM_PARAMETERS: Final[Mapping[str, str]] = {"/engine/v1/files/{file_id}/snippets": "content_item"}
 
@@ -140,6 +141,8 @@ def _derived_from(method: str, path: str) -> RouteObjects:
         return RouteObjects(names=(*_kinds(segments[:-1]), (model[1], "model")), deletes=True)
     if path.endswith(_GOOGLE_BATCHES):
         return RouteObjects(makes="batch", prefix="batches/", names=_kinds(segments))
+    if path.endswith(_GOOGLE_VIDEOS) or (method == "GET" and segments[-2:-1] == ["operations"]):
+        return RouteObjects(makes="operation", names=_kinds(segments))  # one that is done names the files that it made
     at, count = _noun_in(segments)
     if not count:
         return RouteObjects(makes=makes, names=_kinds(segments))

@@ -224,6 +224,17 @@ async def _sound(client: "AsyncOpenAI", random: Random) -> None:
                 pass
 
 
+async def _video(client: "AsyncOpenAI", random: Random) -> None:
+    """Begin videos at Google or at xAI that nobody asks for later: the gateway does."""
+    if random.randrange(2):
+        body: dict[str, Any] = {"instances": [{"prompt": "A cat"}], "parameters": {"durationSeconds": 4, "sampleCount": 2}}
+        model = random.choice(("veo-3.1-lite-generate-preview", "veo-3.1-fast-generate-preview"))
+        await client.post(f"{client.base_url.join(f'/v1beta/models/{model}:predictLongRunning')}", body=body, cast_to=object)
+    else:
+        body = {"model": "grok-imagine-video-1.5-lite", "prompt": "A cat", "duration": random.randint(1, 15), "resolution": "720p"}
+        await client.post("/videos/generations", body=body, cast_to=object)
+
+
 async def _judged_or_ordered(client: "AsyncOpenAI", random: Random) -> None:
     """Moderate a text, or order documents by searches or by tokens."""
     texts = list(QUESTIONS)
@@ -260,9 +271,19 @@ OPENAI_KINDS: Final[Kinds] = (
     _embedding,
     _image,
     _sound,
+    _video,
     _judged_or_ordered,
 )
-PLAIN_KINDS: Final[Kinds] = (_chat, _streamed_chat, _streamed_chat, _response, _background_response, _embedding, _judged_or_ordered)
+PLAIN_KINDS: Final[Kinds] = (
+    _chat,
+    _streamed_chat,
+    _streamed_chat,
+    _response,
+    _background_response,
+    _embedding,
+    _video,
+    _judged_or_ordered,
+)
 
 
 def _gloo_body(random: Random, **more: Any) -> dict[str, Any]:

@@ -29,6 +29,9 @@ class JobKind(StrEnum):
     OPENAI_BATCH = "openai_batch"  # a batch: asked for until its status is final, then read line by line
     ANTHROPIC_BATCH = "anthropic_batch"
     GEMINI_BATCH = "gemini_batch"
+    GEMINI_VIDEO = "gemini_video"  # videos: asked for until they are done
+    VERTEX_VIDEO = "vertex_video"
+    XAI_VIDEO = "xai_video"
 
 
 class OtherModel(msgspec.Struct, frozen=True, kw_only=True):

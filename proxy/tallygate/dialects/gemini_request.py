@@ -118,7 +118,7 @@ def read_generate(
         model=path_model(path),
         prompt=parts.shape(),
         stream=stream,
-        max_output_tokens=_count(_member(config, "maxOutputTokens"), "generationConfig.maxOutputTokens", TOKENS_MAX),
+        max_output_tokens=whole_number(_member(config, "maxOutputTokens"), "generationConfig.maxOutputTokens", TOKENS_MAX),
         choices=choices,
         units=media_units(parts, audio_output=not _SOUND.isdisjoint(asked), picture_output=not asked or not asked <= _NO_PICTURES),
         conditions=tier_conditions(
@@ -252,7 +252,7 @@ def _add_tool(parts: PromptParts, tool: object, hosted: set[str]) -> None:
 
 
 def _candidates(config: Json) -> int:
-    count = _count(_member(config, "candidateCount"), "generationConfig.candidateCount", CANDIDATES_MAX + 1) or 1
+    count = whole_number(_member(config, "candidateCount"), "generationConfig.candidateCount", CANDIDATES_MAX + 1) or 1
     if count > CANDIDATES_MAX:
         raise RequestRejectedError(
             f"'candidateCount' must be at most {CANDIDATES_MAX}.",
@@ -261,7 +261,7 @@ def _candidates(config: Json) -> int:
     return count
 
 
-def _count(value: object, param: str, most: int) -> int | None:
+def whole_number(value: object, param: str, most: int) -> int | None:
     """A number as the proto3 JSON mapping reads it, including 100.0 and "100". None if it is absent or 0, which means unset.
 
     Cut to `most`. Raises RequestRejectedError for anything else, which another parser might read as a number.

@@ -13,6 +13,7 @@ import msgspec
 from tallygate.dialects.cut_json import closed_json
 from tallygate.dialects.first_bytes import Framing, framing, framing_of, without_lead
 from tallygate.dialects.lenient import lenient_decode
+from tallygate.dialects.references import google_file, operation_id
 from tallygate.dialects.sse import SseEvent, SseParser
 from tallygate.domain.made_object import ID_CHARS_MAX, MADE_MAX
 from tallygate.domain.stored_object import StoredReference
@@ -21,6 +22,7 @@ BODY_BYTES_MAX: Final = 4 << 20  # of an answer that is parsed whole; of a longe
 TOKENS_MAX: Final = 2**53
 _BEGINNING_BYTES: Final = 64 << 10
 _MESSAGE, _CONTAINER = "message", b'"container"'
+_OPERATION, _GENERATED = "operation", "file"  # of videos at Google, whose answers name both otherwise than requests do
 _STORED_AS: Final = {"openai_responses": "response", "anthropic_messages": _MESSAGE}  # what answers of a dialect are stored as
 
 _Paths = tuple[tuple[str, tuple[str, ...]], ...]
@@ -36,6 +38,10 @@ _PATHS: Final[Mapping[str, _Paths]] = {
     ),
     "content_item": (("content_item", ("id",)), ("content_item", ("item_id",))),
     "ingestion": (("content_item", ("ingesting", "[]")),),
+    _OPERATION: (
+        (_OPERATION, ("name",)),
+        (_GENERATED, ("response", "generateVideoResponse", "generatedSamples", "[]", "video", "uri")),
+    ),
     _MESSAGE: (("container", ("container", "id")),),
     "response": (
         ("response", ("id",)),
@@ -45,6 +51,7 @@ _PATHS: Final[Mapping[str, _Paths]] = {
     ),
     "run": (("thread", ("thread_id",)),),
     "upload": (("upload", ("id",)), ("file", ("file", "id"))),
+    "video": (("video", ("id",)), ("video", ("request_id",))),  # xAI's is named by the request that asked for it
 }
 # Google's answers are the object itself, an object around it, or an operation named like it; a batch's output files are inside.
 _GOOGLE_PATHS: Final[_Paths] = (("", ("name",)), ("", ("file", "name")), ("file", ("response", "responsesFile")))
@@ -76,7 +83,10 @@ def objects_in(answer: object, kind: str, *, prefix: str = "") -> list[StoredRef
     found: dict[StoredReference, None] = {}
     paths = _GOOGLE_PATHS if prefix else _PATHS.get(kind, ((kind, ("id",)),))
     for made, path in paths:
-        for text in _at(answer, path):
+        for shown in _at(answer, path):
+            text = shown
+            if kind == _OPERATION:
+                text = operation_id(shown) if made == _OPERATION else google_file(shown)
             if 0 < len(text) <= ID_CHARS_MAX and (not prefix or _is_google_name(text, prefix if not made else "files/")):
                 found[StoredReference(made or kind, text)] = None
                 if prefix == _BATCHES and not made:  # `/v1/batches/{batch_id}` is also where other APIs name a batch by its id

@@ -53,6 +53,8 @@ _BY_NAME: Final[Mapping[str, StoredKind]] = {
     "item_ids": StoredKind.CONTENT_ITEM,
     "fileName": StoredKind.FILE,
     "file_name": StoredKind.FILE,
+    "operationName": StoredKind.OPERATION,
+    "operation_name": StoredKind.OPERATION,
 }
 _URIS: Final = frozenset({"fileUri", "file_uri"})
 _RESOURCE_NAMES: Final = frozenset({"fileName", "file_name"})  # in Google's batches; elsewhere the client's own name of a file
@@ -186,12 +188,12 @@ def _add(kind: StoredKind, name: str, value: object, holder: dict[str, Any], fou
             continue
         if name in _RESOURCE_NAMES and not each.startswith("files/"):
             continue
-        stored = _google_file(each) if name in _URIS else each
+        stored = google_file(each) if name in _URIS else operation_id(each) if kind is StoredKind.OPERATION else each
         if stored:
             found[StoredReference(kind, stored)] = None
 
 
-def _google_file(uri: str) -> str:
+def google_file(uri: str) -> str:
     """The name of a file at the Gemini API; empty for any other URI, such as a public page or a video.
 
     A URI at Google's host that names no file in the expected form is returned whole, since nobody owns such a file.
@@ -205,3 +207,8 @@ def _google_file(uri: str) -> str:
         return ""
     named = _GEMINI_FILE.search(uri)
     return named[1] if named is not None else uri
+
+
+def operation_id(name: str) -> str:
+    """The id of an operation at Google, which ends its name: before it stand the model, the project, …"""
+    return name.rpartition("/")[2]

@@ -23,6 +23,7 @@ from tallygate.dialects.dialect import Dialect
 from tallygate.dialects.gemini_batch import GeminiBatch, GeminiEmbedBatch
 from tallygate.dialects.gemini_embed import GeminiEmbed
 from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
+from tallygate.dialects.gemini_video import GeminiVideo, VertexVideo
 from tallygate.dialects.gloo import GlooChat, GlooChatV1, GlooEmbeddings, GlooGroundedChat, GlooGroundedResponses, GlooResponses
 from tallygate.dialects.mistral_fim import MistralFim
 from tallygate.dialects.openai_batch import AzureBatch, OpenAiBatch
@@ -41,6 +42,7 @@ from tallygate.dialects.openai_transcription import OpenAiTranscription, OpenAiT
 from tallygate.dialects.rerank import Rerank
 from tallygate.dialects.socket_dialect import SocketDialect
 from tallygate.dialects.unmetered import Unmetered
+from tallygate.dialects.xai_video import XaiVideo
 from tallygate.domain.dialect_traits import DialectTraits
 
 _PLAIN: Final = OpenAiChat.name  # the shape of errors if the client's API is unknown
@@ -121,6 +123,9 @@ def dialects() -> Dialects:
         AnthropicBatch(),
         GeminiBatch(),
         GeminiEmbedBatch(),
+        GeminiVideo(),
+        VertexVideo(),
+        XaiVideo(),
         AzureChat(),
         AzureResponses(),
         AzureResponsesSocket(),

@@ -21,6 +21,7 @@ class StoredKind(StrEnum):
     FILE_SEARCH_STORE = "file_search_store"
     INTERACTION = "interaction"
     ITEM = "item"
+    OPERATION = "operation"
     PROMPT = "prompt"
     RESPONSE = "response"
     SKILL = "skill"

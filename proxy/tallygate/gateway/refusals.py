@@ -33,6 +33,12 @@ JOB_NEEDS_OWN_KEY: Final = Refusal(
     "send the request without 'background'.",
     param="background",
 )
+VIDEO_NEEDS_OWN_KEY: Final = Refusal(
+    code=ErrorCode.INVALID_REQUEST,
+    message="This service is called with your own key, with which the gateway cannot follow a video until it is done: "
+    "it needs the operator's key.",
+    should_retry=False,
+)
 BATCH_NEEDS_OWN_KEY: Final = Refusal(
     code=ErrorCode.INVALID_REQUEST,
     message="This service is called with your own key, with which the gateway cannot follow a batch: send the requests one by one.",

@@ -14,6 +14,7 @@ from tallygate.outbound.session import FetchError, fetch, trust_of
 ANSWER_BYTES_MAX: Final = 64 << 20  # results that are inlined in an answer can be many
 ANSWER_S: Final = 30.0
 LINE_BYTES_MAX: Final = 32 << 20
+_ANSWERED: Final = (200, 202)  # the latter, of what is under way (xAI)
 PIECE_LINES: Final = 20  # at most, which are worked on without a break
 PIECE_BYTES: Final = 262_144  # after which a piece has no further line
 NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -44,23 +45,39 @@ async def read_lines(
 
     Of a line that is longer than LINE_BYTES_MAX, its beginning comes, which is no JSON.
     """
+    lines = Lines()
+    async for chunk in read_chunks(session, upstream, dialect, target, headers=headers):
+        for piece in lines.feed(chunk):
+            yield piece
+    if last := lines.end():
+        yield last
+
+
+async def read_chunks(
+    session: ClientSession,
+    upstream: UpstreamClient,
+    dialect: Dialect,
+    target: str,
+    *,
+    headers: Mapping[str, str] = NO_HEADERS,
+    body: bytes | None = None,
+) -> AsyncIterator[bytes]:
+    """Stream a target as it comes. body: what is posted there; None: it is a GET. Raises FetchError."""
+    own = await headers_for(upstream, dialect) | dict(headers) | ({} if body is None else {"content-type": "application/json"})
     try:
         async with session.request(
-            "GET",
+            "GET" if body is None else "POST",
             url_of(upstream, target),
-            headers=await headers_for(upstream, dialect) | dict(headers),
+            data=body,
+            headers=own,
             timeout=ClientTimeout(total=None, sock_connect=ANSWER_S, sock_read=ANSWER_S),
             allow_redirects=False,
             ssl=trust_of(upstream.config.ca_pem),
         ) as answer:
-            if answer.status != 200:
+            if answer.status not in _ANSWERED:
                 raise FetchError(f"the upstream answered {answer.status}", is_lasting=answer.status < 500, status=answer.status)
-            lines = Lines()
             while chunk := await answer.content.readany():
-                for piece in lines.feed(chunk):
-                    yield piece
-            if last := lines.end():
-                yield last
+                yield chunk
     except (ClientError, TimeoutError) as error:
         raise FetchError(f"the upstream could not be reached: {type(error).__name__}") from None
 

@@ -74,7 +74,17 @@ def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
         _post(f"{model}:embedContent", "gemini_embedding", read.read_embed_content, GeminiEmbedding()),
         _post(f"{model}:batchEmbedContents", "gemini_embedding", read.read_batch_embed_contents, GeminiEmbeddings()),
         _post(f"{model}:countTokens", "gemini_count", read.read_count(read.read_gemini), GeminiCount()),
+        *_videos(gemini),
         *gloo_endpoints(),
+    )
+
+
+def _videos(gemini: Gemini) -> tuple[Endpoint, ...]:
+    model = "models/{model:[^/:]+}:predictLongRunning"
+    return (
+        _post(f"/v1beta/{model}", "videos", read.read_veo, gemini, api="gemini"),
+        *(_post(f"/{at}/publishers/google/{model}", "videos", read.read_veo, gemini, api="vertex") for at in ("v1", "v1beta1")),
+        _post("/v1/videos/generations", "videos", read.read_imagine, OpenAIChat()),
     )
 
 

@@ -332,6 +332,35 @@ def read_gemini(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> As
     )
 
 
+def read_veo(body: Json, path: Mapping[str, str], _tokens: PromptTokens) -> Ask:
+    """Google's videos, billed by the second. path's `api`: at the Gemini API all have sound."""
+    parameters, instances = body.get("parameters") or {}, body["instances"]
+    seconds, resolution = int(parameters.get("durationSeconds") or 8), str(parameters.get("resolution") or "720p")
+    silent = ":silent" if path["api"] == "vertex" and parameters.get("generateAudio") is False else ""
+    number = int(parameters.get("sampleCount") or 1) * len(instances)
+    return Ask(
+        model=path["model"],
+        prompt_tokens=0,
+        last_text=text_in(instances[0].get("prompt")),
+        max_tokens=0,
+        choices=number,
+        extra={"video": path["api"], "units": {f"video_second:{resolution}{silent}": seconds * number}},
+    )
+
+
+def read_imagine(body: Json, _path: Mapping[str, str], _tokens: PromptTokens) -> Ask:
+    """XAI's videos, billed by the second, and by the image that one is made from."""
+    seconds, resolution = int(body.get("duration") or 8), str(body.get("resolution") or "480p")
+    units = {f"video_second:{resolution}": seconds} | ({"source_image": 1} if body.get("image") else {})
+    return Ask(
+        model=str(body["model"]),
+        prompt_tokens=0,
+        last_text=text_in(body.get("prompt")),
+        max_tokens=0,
+        extra={"video": "xai", "units": units, "seconds": seconds},
+    )
+
+
 def read_count(reader: Reader) -> Reader:
     """A request that only counts a prompt: nothing is generated and nothing is billed."""
 

@@ -51,6 +51,7 @@ def make_app(
     service.background.add_routes(app)
     if not settings.profile:
         service.batches.add_routes(app, endpoints(settings.profile))
+        service.videos.add_routes(app)
 
     async def show_ledger(_request: web.Request) -> web.Response:
         return web.json_response(ledger.as_json())

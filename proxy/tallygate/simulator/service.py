@@ -21,6 +21,7 @@ from tallygate.simulator.line import Line
 from tallygate.simulator.pace import Pace
 from tallygate.simulator.prompt_tokens import PromptTokens
 from tallygate.simulator.requests import form_members
+from tallygate.simulator.videos import Videos
 from tallygate.simulator.wires.gloo import ACCESS_TOKEN
 
 CREDENTIAL_HEADERS: Final = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
@@ -55,6 +56,7 @@ class Service:
         self._settings = settings
         self._tokens = prompt_tokens
         self.background = BackgroundResponses(clock_ms=clock_ms)
+        self.videos = Videos(clock_ms=clock_ms, has_key=self.has_key)
         self.batches = Batches(answer=self.answer_line, delay=self.delay_of, note=self.note, clock_ms=clock_ms)
 
     async def serve(self, request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
@@ -114,6 +116,11 @@ class Service:
             await asyncio.Event().wait()
         delay_ms = self._settings.delay_ms if directive.delay is None else directive.delay
         tps = self._settings.tps if directive.tps is None else directive.tps
+        if "video" in ask.extra:
+            begun = self.videos.begin(answer, record, lasts_ms=delay_ms)
+            await line.open(200, {**wire.headers, "Content-Type": "application/json"}, length=len(begun))
+            await line.send(begun)
+            return await line.finish()
         if ask.extra.get("background"):
             begun = self.background.begin(
                 answer, record, lasts_ms=delay_ms + (answer.completion_tokens * 1_000 // tps if tps else 0)

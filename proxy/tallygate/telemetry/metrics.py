@@ -389,7 +389,7 @@ JOB_POLLS: Final = Metric(
     labels=("result",),
     values=("running", "ended", "lost", "unanswered"),
     has_other=False,
-    help="How often upstreams were asked about work that goes on after its answer (background responses, batches), by result.",
+    help="How often upstreams were asked about work that goes on after its answer (responses, batches, videos), by result.",
 )
 SPOOL_EVENTS: Final = Metric(
     name="tallygate_spool_events",

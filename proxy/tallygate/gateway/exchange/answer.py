@@ -157,6 +157,17 @@ class Answer:
     def count_soon(self) -> None:
         self.text.count_soon(self)
 
+    def own_location(self, headers: list[Header]) -> list[Header]:
+        """`headers` of a redirect, without the upstream's address where it leads there again: only the gateway has the key.
+
+        Google sends whoever downloads a generated file on to another path of its own.
+        """
+        base = self.held.call.head.upstream.config.base_url.rstrip("/").encode()
+        return [
+            (name, value.removeprefix(base)) if name.lower() == b"location" and value.startswith(base + b"/") else (name, value)
+            for name, value in headers
+        ]
+
     def early_headers(self) -> list[Header]:
         """The gateway's own headers that are known before the body."""
         held = self.held

@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.job_kinds import VIDEOS
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.domain.organization import Plan, UnknownModelPolicy
 from tallygate.domain.price import Price
@@ -21,7 +22,7 @@ def listed_price(facts: RequestFacts, prices: PriceCatalogue, at_ms: int) -> Any
     if facts.model is None:
         return prices.dearest_of_all(at_ms) if facts.is_any_model else prices.dearest(at_ms, family=facts.model_family)
     price = prices.find(facts.model, at_ms)
-    if price is None or (price.bills_no_tokens and not facts.calls_instead):
+    if price is None or (price.bills_no_tokens and not (facts.calls_instead or facts.is_by_calls)):
         return None
     return price if price.generates or not facts.has_output else None
 
@@ -64,7 +65,7 @@ def as_priced(facts: RequestFacts, price: AnyPrice | None) -> RequestFacts:
         calls_instead={},
         is_by_calls=True,
     )
-    if price is None or not price.lacks(instead):
+    if price is None or not price.lacks(instead) or facts.job_kind in VIDEOS:  # of which no token is known
         return by_calls
     is_free = not any(rate for each in each_of(price) for unit, rate in each.rates.items() if unit in COMPLETION_UNITS)
     if facts.has_output and is_free:

@@ -50,6 +50,9 @@ class RelayedExchange(ReadExchange, Protocol):
     def now_ms(self) -> int:
         """The time of day."""
 
+    def own_location(self, headers: list[Header]) -> list[Header]:
+        """`headers` of a redirect, to this gateway where it leads to the upstream again."""
+
 
 class StartDrain(Protocol):
     """Starts a drain, whose `finish` must follow; None if one more would be too many."""
@@ -127,6 +130,8 @@ class Relay:
         hides_usage_chunk = exchange is not None and exchange.gateway_asks_usage
         if is_success:
             self.reader.begin(head, hides_usage_chunk=hides_usage_chunk)
+        elif status < HTTPStatus.BAD_REQUEST and exchange is not None:
+            self.head = replace(head, headers=exchange.own_location(headers))
         bytes_max = self._buffered_bytes_max if is_success else BUFFERED_BYTES_MAX if status >= 400 else 0
         streams = head.is_labelled_events or (self.reader.facts.stream and status < 300)
         if is_list:

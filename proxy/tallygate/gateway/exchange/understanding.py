@@ -8,6 +8,7 @@ import msgspec
 
 from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import OtherModel, RequestFacts
+from tallygate.dialects.job_kinds import VIDEOS
 from tallygate.dialects.request_headers import facts_with_headers
 from tallygate.dialects.unmetered import UNREAD
 from tallygate.dialects.unread_body import names_all, references_of_any
@@ -33,7 +34,7 @@ from tallygate.gateway.exchange.estimate import (
 )
 from tallygate.gateway.exchange.object_checks import answer_objects, check_objects, put_kind, streamed_form, with_kept
 from tallygate.gateway.exchange.other_models import Priced
-from tallygate.gateway.refusals import BATCH_NEEDS_OWN_KEY, JOB_NEEDS_OWN_KEY, overloaded, rejected
+from tallygate.gateway.refusals import BATCH_NEEDS_OWN_KEY, JOB_NEEDS_OWN_KEY, VIDEO_NEEDS_OWN_KEY, overloaded, rejected
 from tallygate.gateway.services import Services, work_on
 from tallygate.telemetry.unpriced_models import UNPRICED_UNITS
 
@@ -73,7 +74,9 @@ class Understanding:
         except StoreError:
             return
         if not has_room:
-            raise Refused(overloaded(f"Your organization has {OPEN_JOBS_MAX:,} batches and background responses under way."))
+            raise Refused(
+                overloaded(f"Your organization has {OPEN_JOBS_MAX:,} batches, videos and background responses under way.")
+            )
 
     async def call(self, head: Head, caller: Caller, intake: Intake, received: Received) -> Call:
         """Read a request and bound its cost. Raises Refused."""
@@ -102,7 +105,7 @@ class Understanding:
         facts = await self.facts(head, caller, received)
         if facts.job_kind is not None:
             if not head.is_shared:
-                raise Refused(JOB_NEEDS_OWN_KEY)
+                raise Refused(VIDEO_NEEDS_OWN_KEY if facts.job_kind in VIDEOS else JOB_NEEDS_OWN_KEY)
             await self._check_room_for_job(caller)
         check_models(caller.credential, facts)
         references = [each for each in facts.references if each not in kept] if kept else facts.references

@@ -15,12 +15,13 @@ from aiohttp import ClientSession
 
 from tallygate.dialects.batch import BatchDialect
 from tallygate.dialects.dialect import JobKind
-from tallygate.dialects.job_kinds import JOB_FACTS
+from tallygate.dialects.job_kinds import JOB_FACTS, VIDEOS
 from tallygate.domain.admission import Account
 from tallygate.domain.errors import StoreError
 from tallygate.domain.job import LEASE_GRACE_MS, Job
 from tallygate.gateway.jobs.batches import BatchResults, account_of_lost
 from tallygate.gateway.jobs.responses import account_as_held, settled_response
+from tallygate.gateway.jobs.videos import settled_video
 from tallygate.gateway.services import Services
 from tallygate.gateway.upstream_reads import read_target
 from tallygate.limiter.redis_limiter import EXPIRED_MS
@@ -139,6 +140,8 @@ class Poller:
         if upstream is None:
             raise FetchError("its upstream is not configured any more")
         dialect = services.dialects[job.dialect]
+        if job.kind in VIDEOS:
+            return await settled_video(services, self._session, upstream, job)
         if job.dialect not in services.dialects.batches:
             return await settled_response(services, job, await read_target(self._session, upstream, dialect, job.target))
         headers = cast("BatchDialect", dialect).own_headers

@@ -12,6 +12,7 @@ from tallygate.domain.admission import Account
 from tallygate.domain.billed import StatedCost
 from tallygate.domain.ending import Ending
 from tallygate.domain.job import DEFERRED, Job
+from tallygate.domain.made_object import MadeObject
 from tallygate.domain.markup import marked_up
 from tallygate.domain.routed_price import AnyPrice
 from tallygate.domain.usage_event import UNREGISTERED, UsageEvent
@@ -19,7 +20,7 @@ from tallygate.gateway.exchange.asked_price import listed_price
 from tallygate.gateway.exchange.assumed import Unseen, may_reason, tokens_within, with_unseen
 from tallygate.gateway.exchange.charging import Bill, Terms, bill_of_usage, price_of_answer
 from tallygate.gateway.exchange.event import charged_fields, encode
-from tallygate.gateway.exchange.metering import ASSUMED, Metered, leaves_out, meter_answer, reported_usage
+from tallygate.gateway.exchange.metering import ASSUMED, Metered, leaves_out, meter_answer, meter_calls, reported_usage
 from tallygate.gateway.services import Services, work_on
 from tallygate.outbound.session import FetchError
 
@@ -86,14 +87,18 @@ def bill_of_reading(
     )
     usage = reported_usage(reading, facts.prompt)
     is_whole = usage is not None and not reading.failed and not leaves_out(usage, facts.prompt, has_text=bool(counted))
-    metered = meter_answer(
-        reading,
-        usage,
-        is_whole=is_whole,
-        prompt_tokens=job.prompt_tokens,
-        counted_completion=counted,
-        bytes_unread=reading.unread_bytes,
-    )
+    if facts.is_by_calls:
+        is_whole = True
+        metered = meter_calls(reading, facts.calls, is_whole=True)
+    else:
+        metered = meter_answer(
+            reading,
+            usage,
+            is_whole=is_whole,
+            prompt_tokens=job.prompt_tokens,
+            counted_completion=counted,
+            bytes_unread=reading.unread_bytes,
+        )
     price, is_bound = price_of_answer(facts, reading, terms)
     upstream = view.upstreams.get(job.upstream)
     if seconds is not None and usage is None and upstream is not None:
@@ -128,14 +133,17 @@ def has_lost_price(job: Job, bill: Bill) -> bool:
     return bill.price is None and not is_stated and job.held_nano_usd > job.fee_nano_usd
 
 
-def account_of_bill(services: Services, job: Job, bill: Bill, *, response_model: str | None) -> Account:
-    """The account that settles a job by its bill."""
+def account_of_bill(
+    services: Services, job: Job, bill: Bill, *, response_model: str | None, made: tuple[MadeObject, ...] = ()
+) -> Account:
+    """The account that settles a job by its bill. made: objects that its end brought."""
     usage, event = bill.metered.usage, event_of(job)
     event = replace(
         event,
         **charged_fields(bill, flags=(DEFERRED, *lasting_flags(event))),
         response_model=response_model,
         duration_ms=max(0, services.now_ms() - job.started_at_ms),
+        made=tuple(dict.fromkeys((*event.made, *made))),
     )
     return Account(
         admission=job.admission,
