@@ -24,6 +24,7 @@ from tallygate.commands.credentials import credentials
 from tallygate.commands.export import export
 from tallygate.commands.init import init
 from tallygate.commands.invoice import invoice
+from tallygate.commands.login import login, logout
 from tallygate.commands.objects import objects
 from tallygate.commands.orgs import orgs
 from tallygate.commands.prices import prices
@@ -225,6 +226,8 @@ main.add_command(orgs)
 main.add_command(objects)
 main.add_command(credentials)
 main.add_command(tokens)
+main.add_command(login)
+main.add_command(logout)
 main.add_command(apply)
 main.add_command(changes)
 main.add_command(prices)

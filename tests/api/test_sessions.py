@@ -378,6 +378,16 @@ async def test_a_link_signs_in_once_within_its_time(browser: Browser, http: Clie
     assert (status, body["error"]["code"]) == (401, "invalid_link")
 
 
+async def test_unopened_links_are_bounded_and_the_oldest_goes(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tallygate.ledger.directory.sign_ins.LINKS_MAX", 2)
+    made = []
+    for _ in range(3):
+        browser.world.now_ms += 1
+        made.append(await browser.world.directory.sign_ins.create_link("cli:me", name="Me", access=Access.READ, orgs=None))
+
+    assert [(await browser("POST", "/api/session", {"link": link.secret}))[0] for link in made] == [401, 201, 201]
+
+
 async def test_a_deleted_organization_leaves_sessions_and_links(browser: Browser, http: ClientSession) -> None:
     world = browser.world
     await world.keep("acme", "globex")

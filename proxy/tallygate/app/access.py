@@ -1,12 +1,21 @@
 """Access to the console's port."""
 
 import hashlib
+import logging
+from typing import Final
 from urllib.parse import urlsplit
 
+from tallygate.app.clocks import now_ms
 from tallygate.config.settings import Settings
 from tallygate.console.api_access import Access, PlatformToken
 from tallygate.console.known_hosts import KnownHosts
 from tallygate.domain.errors import ConfigError
+from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.directory import records
+from tallygate.ledger.directory.sign_ins import LINK_MS, SignIns
+
+STARTED_LINK: Final = "sign_in_link.sha256"  # in the data directory
+_log = logging.getLogger(__name__)
 
 
 def asked_token_sha256(settings: Settings) -> bytes | None:
@@ -37,6 +46,21 @@ def known_hosts(settings: Settings) -> KnownHosts:
     reached_as = urlsplit(settings.console_url).hostname or ""
     names = {listens_on, reached_as} - {"", "0.0.0.0", "[::]"}  # noqa: S104 - compared
     return KnownHosts((*names, *settings.console_host_names))
+
+
+async def keep_started_link(settings: Settings, sign_ins: SignIns) -> None:
+    """Store the link that was shown as this process was started, whose digest lies in a file until then: it signs in once."""
+    path = settings.data_dir / STARTED_LINK
+    try:
+        digest, is_old = path.read_text(encoding="ascii"), now_ms() - path.stat().st_mtime * 1000 >= LINK_MS
+        path.unlink()
+    except FileNotFoundError:
+        return
+    if not is_old:
+        try:
+            await sign_ins.keep_link("serve", digest, name="operator", access=records.Access.WRITE, orgs=None)
+        except LedgerUnavailableError as error:
+            _log.warning("the link to sign in that was shown does not work", extra={"fields": {"reason": str(error)}})
 
 
 def _platform_sha256(settings: Settings) -> bytes | None:

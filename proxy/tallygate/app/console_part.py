@@ -5,7 +5,7 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from tallygate.app.access import known_hosts, metrics_token, platform_token
+from tallygate.app.access import keep_started_link, known_hosts, metrics_token, platform_token
 from tallygate.app.clocks import now_ms
 from tallygate.app.part import Part
 from tallygate.app.product import product_version
@@ -47,6 +47,7 @@ def console_part(resources: Resources, store: LimiterStore) -> Part:
         store=store,
         totals=LedgerTotals(resources.database),
         api=build_api(settings, book, usage_sources(resources)),
+        opening=(partial(keep_started_link, settings, book.sign_ins),),
         beside=(partial(purge_forever, book.sign_ins),),
     )
 

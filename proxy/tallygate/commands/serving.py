@@ -110,7 +110,7 @@ def _run(role: Role, flags: Mapping[str, str | None]) -> int:
             print_error("warning", warning, color="yellow")
         start_logging(process="supervisor", level=settings.log_level, clock=time.monotonic, log_format=settings.log_format)
         try:
-            return serve_role(role, settings, flags, on_ready=_show)
+            return serve_role(role, settings, flags, on_ready=_show, is_watched=sys.stdout.isatty())
         except (DirectoryInUseError, TooOpenError, ListenError) as error:
             raise click.ClickException(str(error)) from error
 
@@ -153,6 +153,9 @@ def _show(serving: "Serving") -> None:
     terminal.print(f"[bold]tallygate[/] {version('tallygate')} {what}{with_workers}")
     for name, text in lines:
         terminal.print(f"  {name:<9} {escape(text)}", soft_wrap=True)
+    if serving.page_url is not None and "#" in serving.page_url:
+        terminal.print("  sign in, once and within 10 minutes:")
+        terminal.print(f"  [bold]{escape(serving.page_url)}[/]", soft_wrap=True, highlight=False)
     if serving.admin_token is not None:
         terminal.print(f"  admin token, shown this once: [bold]{serving.admin_token}[/]", soft_wrap=True)
 
@@ -160,8 +163,8 @@ def _show(serving: "Serving") -> None:
 def _lines(serving: "Serving") -> list[tuple[str, str]]:
     store = "embedded Valkey" if serving.has_embedded_store else variable_name("redis_url")
     shown = [] if serving.gateway_url is None else [("gateway", serving.gateway_url)]
-    if serving.role is Role.CONSOLE:
-        shown.append(("console", serving.console_url))
+    if serving.page_url is not None:
+        shown.append(("page", serving.page_url.partition("#")[0]))
     return [
         *shown,
         ("metrics", f"{serving.console_url}/metrics"),

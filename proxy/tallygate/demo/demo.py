@@ -72,6 +72,8 @@ def run_demo(*, requests: int, stays_up: bool, profile: str = "openai") -> int:
         console.print("Starting a mock AI API, an embedded Valkey, two gateway workers and the console ...")
         organizations = organizations_yaml(callers)
         with running_stage(Path(directory), organizations=organizations, workers=WORKERS, profile=shown.simulated) as stage:
+            console.print("The usage page; signs in once, within 10 minutes:")
+            console.print(f"[bold]{escape(stage.page_url)}[/]", soft_wrap=True, highlight=False)
             results = _send(console, stage, callers, requests, shown)
             is_equal = _show(console, stage, callers, results, shown)
             if stays_up:

@@ -19,7 +19,9 @@ from typing import Any, Final
 
 from tallygate.config.settings import PREFIX
 from tallygate.config.shipped import shipped_directory
+from tallygate.ledger.directory.sign_ins import link_fragment, new_link_secret
 from tallygate.processes.child import python_module
+from tallygate.processes.data_directory import DataDirectory
 
 START_SECONDS_MAX: Final = 60.0
 STOP_SECONDS_MAX: Final = 30.0
@@ -31,12 +33,16 @@ class DemoError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """The running processes. admin_token: for the console's API. log: the log file of the gateway's processes."""
+    """The running processes. admin_token: for the console's API. log: the log file of the gateway's processes.
+
+    page_url   of the console's page, with a link that signs in once
+    """
 
     gateway_url: str
     console_url: str
     simulator_url: str
     admin_token: str = field(repr=False)
+    page_url: str = field(repr=False)
     log: Path
 
 
@@ -53,7 +59,8 @@ def running_stage(directory: Path, *, organizations: str, workers: int, profile:
             upstreams = re.sub(r"base_url: \S+", f"base_url: {simulator_url}", starter, count=1)
             (config / "upstreams.yaml").write_text(upstreams, encoding="utf-8")
         gateway, console = _address(8080), _address(9090)
-        admin_token = "tga_" + secrets.token_hex(20)
+        admin_token, link = "tga_" + secrets.token_hex(20), new_link_secret(secrets.token_bytes)
+        DataDirectory(directory / "data").keep_link(link)
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(PREFIX)},
             "TALLYGATE_LISTEN": gateway,
@@ -71,6 +78,7 @@ def running_stage(directory: Path, *, organizations: str, workers: int, profile:
             console_url=f"http://{console}",
             simulator_url=simulator_url,
             admin_token=admin_token,
+            page_url=f"http://{console}/{link_fragment(link)}",
             log=directory / "serve.log",
         )
         log = stack.enter_context(stage.log.open("wb"))

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tallygate.app.access import STARTED_LINK
+
 LOCK_WAIT_SECONDS: Final = 10.0  # for the processes of a killed supervisor, which end by themselves
 
 
@@ -58,9 +60,16 @@ class DataDirectory:
 
     def keep_admin_token(self, token: str) -> None:
         """Store the digest; the token itself is shown once and never written."""
-        descriptor = os.open(self.root / "admin_token.sha256", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._keep_digest("admin_token.sha256", token)
+
+    def keep_link(self, secret: str) -> None:
+        """Store the digest of a link to sign in, for the console that starts next."""
+        self._keep_digest(STARTED_LINK, secret)
+
+    def _keep_digest(self, name: str, secret: str) -> None:
+        descriptor = os.open(self.root / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            file.write(hashlib.sha256(token.encode()).hexdigest())
+            file.write(hashlib.sha256(secret.encode()).hexdigest())
 
 
 def _is_alive(pid: str) -> bool:

@@ -28,3 +28,10 @@ def listen(host: str, port: int) -> socket.socket:
         raise ListenError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     bound.setblocking(False)
     return bound
+
+
+def local_url(address: str, bound: socket.socket | None = None) -> str:
+    """The address as a client on this machine would write it. bound: tells the port, if any free one was taken."""
+    host, _, port = address.rpartition(":")
+    reached = "127.0.0.1" if host in {"", "0.0.0.0", "[::]"} else host  # noqa: S104 - compared
+    return f"http://{reached}:{port if bound is None else bound.getsockname()[1]}"

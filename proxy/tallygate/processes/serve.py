@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from tallygate.app.machine import raise_descriptors
 from tallygate.app.role import Role
 from tallygate.config.settings import Settings, variable_name
+from tallygate.ledger.directory.sign_ins import link_fragment, new_link_secret
 from tallygate.processes.child import ChildSpec, python_module
 from tallygate.processes.closed_directory import OWN_ONLY_UMASK, close_directory
 from tallygate.processes.data_directory import DataDirectory
 from tallygate.processes.environments import environments
-from tallygate.processes.listener import listen
+from tallygate.processes.listener import listen, local_url
 from tallygate.processes.running_settings import keep_running_settings
 from tallygate.processes.supervisor import Exit, Fleet, Supervisor
 from tallygate.processes.valkey import EmbeddedValkey
@@ -27,6 +28,7 @@ class Serving:
 
     gateway_url   None if no gateway is served
     admin_token   set only at the first start, the one time that it is shown
+    page_url      of the console's page, with a link that signs in once where that may be shown; None if no page is served
     """
 
     role: Role
@@ -36,6 +38,7 @@ class Serving:
     workers: int
     data_dir: str
     admin_token: str | None
+    page_url: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +55,12 @@ def serve(
     flags: Mapping[str, object],
     *,
     on_ready: Callable[[Serving], None],
+    is_watched: bool = False,
     modules: Modules = Modules(),
 ) -> Exit:
     """Run a role until a signal ends it. flags: settings given on the command line, by field, to be passed on.
+
+    is_watched   whether what is shown is seen on a terminal, and kept nowhere: a link to sign in is then made for each start
 
     Raises DirectoryInUseError, TooOpenError and ListenError.
     """
@@ -68,14 +74,17 @@ def serve(
     try:
         gateway = _bound(settings.listen) if role.has_workers else None
         console = _bound(settings.console_listen)
+        console_url, admin_token = local_url(settings.console_listen, console), _first_admin_token(role, settings, data)
+        link = _made_link(data) if role.has_api and (is_watched or admin_token is not None) else ""
         serving = Serving(
             role=role,
-            gateway_url=None if gateway is None else _url(settings.listen, gateway),
-            console_url=_url(settings.console_listen, console),
+            gateway_url=None if gateway is None else local_url(settings.listen, gateway),
+            console_url=console_url,
             has_embedded_store=valkey is not None,
             workers=settings.workers if role.has_workers else 0,
             data_dir=str(data.root),
-            admin_token=_first_admin_token(role, settings, data),
+            admin_token=admin_token,
+            page_url=f"{settings.console_url or console_url}/{link}" if role.has_api else None,
         )
         keep_running_settings(
             data.root, role, settings, os.environ, gateway_url=serving.gateway_url, console_url=serving.console_url
@@ -147,12 +156,6 @@ def _bound(address: str) -> socket.socket:
     return listen(host.strip("[]"), int(port))
 
 
-def _url(address: str, bound: socket.socket) -> str:
-    """The address as a client on this machine would write it."""
-    host = address.rpartition(":")[0]
-    return f"http://{'127.0.0.1' if host in {'', '0.0.0.0', '[::]'} else host}:{bound.getsockname()[1]}"  # noqa: S104 - compared
-
-
 def _first_admin_token(role: Role, settings: Settings, data: DataDirectory) -> str | None:
     """Make an admin token if none is configured or was made before; if only /metrics needs one, the metrics token is enough."""
     if not role.has_api and settings.metrics_token.get_secret_value():
@@ -162,3 +165,10 @@ def _first_admin_token(role: Role, settings: Settings, data: DataDirectory) -> s
     token = "tga_" + base64.b32encode(secrets.token_bytes(25)).decode().lower()
     data.keep_admin_token(token)
     return token
+
+
+def _made_link(data: DataDirectory) -> str:
+    """Make a link to sign in, and hand its digest to the console; return its part of the page's address."""
+    secret = new_link_secret(secrets.token_bytes)
+    data.keep_link(secret)
+    return link_fragment(secret)

@@ -9,13 +9,15 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
 
 from sqlalchemy import delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import Table
 
+from tallygate.domain.instants import instant_text
 from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.ledger.directory.changes import Changes
 from tallygate.ledger.directory.errors import InvalidChangeError
@@ -69,6 +71,18 @@ class Session(SignedIn):
     created_at_ms: int
     seen_at_ms: int
     expires_at_ms: int
+
+    def shown(self) -> dict[str, Any]:
+        return {
+            "actor": self.actor,
+            "name": self.name,
+            "by": self.method.value,
+            "access": self.access.value,
+            "organizations": None if self.orgs is None else list(self.orgs),
+            "signed_in_at": instant_text(self.created_at_ms),
+            "seen_at": instant_text(self.seen_at_ms),
+            "expires_at": instant_text(self.expires_at_ms),
+        }
 
     def is_valid(self, now_ms: int) -> bool:
         """Return whether it may be used. One that a clock set back would prolong has ended."""
@@ -125,26 +139,35 @@ class SignIns:
 
     async def create_link(self, actor: str, *, name: str, access: Access, orgs: Sequence[str] | None) -> MadeLink:
         """Create a link, which signs in once as `name`. orgs: ids of organizations that exist; None: all of them."""
+        secret = new_link_secret(self._random_bytes)
+        expires_at_ms = await self.keep_link(actor, digest_of(secret), name=name, access=access, orgs=orgs)
+        return MadeLink(secret=secret, expires_at_ms=expires_at_ms)
+
+    async def keep_link(self, actor: str, digest: str, *, name: str, access: Access, orgs: Sequence[str] | None) -> int:
+        """Store the link whose secret has this digest; return when it expires. See create_link."""
         if not name or len(name) > NAME_CHARS_MAX or not name.isprintable():
             raise InvalidChangeError(f"name must be 1 to {NAME_CHARS_MAX} printable characters", param="name")
         if access is Access.METRICS:
             raise InvalidChangeError("access must be read or write: /metrics alone needs no session", param="access")
-        secret = self._new_secret(LINK_PREFIX)
         async with self._changes.begin(actor) as change:
             for org in orgs or ():
                 await self._refuse_unknown(change.connection, org)
             await change.log(
                 "link.created", name, org=None, after={"access": access.value, "organizations": None if orgs is None else [*orgs]}
             )
-            expires_at_ms = await _keep_link(
-                change.connection,
-                digest_of(secret),
-                SignedIn(
-                    method=Method.LINK, actor=actor, source="", name=name, access=access, orgs=None if orgs is None else tuple(orgs)
-                ),
-                change.at_ms,
-            )
-        return MadeLink(secret=secret, expires_at_ms=expires_at_ms)
+            await _purge(change.connection, change.at_ms)
+            await _make_room(change.connection, SIGN_IN_LINKS, LINKS_MAX, by="created_at_ms")
+            row = {
+                "secret_sha256": digest,
+                "actor": actor,
+                "name": name,
+                "access": access.value,
+                "orgs": None if orgs is None else json.dumps([*dict.fromkeys(orgs)]),
+                "created_at_ms": change.at_ms,
+                "expires_at_ms": change.at_ms + LINK_MS,
+            }
+            await change.connection.execute(SIGN_IN_LINKS.insert().values(row))
+        return change.at_ms + LINK_MS
 
     async def find(self, secret: str) -> Session | None:
         """Find the valid session with this secret, and note about once a minute that it was used."""
@@ -169,16 +192,25 @@ class SignIns:
         async with self._database.write() as connection:
             await _end(connection, secret)
 
-    async def end_all(self, actor: str | None = None) -> int:
-        """End the sessions and links of an actor, or of all; return how many sessions were valid."""
-        now_ms = self._changes.now_ms()
-        async with self._database.write() as connection:
-            await _purge(connection, now_ms)
-            ended = 0
-            for table in (SIGN_IN_LINKS, CONSOLE_SESSIONS):
-                which = [] if actor is None else [table.c.actor == actor]
-                ended = (await connection.execute(delete(table).where(*which))).rowcount
+    async def end_all(self, by: str, actor: str | None = None) -> int:
+        """End the sessions and links of an actor, or of all; return how many sessions ended. by: who does, for the log."""
+        async with self._changes.begin(by) as change:
+            await _purge(change.connection, change.at_ms)
+            found = [
+                await change.connection.execute(delete(table).where(*([] if actor is None else [table.c.actor == actor])))
+                for table in (CONSOLE_SESSIONS, SIGN_IN_LINKS)
+            ]
+            ended = found[0].rowcount
+            await change.log("sessions.ended", actor or "all", org=None, after={"sessions": ended})
         return ended
+
+    async def list(self) -> tuple[Session, ...]:
+        """All valid sessions, the newest first."""
+        query = select(CONSOLE_SESSIONS).order_by(CONSOLE_SESSIONS.c.created_at_ms.desc())
+        async with self._database.read() as connection:
+            found = [_session_of(row) for row in (await connection.execute(query)).mappings()]
+        now_ms = self._changes.now_ms()
+        return tuple(session for session in found if session.is_valid(now_ms))
 
     async def purge(self) -> None:
         """Delete sessions and links that have ended."""
@@ -187,7 +219,7 @@ class SignIns:
 
     async def _begin(self, connection: AsyncConnection, who: SignedIn, instead_of: str, lifetime_ms: int) -> MadeSession:
         now_ms = self._changes.now_ms()
-        secret = self._new_secret(SESSION_PREFIX)
+        secret = SESSION_PREFIX + _random_text(self._random_bytes, 30)
         session = Session(
             method=who.method,
             actor=who.actor,
@@ -203,10 +235,9 @@ class SignIns:
         await _purge(connection, now_ms)
         if instead_of:
             await _end(connection, instead_of)
-        await _make_room(connection, SESSIONS_OF_ONE_MAX, actor=who.actor)
-        await _make_room(connection, SESSIONS_MAX)
-        row = _row_of(session) | {"secret_sha256": digest_of(secret), "created_at_ms": now_ms, "seen_at_ms": now_ms}
-        await connection.execute(CONSOLE_SESSIONS.insert().values(row | {"expires_at_ms": session.expires_at_ms}))
+        await _make_room(connection, CONSOLE_SESSIONS, SESSIONS_OF_ONE_MAX, by="seen_at_ms", actor=who.actor)
+        await _make_room(connection, CONSOLE_SESSIONS, SESSIONS_MAX, by="seen_at_ms")
+        await connection.execute(CONSOLE_SESSIONS.insert().values(_row_of(session) | {"secret_sha256": digest_of(secret)}))
         return MadeSession(session=session, secret=secret)
 
     async def _refuse_unknown(self, connection: AsyncConnection, org: str) -> None:
@@ -214,8 +245,14 @@ class SignIns:
         if self._rules.in_file(org) is None and (await connection.execute(query)).first() is None:
             raise InvalidChangeError(f"there is no organization {org!r}", param="organizations")
 
-    def _new_secret(self, prefix: str) -> str:
-        return prefix + base64.b32encode(self._random_bytes(30)).decode().lower()
+
+def new_link_secret(random_bytes: Callable[[int], bytes]) -> str:
+    return LINK_PREFIX + _random_text(random_bytes, 25)
+
+
+def link_fragment(secret: str) -> str:
+    """The end of a link's URL. Browsers keep a fragment to themselves: it is in no log and no Referer."""
+    return f"#link={secret}"
 
 
 async def purge_forever(sign_ins: SignIns) -> None:
@@ -244,14 +281,8 @@ async def narrow_sign_ins(connection: AsyncConnection, org: str) -> None:
                 await connection.execute(update(table).where(is_it).values(orgs=json.dumps(left)))
 
 
-async def _keep_link(connection: AsyncConnection, digest: str, who: SignedIn, now_ms: int) -> int:
-    """Store a link; return when it expires."""
-    await _purge(connection, now_ms)
-    oldest = select(SIGN_IN_LINKS.c.secret_sha256).order_by(SIGN_IN_LINKS.c.created_at_ms.desc()).offset(LINKS_MAX - 1)
-    await connection.execute(delete(SIGN_IN_LINKS).where(SIGN_IN_LINKS.c.secret_sha256.in_(oldest)))
-    row = _row_of(who) | {"secret_sha256": digest, "created_at_ms": now_ms, "expires_at_ms": now_ms + LINK_MS}
-    await connection.execute(SIGN_IN_LINKS.insert().values({name: row[name] for name in SIGN_IN_LINKS.columns.keys()}))  # noqa: SIM118 - names, not columns
-    return now_ms + LINK_MS
+def _random_text(random_bytes: Callable[[int], bytes], size: int) -> str:
+    return base64.b32encode(random_bytes(size)).decode().lower()
 
 
 async def _end(connection: AsyncConnection, secret: str) -> None:
@@ -269,23 +300,17 @@ async def _purge(connection: AsyncConnection, now_ms: int) -> None:
     await connection.execute(delete(SIGN_IN_LINKS).where(links.expires_at_ms <= now_ms))
 
 
-async def _make_room(connection: AsyncConnection, sessions_max: int, *, actor: str | None = None) -> None:
-    """End the sessions that were idle for the longest, so that there is room for one more."""
-    query = select(CONSOLE_SESSIONS.c.secret_sha256).order_by(CONSOLE_SESSIONS.c.seen_at_ms.desc()).offset(sessions_max - 1)
+async def _make_room(connection: AsyncConnection, table: Table, rows_max: int, *, by: str, actor: str | None = None) -> None:
+    """Delete what is oldest by a time, so that there is room for one more. actor: among theirs."""
+    beyond = select(table.c.secret_sha256).order_by(table.c[by].desc()).offset(rows_max - 1)
     if actor is not None:
-        query = query.where(CONSOLE_SESSIONS.c.actor == actor)
-    await connection.execute(delete(CONSOLE_SESSIONS).where(CONSOLE_SESSIONS.c.secret_sha256.in_(query)))
+        beyond = beyond.where(table.c.actor == actor)
+    await connection.execute(delete(table).where(table.c.secret_sha256.in_(beyond)))
 
 
-def _row_of(who: SignedIn) -> dict[str, Any]:
-    return {
-        "method": who.method.value,
-        "actor": who.actor,
-        "source": who.source,
-        "name": who.name,
-        "access": who.access.value,
-        "orgs": None if who.orgs is None else json.dumps(who.orgs),
-    }
+def _row_of(session: Session) -> dict[str, Any]:
+    orgs = None if session.orgs is None else json.dumps(session.orgs)
+    return {each.name: getattr(session, each.name) for each in fields(session)} | {"orgs": orgs}
 
 
 def _session_of(row: Mapping[Any, Any]) -> Session:
