@@ -50,6 +50,8 @@ from tallygate.simulator.prompt_tokens import PromptTokens
 from tallygate.simulator.server import running_simulator, system_clock_ms
 from tallygate.telemetry.access_log import AccessLog
 from tallygate.telemetry.metrics import OPEN_REQUESTS, OVERHEAD_SECONDS, READING_ON, REQUEST_SECONDS
+from tallygate.telemetry.refusal_file import DIRECTORY as REFUSALS
+from tallygate.telemetry.refusal_file import RefusalFile
 from tallygate.telemetry.unpriced_models import UnpricedModels
 from tallygate.tokens.counter import TokenCounter
 
@@ -256,6 +258,7 @@ async def running_gateway(
             oauth_timeout_ms=5_000,
             now_ms=clock.now_ms,
             new_id=event_id_source(clock.now_ms, Random(1)),
+            refusal_lines=RefusalFile(tmp_path / REFUSALS, "worker-0", new_identity=lambda: 1),
             stored=stored or NoStoredDirectory(),
             cors=cors or CorsPolicy(),
             unpriced=UnpricedModels(tmp_path / "unpriced", "worker-0"),

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from aiohttp import ClientSession
 
@@ -27,6 +27,9 @@ from tallygate.limiter.port import Limiter
 from tallygate.shares.turns import Turns, at_once
 from tallygate.telemetry.metric import Metrics
 from tallygate.telemetry.unpriced_models import UnpricedModels
+
+if TYPE_CHECKING:  # it takes values of the stages, which take these services
+    from tallygate.gateway.refusal_log import RefusalLog
 
 READ_AT_ONCE_BYTES_MAX: Final = 32_768  # at worst some 15 ms, in bodies of nothing but commas; usually far below one
 _Result = TypeVar("_Result")
@@ -108,6 +111,7 @@ class Services:
     session for requests of the gateway's own
     has_room_for_job  whether an organization may have one more job open; raises StoreError
     reading the thread that parses bodies which would block the loop too long
+    refusal_log  of requests whose caller is known; None: they are counted alone
     clock   monotonic seconds, for durations: the loop's own time stands still within a turn and counts whole milliseconds on uvloop
     """
 
@@ -129,6 +133,7 @@ class Services:
     has_room_for_job: Callable[[str], Awaitable[bool]]
     reading: Turns = field(default_factory=reading_turns)
     cors: CorsPolicy = field(default_factory=CorsPolicy)
+    refusal_log: "RefusalLog | None" = None
     used: UsedCredentials = field(default_factory=UsedCredentials)
     unpriced: UnpricedModels = field(default_factory=UnpricedModels)
 
