@@ -34,7 +34,7 @@ from tallygate.domain.spend_limit import WindowKind
 from tallygate.gateway.assembly import Gateway, Parts
 from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.object_owners import ObjectOwners, ObjectRecords
-from tallygate.gateway.services import GatewayBounds
+from tallygate.gateway.services import GatewayBounds, TodaysUsage
 from tallygate.gateway.settling.spool import Spool
 from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
 from tallygate.http1.client_connection import ClientTimeouts
@@ -218,6 +218,7 @@ async def running_gateway(
     way: WayOut | None = None,
     enters: bool = False,
     access_log: AccessLog | None = None,
+    used_today: TodaysUsage | None = None,
 ) -> AsyncIterator[Harness]:
     """enters: the ledger has each event at once.
 
@@ -263,6 +264,7 @@ async def running_gateway(
             cors=cors or CorsPolicy(),
             unpriced=UnpricedModels(tmp_path / "unpriced", "worker-0"),
             access_log=access_log,
+            used_today=used_today,
         )
         gateway = Gateway(parts)
         listening = socket.socket()

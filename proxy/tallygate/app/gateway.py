@@ -25,6 +25,7 @@ from tallygate.gateway.settling.spool import Spool, spools_without_worker
 from tallygate.ledger.book import finished_events
 from tallygate.ledger.jobs import Jobs
 from tallygate.ledger.stored_objects import owned_objects
+from tallygate.ledger.usage_queries import UsageQueries
 from tallygate.limiter.directory_channel import listen_forever
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.last_used import record_last_used
@@ -122,6 +123,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         stored=directory,
         record_used=partial(record_last_used, store),
         refusal_lines=RefusalFile(settings.data_dir / refusal_file.DIRECTORY, counts.owner, new_identity=new_file_identity),
+        used_today=partial(UsageQueries(database).today, now_ms=now_ms),
         jobs=Jobs(database),
         beside=(partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake),),
         on_config=lambda config: metrics.use_labels(KnownLabels.of(config)),

@@ -35,7 +35,7 @@ from tallygate.gateway.object_owners import ObjectOwners, owners_of_one_process
 from tallygate.gateway.refusal_log import Lines, RefusalLog
 from tallygate.gateway.routes import RouteTable
 from tallygate.gateway.server import GatewayServer
-from tallygate.gateway.services import Fallback, GatewayBounds, Services, Tokenizer, View
+from tallygate.gateway.services import Fallback, GatewayBounds, Services, TodaysUsage, Tokenizer, View
 from tallygate.gateway.settling.settler import Settler
 from tallygate.gateway.settling.spool import Spool
 from tallygate.gateway.settling.withdrawals import Withdrawals
@@ -65,6 +65,7 @@ class Parts:
     owners        the owners of objects that upstreams store
     record_used   stores at intervals when credentials were last used; raises StoreError. None: it is not stored
     refusal_lines where the log of refused requests is written; None: there is none
+    used_today    of an organization and one of its credentials, as of `Services`
     jobs          the work that upstreams go on with after their answer; None: nobody follows it here
     beside        further tasks that run while the gateway serves
     on_config     called with the configuration in force and the organizations that are in no file
@@ -95,6 +96,7 @@ class Parts:
     stored: StoredDirectory = field(default_factory=NoStoredDirectory)
     record_used: Callable[[Mapping[str, int]], Awaitable[None]] | None = None
     refusal_lines: Lines | None = None
+    used_today: TodaysUsage | None = None
     jobs: JobStore | None = None
     beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     on_config: Callable[[GatewayConfig], None] = lambda _config: None
@@ -140,6 +142,7 @@ class Gateway(GatewayServer):
             refusal_log=None
             if parts.refusal_lines is None
             else RefusalLog(parts.refusal_lines, parts.metrics, now_ms=parts.now_ms, new_id=parts.new_id, loop=loop),
+            used_today=parts.used_today,
         )
         self._catalogues = CatalogueRefresh(parts.holder, parts.session, now_ms=parts.now_ms, on_change=self.follow)
         self._reloading = Reloading(self.read_again)

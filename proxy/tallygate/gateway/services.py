@@ -51,6 +51,27 @@ class Fallback(Protocol):
     def release(self, request: AdmissionRequest) -> None: ...
 
 
+class DaySums(Protocol):
+    """What was used on a day. requests: those that were served."""
+
+    @property
+    def requests(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def cost_nano_usd(self) -> int: ...
+
+
+class TodaysUsage(Protocol):
+    """The day's sums of an organization, in its time zone, and of one of its credentials. Raises StoreError."""
+
+    async def __call__(self, organization: Organization, credential: str) -> tuple[DaySums, DaySums]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayBounds:
     """Maxima of the data plane.
@@ -109,6 +130,7 @@ class Services:
     """See the module. view is replaced by a reload; everything else stays.
 
     session for requests of the gateway's own
+    used_today        what an organization and one of its credentials used today; None without a ledger
     has_room_for_job  whether an organization may have one more job open; raises StoreError
     reading the thread that parses bodies which would block the loop too long
     refusal_log  of requests whose caller is known; None: they are counted alone
@@ -131,6 +153,7 @@ class Services:
     owners: ObjectOwners
     session: ClientSession
     has_room_for_job: Callable[[str], Awaitable[bool]]
+    used_today: TodaysUsage | None = None
     reading: Turns = field(default_factory=reading_turns)
     cors: CorsPolicy = field(default_factory=CorsPolicy)
     refusal_log: "RefusalLog | None" = None

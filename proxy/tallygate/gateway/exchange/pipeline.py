@@ -27,6 +27,7 @@ from tallygate.gateway.exchange.intake import intake_of, receive
 from tallygate.gateway.exchange.limit_headers import limit_headers
 from tallygate.gateway.exchange.treatments import BATCH, READ, UNREAD
 from tallygate.gateway.exchange.understanding import Understanding
+from tallygate.gateway.me import Me
 from tallygate.gateway.path_refusals import PathRefusals
 from tallygate.gateway.refusals import (
     ENDPOINT_NOT_ENABLED,
@@ -68,6 +69,7 @@ class Pipeline:
         self.entrance = Entrance(services)
         self.understanding = Understanding(services, self.entrance)
         self.path_refusals = PathRefusals(services.dialects)
+        self.me = Me(services)
         self.open: set[Client] = set()
         self.answers: set[Answer] = set()
         self.sockets = Sockets(self)
@@ -111,6 +113,9 @@ class Pipeline:
                 return
             self.check_room()
             head = self.match(client)
+            if head is None:
+                await self.me.serve(client)
+                return
             caller = await self.identify(head)
             self.permit(head, caller)
             if head.route.method == WEBSOCKET:
@@ -153,12 +158,15 @@ class Pipeline:
         if self.services.settler.is_saturated:
             raise Refused(store_refusal(rebuilding=False))
 
-    def match(self, client: Client) -> Head:
-        """The endpoint of the table that a request names, and its dialect."""
+    def match(self, client: Client) -> Head | None:
+        """The endpoint of the table that a request names, and its dialect; None for the gateway's own."""
         request, view = client.request, client.view
         if offers_websocket(request) and (found := self._match_socket(client)) is not None:
             return found
-        route, params = view.routes.match(request.method, request.raw_path)
+        matched = view.routes.match(request.method, request.raw_path)
+        if matched is None:
+            return None
+        route, params = matched
         if not route.enabled:
             raise PathRefused(ENDPOINT_NOT_ENABLED)
         dialects = self.services.dialects
