@@ -11,9 +11,9 @@ from tallygate.console.api_errors import invalid_parameter
 from tallygate.console.api_parameters import choice, choices, integer, texts
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import CAPABILITY, CREDENTIAL, ORG, Scopes
-from tallygate.console.api_times import at_ms, check_range, instant, local_date, read_position, time_zone
+from tallygate.console.api_times import at_ms, check_range, instant, read_position, time_zone
 from tallygate.console.api_usage import CURSOR, ENDPOINT, TO, zone_of
-from tallygate.domain.calendar_months import day_start_ms
+from tallygate.domain.calendar_months import day_start_ms, local_date
 from tallygate.domain.errors import ErrorCode
 from tallygate.domain.instants import instant_text
 from tallygate.domain.money import usd_text
