@@ -40,6 +40,7 @@ PLACES = (
     "tests/processes/",
     "tests/clients/",
     "tests/bench/",
+    "tests/page/",
     "tests/alerting/test_alertmanager.py",
     "tests/alerting/test_prometheus_rules.py::test_a_rule_that_is_changed",
     "tests/alerting/test_prometheus_rules.py::test_promtool",

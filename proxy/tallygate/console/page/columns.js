@@ -71,8 +71,9 @@ export class Columns {
   fillLegend() {
     const focused = document.activeElement?.dataset?.series;
     const hadFocus = this.legend.contains(document.activeElement);
+    const told = this.data.series.length > 1 ? this.data.series : []; // one series needs no legend
     this.legend.replaceChildren(
-      ...this.data.series.map(({ key, label, colour, total }) =>
+      ...told.map(({ key, label, colour, total }) =>
         h(
           "li",
           {},

@@ -20,7 +20,7 @@ const percentOf = (fraction) => `${Math.round(fraction * 1000) / 10} %`;
 /**
  * spend    of /api/spend
  * pause    the last notice of a pause, or null
- * limits   of /api/limits; null where there is no such endpoint
+ * limits   of /api/limits
  */
 export function standing({ spend, pause, limits, organization, zone }) {
   const windows = [spend.rolling_7_days, ...spend.windows.filter(({ name }) => name !== spend.rolling_7_days.name)];
@@ -201,15 +201,9 @@ function explained(windows, limits, zone) {
           : "At the limit, access pauses until enough spend is older than that.";
       return h("li", {}, h("p", {}, `At most ${most} in ${span}. ${after}`));
     });
-  const rates = (limits?.limits ?? []).map(({ text, remaining, limit, burst }) => {
+  const rates = limits.limits.map(({ text, remaining, limit, burst }) => {
     const most = burst ?? limit;
-    return h(
-      "li",
-      {},
-      h("p", {}, text),
-      bar(most ? (BigInt(remaining) * 1000n) / BigInt(most) : 0n, "mark colour-0"),
-      h("p", { class: "quiet" }, `${grouped(remaining)} of ${grouped(most)} left now`),
-    );
+    return h("li", {}, h("p", {}, text), bar(most ? (BigInt(remaining) * 1000n) / BigInt(most) : 0n, "mark colour-0"));
   });
   if (!money.length && !rates.length) return null;
   return h("div", { class: "explained" }, h("h3", {}, "Limits"), h("ul", {}, money, rates));

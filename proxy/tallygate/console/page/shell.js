@@ -72,16 +72,13 @@ class Shell {
     if (!TABS.some(({ id }) => id === this.state.tab)) this.state.tab = DEFAULTS.tab;
     const { state } = this;
     this.main.setAttribute("aria-busy", "true");
+    const top = () => [topLine(this.frame(), () => this.signOut()), tabLine(this.frame(), TABS)];
+    if (this.known?.org !== state.org) swap(this.head, ...top());
     try {
       await this.read(state);
       if (state !== this.state) return; // another one was chosen meanwhile
       const context = this.context();
-      swap(
-        this.head,
-        topLine(context, () => this.signOut()),
-        tabLine(context, TABS),
-        filterLine(context),
-      );
+      swap(this.head, ...top(), filterLine(context));
       document.title = `${TABS.find(({ id }) => id === state.tab).name} · ${context.organization?.name || state.org || "All organizations"} · tallygate`;
       await this.showTab(context);
     } catch (error) {
@@ -91,7 +88,8 @@ class Shell {
   }
 
   /** Read what the header lists for the organization that is chosen. */
-  async read({ org }) {
+  async read(state) {
+    const { org } = state;
     if (this.known?.org === org) return;
     if (org && !this.organizations.has(org))
       this.organizations.set(org, await ask(`/api/organizations/${encodeURIComponent(org)}`));
@@ -99,9 +97,22 @@ class Shell {
       ask("/api/credentials", { org, limit: LISTED }),
       ask("/api/usage/values", { org, limit: LISTED }),
     ]);
-    this.known = { org, credentials, areCredentialsListed: more === null, models: used.model };
+    if (state === this.state) this.known = { org, credentials, areCredentialsListed: more === null, models: used.model };
   }
 
+  /** What does not depend on what was read for the organization. */
+  frame() {
+    return {
+      session: this.session,
+      state: this.state,
+      organizations: this.organizations,
+      isListed: this.isListed,
+      /** Change some of the state; null: back to where one starts. */
+      change: (some) => this.change(some),
+    };
+  }
+
+  /** All that a tab works with. */
   context() {
     const { state, known } = this;
     const organization = state.org ? this.organizations.get(state.org) : null;
@@ -111,12 +122,9 @@ class Shell {
     const days = daysOf(state, today, billingDay);
     const names = new Map(known.credentials.map(({ id, name }) => [id, name || id]));
     return {
-      session: this.session,
-      state,
-      organizations: this.organizations,
-      isListed: this.isListed,
-      organization,
+      ...this.frame(),
       ...known,
+      organization,
       capabilities: this.capabilities,
       zone,
       today,
@@ -134,8 +142,6 @@ class Shell {
         to: days.to,
       },
       credentialName: (id) => names.get(id) ?? id,
-      /** Change some of the state; null: back to where one starts. */
-      change: (some) => this.change(some),
       /** Handle the end of the session; other errors are the tab's. Returns whether it was that. */
       isOver: (error) => error.status === 401 && (this.close(), true),
     };

@@ -126,9 +126,7 @@ class UsageTab {
     if (organization) {
       const [spend, limits] = await Promise.all([
         ask("/api/spend", { org: organization.id, credential: state.credential, days: 1 }, signal),
-        ask("/api/limits", { org: organization.id, credential: state.credential }, signal).catch((error) =>
-          error.status === 404 ? null : Promise.reject(error),
-        ),
+        ask("/api/limits", { org: organization.id, credential: state.credential }, signal),
       ]);
       const pauses =
         spend.status === "paused"
@@ -240,22 +238,20 @@ class UsageTab {
       ["Refused", "refused"],
     ];
     const amountIn_ = (sums, name) => (name === "cost_usd" ? nanoOf(sums[name]) : BigInt(sums[name]));
+    const figure = ([title, name]) => {
+      const amount = amountIn_(totals, name);
+      const change = before && changeText(amount, amountIn_(before, name));
+      const shown = name === "cost_usd" ? usd(amount) : grouped(amount);
+      return h("div", { "data-sum": name }, h("dt", {}, title), h("dd", {}, shown), change && h("dd", { class: "change" }, change));
+    };
+    const isCompared = before && (before.requests || before.refused);
     swap(
       this.parts.totals,
       h(
-        "dl",
-        { class: "card figures-row" },
-        figures.map(([title, name]) => {
-          const amount = amountIn_(totals, name);
-          const change = before && changeText(amount, amountIn_(before, name));
-          return h(
-            "div",
-            { "data-sum": name },
-            h("dt", {}, title),
-            h("dd", {}, name === "cost_usd" ? usd(amount) : grouped(amount)),
-            change && h("dd", { class: "change", title: `Compared with ${since}` }, change),
-          );
-        }),
+        "div",
+        { class: "card" },
+        h("dl", { class: "figures-row" }, figures.map(figure)),
+        isCompared ? h("p", { class: "quiet compared" }, `Changes are to the period before, ${since}.`) : null,
       ),
     );
   }

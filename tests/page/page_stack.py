@@ -1,0 +1,132 @@
+"""`tallygate serve` with a simulator behind it and some traffic in its ledger, for a browser: served from a thread of its own."""
+
+import asyncio
+import hashlib
+import json
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession
+from stack import AMPLE_PLANS, Stack, eventually, running_stack
+
+ADMIN_TOKEN = "tga_" + "a" * 40
+CHAT = "/v1/chat/completions"
+KEYS = {"acme-web": "websecret", "acme-batch": "batchsecret", "globex-app": "globexsecret", "scout-app": "scoutsecret"}
+NAMES = {"acme-web": "Website", "acme-batch": "Nightly batch", "globex-app": "Support desk", "scout-app": "Camp"}
+
+
+def organizations() -> dict[str, Any]:
+    plans = {"acme": "pay_as_you_go", "globex": "enterprise", "scout": "free"}
+    zones = {"acme": "America/New_York", "globex": "Europe/Berlin"}
+    found = []
+    for org, plan in plans.items():
+        credentials = [
+            {"id": id_, "name": NAMES[id_], "key_sha256": hashlib.sha256(secret.encode()).hexdigest()}
+            for id_, secret in KEYS.items()
+            if id_.startswith(org)
+        ]
+        shown: dict[str, Any] = {"id": org, "name": f"{org.title()} Ltd", "plan": plan, "credentials": credentials}
+        found.append(shown | ({"time_zone": zones[org]} if org in zones else {}))
+    return {"organizations": found}
+
+
+@dataclass(kw_only=True)
+class PageStack:
+    """url: of the console. answers: status of each request that was made, in order."""
+
+    stack: Stack
+    loop: asyncio.AbstractEventLoop
+    answers: list[int] = field(default_factory=list)
+
+    @property
+    def token(self) -> str:
+        return ADMIN_TOKEN
+
+    @property
+    def url(self) -> str:
+        return self.stack.console
+
+    def api(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
+        """What the console's API answers to the platform's token, as JSON."""
+        address = f"{self.url}{path}?{urllib.parse.urlencode(query, doseq=True)}"
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(address, method=method, data=data, headers=headers)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
+
+    async def ask(self, api_key: str, body: Any, path: str = CHAT) -> int:
+        """The status of one request to the gateway."""
+        async with (
+            ClientSession() as session,
+            session.request(
+                "GET" if body is None else "POST", self.stack.url + path, json=body, headers={"Authorization": f"Bearer {api_key}"}
+            ) as answer,
+        ):
+            await answer.read()
+            return answer.status
+
+    async def send_traffic(self) -> None:
+        """Requests of each kind that the page tells apart, until the ledger has them."""
+        for credential, body, path in traffic():
+            self.answers.append(await self.ask(f"tg_{credential}_{KEYS[credential]}", body, path))
+
+        def has_all() -> bool:
+            totals = self.api("GET", "/api/usage", bucket="total")["totals"]
+            return bool(totals["requests"] + totals["refused"] == len(self.answers))
+
+        await eventually(has_all, "the ledger has all requests")
+
+
+def chat(model: str, directive: str) -> dict[str, Any]:
+    return {
+        "model": model,
+        "max_tokens": 500,
+        "messages": [{"role": "user", "content": f"[[sim {directive}]] Please say something"}],
+    }
+
+
+def traffic() -> Iterator[tuple[str, Any, str]]:
+    for number in range(4):
+        yield "acme-web", chat("gpt-4o-mini", f"tokens={20 + number}"), CHAT
+        yield "acme-batch", chat("gpt-4o", f"tokens={90 + number}"), CHAT
+        yield "globex-app", chat("gpt-4o", f"tokens={40 + number}"), CHAT
+    yield "acme-web", {"model": "text-embedding-3-small", "input": "some words to embed"}, "/v1/embeddings"
+    yield "acme-web", None, "/v1/models"
+    yield "acme-web", chat("gpt-4o-mini", "fault=status:503"), CHAT
+    yield "acme-batch", chat("gpt-4o-mini", "fault=status:400"), CHAT
+    for _ in range(3):
+        yield "scout-app", chat("gpt-4o-mini", "tokens=5"), CHAT  # a plan without API access: refused
+
+
+@contextmanager
+def running_page_stack(directory: Path) -> Iterator[PageStack]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def run(work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(90)
+
+    config = {"plans": AMPLE_PLANS, "organizations": organizations()}
+    whole = running_stack(directory, config=config, admin_token=ADMIN_TOKEN, workers="1")
+    try:
+        started = PageStack(stack=run(whole.__aenter__()), loop=loop)
+        try:
+            run(started.send_traffic())
+            yield started
+        finally:
+            run(whole.__aexit__(None, None, None))
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -1,0 +1,245 @@
+"""The Usage page in a browser, over a real `serve`: its figures are those of the usage API, and of what the simulator served."""
+
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from page_stack import CHAT, NAMES, PageStack, chat
+from page_visit import PageVisit, number
+from playwright.sync_api import expect
+
+ZONES = {"acme": "America/New_York", "globex": "Europe/Berlin"}
+AMOUNTS = {"requests": "requests", "cost": "cost_usd"}
+RANKINGS = {"By capability": "capability", "Top credentials": "credential", "Top models": "model"}
+GRAVE = {"serious", "critical"}
+
+
+def label_of(dimension: str, group: dict[str, str]) -> str:
+    key = group[dimension]
+    return NAMES[key] if dimension == "credential" else key or "no model"
+
+
+def question(stack: PageStack, **filters: str) -> dict[str, str]:
+    """Of the usage API for today, as the page means it."""
+    zone = ZONES.get(filters.get("org", ""), "UTC")
+    until_now = stack.api("GET", "/api/usage", time_zone=zone, bucket="total")
+    return {"time_zone": zone, "bucket": "total", "from": until_now["end"][:10], **filters}
+
+
+def assert_is_shown(
+    seen: PageVisit, stack: PageStack, view: str, stacks: tuple[str, ...] = ("capability",), **filters: str
+) -> None:
+    """What the page shows of today is what the usage API answers: sums, rankings, and each chart by these dimensions."""
+    query = question(stack, **filters)
+    totals = stack.api("GET", "/api/usage", **query)["totals"]
+    shown = seen.sums()
+    assert shown == {name: Decimal(totals[name]) for name in shown}
+    assert len(shown) == 5
+    for heading, dimension in RANKINGS.items():
+        rows = stack.api("GET", "/api/usage", group_by=dimension, **query)["rows"]
+        assert {label: {name: line[name] for name in line if name != "Share"} for label, line in seen.ranking(heading).items()} == {
+            label_of(dimension, row["group"]): {
+                "Requests": row["usage"]["requests"],
+                "Tokens": row["usage"]["total_tokens"],
+                "Cost": Decimal(row["usage"]["cost_usd"]),
+            }
+            for row in rows
+        }, heading
+    for dimension in stacks:
+        if dimension != stacks[0]:
+            seen.choose("Stacked by", dimension)
+        rows = stack.api("GET", "/api/usage", group_by=dimension, **query)["rows"]
+        charts = {"Prompt tokens": "prompt_tokens", "Completion tokens": "completion_tokens"} if view == "tokens" else {}
+        for heading, amount in (charts or {f"{view.title()} by {dimension}": AMOUNTS[view]}).items():
+            assert_chart(seen, heading, {label_of(dimension, row["group"]): Decimal(row["usage"][amount]) for row in rows})
+    assert_chart(seen, "Cost per day", {"Cost": Decimal(totals["cost_usd"])})
+
+
+def assert_chart(seen: PageVisit, heading: str, wanted: dict[str, Decimal]) -> None:
+    """The table behind a chart has these sums, and its columns add up to them."""
+    lines = seen.table(heading)
+    sums = lines.pop("Total")
+    assert {label: amount for label, amount in sums.items() if label != "Total"} == {
+        label: amount for label, amount in wanted.items() if amount
+    }, heading
+    assert {label: sum(line[label] for line in lines.values()) for label in sums} == sums
+    assert sums["Total"] == sum(wanted.values())
+
+
+@pytest.mark.parametrize("view", ["requests", "tokens", "cost"])
+def test_every_view_and_filter_shows_what_the_usage_api_answers(page_stack: PageStack, visit: Any, view: str) -> None:
+    seen = visit(f"/?range=today&view={view}")
+    assert_is_shown(seen, page_stack, view)
+    seen.choose("Organization", "acme")
+    assert_is_shown(seen, page_stack, view, ("capability", "credential", "model"), org="acme")
+    seen.choose("Stacked by", "capability")
+    seen.choose("Credential", "acme-web")
+    assert_is_shown(seen, page_stack, view, org="acme", credential="acme-web")
+    seen.choose("Capability", "chat")
+    (model,) = page_stack.api("GET", "/api/usage/values", org="acme", credential="acme-web", capability="chat")["model"]
+    seen.choose("Model", model)
+    assert_is_shown(seen, page_stack, view, org="acme", credential="acme-web", capability="chat", model=model)
+
+
+def test_the_page_shows_what_the_simulator_served(page_stack: PageStack, visit: Any) -> None:
+    seen = visit("/?range=today&stack=status")
+    served = [record for record in page_stack.stack.ledger.records if record.request_id]
+    shown = seen.sums()
+    assert shown["requests"] == len(served)
+    assert shown["prompt_tokens"] == sum(record.prompt_tokens for record in served if record.accepted) > 0
+    assert shown["completion_tokens"] == sum(record.generated_tokens for record in served if record.accepted) > 0
+    answered = Counter(page_stack.answers)
+    by_status = seen.table("Requests by status")["Total"]
+    assert {int(label[:3]): amount for label, amount in by_status.items() if label != "Total"} == answered
+    outcomes = seen.table("Success, error and refused")["Total"]
+    assert outcomes["Success"] == answered[200]
+    assert outcomes["Refused"] == answered[403] == shown["refused"]
+    assert outcomes["Error"] == answered[400] + answered[503]
+
+
+def test_what_is_shown_is_in_the_address(visit: Any) -> None:
+    seen = visit("/?org=acme&range=7d&view=tokens&by=hour&stack=model&zone=Asia%2FTokyo")
+    page = seen.page
+    pressed = page.locator(".segments [aria-pressed=true]").all_inner_texts()
+    assert pressed == ["Tokens", "7 days"]
+    expect(page.get_by_role("combobox", name="By", exact=True)).to_have_value("hour")
+    expect(page.get_by_role("combobox", name="Time zone")).to_have_value("Asia/Tokyo")
+    expect(page.locator(".part.state")).to_contain_text("GMT+9")
+    seen.press("Cost")
+    seen.press("Custom")
+    page.get_by_label("From").fill("2026-01-05")
+    seen.settled()
+    assert "from=2026-01-05" in page.url
+    assert "view=cost" in page.url
+    page.go_back()
+    page.go_back()
+    page.go_back()
+    seen.settled()
+    assert page.locator(".segments [aria-pressed=true]").all_inner_texts() == ["Tokens", "7 days"]
+    page.go_forward()
+    seen.settled()
+    assert page.locator(".segments [aria-pressed=true]").first.inner_text() == "Cost"
+
+
+def test_charts_answer_to_pointer_keys_and_legend(visit: Any) -> None:
+    seen = visit("/?org=acme&range=today")
+    plot = seen.figure("Requests by capability").locator(".plot")
+    plot.focus()
+    seen.page.keyboard.press("End")
+    last = plot.get_attribute("aria-valuetext")
+    assert "Total" in plot.locator(".values").inner_text()
+    assert "chat" in last
+    seen.page.keyboard.press("Home")
+    assert plot.get_attribute("aria-valuenow") == "0"
+    seen.page.keyboard.press("Escape")
+    expect(plot.locator(".values")).to_be_hidden()
+    box = plot.bounding_box()
+    seen.page.mouse.move(box["x"] + box["width"] - 8, box["y"] + 60)
+    expect(plot.locator(".values")).to_be_visible()
+    marks = plot.locator(".column rect").count()
+    legend = seen.figure("Requests by capability").get_by_role("button", name="chat")
+    legend.click()
+    expect(legend).to_have_attribute("aria-pressed", "false")
+    assert plot.locator(".column rect").count() < marks
+    plot.focus()
+    seen.page.keyboard.press("End")
+    assert "chat" not in plot.get_attribute("aria-valuetext")
+
+
+def test_a_pause_comes_and_goes_while_one_looks(page_stack: PageStack, visit: Any) -> None:
+    page_stack.api("POST", "/api/organizations", {"id": "bakery", "plan": "pay_as_you_go", "spend_limit": {"usd": "0.01"}})
+    api_key = page_stack.api("POST", "/api/organizations/bakery/credentials", {"id": "bakery-app"})["api_key"]
+    seen = visit("/?org=bakery&range=today", prepare=lambda page: page.clock.install())
+    page = seen.page
+    expect(page.locator(".standing .pill")).to_have_text("Active")
+    expect(page.get_by_role("heading", name="No requests in this time")).to_be_visible()
+    expect(page.locator(".command code")).to_contain_text("curl ")
+
+    def until(status: int) -> None:
+        for _ in range(100):
+            if page_stack.run(page_stack.ask(api_key, chat("gpt-4o", "tokens=60"), CHAT)) == status:
+                return
+        raise AssertionError(status)
+
+    def refreshed(selector: str, text: str) -> None:
+        for _ in range(40):
+            page.clock.fast_forward(16_000)
+            page.wait_for_timeout(100)
+            if text in "".join(page.locator(selector).all_inner_texts()):
+                return
+        expect(page.locator(selector)).to_contain_text(text)
+
+    until(200)
+    until(429)
+    refreshed(".standing .pill", "Paused")
+    spend = page_stack.api("GET", "/api/spend", org="bakery")
+    banner = page.locator(".banner.paused")
+    expect(banner).to_contain_text("API access has been paused since")
+    expect(banner).to_contain_text("Requests are served again on")
+    assert number(page.locator(".limit .amount .usd").first.inner_text()) == Decimal(spend["rolling_7_days"]["spent"]["usd"])
+    leaving = [number(text) for text in page.locator(".banner .leaving li .usd").all_inner_texts()]
+    assert leaving == [Decimal(freed["amount"]["usd"]) for freed in spend["rolling_7_days"]["frees"]]
+    assert sum(leaving) == Decimal(spend["rolling_7_days"]["spent"]["usd"])
+    expect(page.locator("#announcer")).to_have_text("API access is paused.")
+
+    page_stack.api("PATCH", "/api/organizations/bakery", {"spend_limit": {"usd": "50"}})
+    until(200)
+    refreshed(".standing .pill", "Active")
+    expect(banner).to_have_count(0)
+
+
+def test_another_organization_is_out_of_reach(page_stack: PageStack, visit: Any) -> None:
+    wanted = {"name": "acme and scout", "access": "read", "organizations": ["acme", "scout"]}
+    token = page_stack.api("POST", "/api/tokens", wanted)["token"]
+    seen = visit("/?org=globex", token=token, refused=(401, 404))
+    page = seen.page
+    expect(page.locator("main .problem")).to_contain_text("There is no organization globex")
+    offered = visit("/", token=token).page.get_by_role("combobox", name="Organization").locator("option")
+    assert offered.all_inner_texts() == ["All organizations", "Acme Ltd (acme)", "Scout Ltd (scout)"]
+    for path in ("usage?org=globex", "spend?org=globex", "events?org=globex", "limits?org=globex", "usage?credential=globex-app"):
+        assert seen.context.request.get(f"{page_stack.url}/api/{path}").status == 404, path
+    cursor = page_stack.api("GET", "/api/events", limit=1)["next_cursor"]
+    beyond = seen.context.request.get(f"{page_stack.url}/api/events?limit=1&cursor={cursor}")
+    assert {event["org"] for event in beyond.json()["events"]} <= {"acme", "scout"}
+    (cookie,) = seen.context.cookies()
+    assert cookie["httpOnly"]
+    assert cookie["sameSite"] == "Strict"
+    seen.context.add_cookies([cookie | {"value": cookie["value"][:-2] + "xx"}])
+    page.goto(page_stack.url)
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_signing_in_and_out(page_stack: PageStack, visit: Any) -> None:
+    seen = visit("/", token="", refused=(401,))
+    page = seen.page
+    page.get_by_label("Admin token").fill("tga_" + "0" * 40)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("not known")
+    page.get_by_label("Admin token").fill(page_stack.token)
+    page.get_by_role("button", name="Sign in").click()
+    seen.settled()
+    assert page_stack.token not in page.url
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("alert")).to_have_text("You are signed out.")
+    assert seen.context.request.get(page_stack.url + "/api/usage").status == 401
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_use_it(page_stack: PageStack, visit: Any, scheme: str) -> None:
+    """Nothing that axe finds: contrast, names, roles, order; no sideways scrolling on the narrowest phone."""
+    phone = {"viewport": {"width": 360, "height": 740}}
+    pages = [
+        visit("/", token="", refused=(401,), color_scheme=scheme),
+        visit("/?org=acme&range=today&stack=model", color_scheme=scheme),
+        visit("/?org=scout&range=today", color_scheme=scheme, **phone),
+        visit("/?view=tokens&range=custom&from=2026-01-01&until=2026-01-02", color_scheme=scheme, **phone),
+    ]
+    for seen in pages:
+        for details in seen.page.locator("details:visible > summary").all():
+            details.click()
+        found = Axe().run(seen.page).response["violations"]
+        assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in GRAVE] == []
+        width = seen.page.evaluate("document.documentElement.scrollWidth")
+        assert width <= seen.page.viewport_size["width"]
