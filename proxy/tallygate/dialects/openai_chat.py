@@ -12,6 +12,7 @@ from tallygate.dialects.hosted_tools import billed_calls_max, hosted_tools
 from tallygate.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from tallygate.dialects.openai_prompt import MESSAGE_MEMBERS, ChatMessage, OpenAiPrompt, add_message
 from tallygate.dialects.openai_shape import OpenAiShape
+from tallygate.dialects.ordinary_chat import ordinary_chat_facts
 from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.prompt_parts import json_text
 from tallygate.dialects.references import body_references
@@ -95,6 +96,11 @@ _AT_OPENROUTER: Final = "openai/"
 _SEARCH_MODEL: Final = "-search-"
 
 
+def _is_plain_name(model: str | None) -> bool:
+    """Whether a model's name says nothing about the request but its price."""
+    return model is not None and _SEARCH_MODEL not in model and not model.startswith(_AT_OPENROUTER)
+
+
 def _calls_max(request: ChatRequest, tools: list[dict[str, Any]], *, searches: bool) -> dict[str, int]:
     """The most that a chat request can cause of what is billed by the call. A request that just searches does so once."""
     calls = billed_calls_max(tools, model=request.model, max_tool_calls=request.max_tool_calls)
@@ -119,6 +125,9 @@ class OpenAiChat(OpenAiShape):
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a chat request. The larger of two maxima bounds it: OpenAI refuses both together, other services obey either."""
         del path, query
+        ordinary = None if self.adds_unknown_input else ordinary_chat_facts(body)
+        if ordinary is not None and _is_plain_name(ordinary.model):
+            return ordinary
         parsed = parse_body(body, self._requests)
         request = parsed.fields
         model, model_family = self._model(request)

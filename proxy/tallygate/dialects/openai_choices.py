@@ -1,7 +1,7 @@
 """Meters of answers with `choices`: chat completions and the older completions, streamed or not."""
 
 import re
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -38,6 +38,40 @@ class ChoicesBody(msgspec.Struct, gc=False):
 ChoicesDecoder = msgspec.json.Decoder[ChoicesBody]
 
 
+class _TextDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A delta that has text and nothing else."""
+
+    content: str
+    role: Any = None
+
+
+class _TextChoice(msgspec.Struct, gc=False):
+    """A choice that goes on: the members that `_read_choices` acts on."""
+
+    delta: _TextDelta
+    index: Literal[0] = 0
+    finish_reason: None = None
+    error: None = None
+    text: None = None
+    message: None = None
+
+
+class TextChunk(msgspec.Struct, gc=False):
+    """The ordinary chunk, as nearly all of a stream are: text of one choice, and nothing else that `ChoicesStreamMeter` acts on."""
+
+    choices: tuple[_TextChoice]
+    model: str | None = None
+    usage: None = None
+    error: None = None
+    service_tier: str | None = None
+    x_groq: None = None
+    provider_metadata: None = None
+
+
+_TEXT_CHUNKS: Final = msgspec.json.Decoder(TextChunk)
+_ODD_CHUNKS_MAX: Final = 8  # of a stream that are first tried as ordinary ones
+
+
 class ChoicesStreamMeter(EventStreamMeter):
     """Reads a stream of chunks.
 
@@ -47,7 +81,7 @@ class ChoicesStreamMeter(EventStreamMeter):
     `"usage":null` elsewhere.
     """
 
-    __slots__ = ("_decoder", "_ends_with_usage", "_finished", "_seen", "_tier", "_usage")
+    __slots__ = ("_decoder", "_ends_with_usage", "_finished", "_odd_left", "_seen", "_tier", "_usage")
 
     def __init__(self, decoder: ChoicesDecoder, facts: RequestFacts, *, hides: bool = False) -> None:
         super().__init__(hides=hides)
@@ -57,6 +91,24 @@ class ChoicesStreamMeter(EventStreamMeter):
         self._finished: set[int] = set()
         self._usage = StatedUsage(CHAT)
         self._ends_with_usage = False  # the last chunk states usage
+        self._odd_left = _ODD_CHUNKS_MAX
+
+    def feed(self, data: bytes) -> bytes:
+        """Read bytes: an ordinary chunk at once, if they are just that, and all else event by event."""
+        chunk = payload = None
+        if self._odd_left and 0 in self._seen and (payload := self._parser.lone_data(data)) is not None:
+            try:
+                chunk = _TEXT_CHUNKS.decode(payload)
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                self._odd_left -= 1
+        if chunk is None or payload is None or (chunk.service_tier != self._tier and chunk.service_tier is not None):
+            return super().feed(data)
+        reading = self.reading
+        add_text(reading, chunk.choices[0].delta.content)
+        if chunk.model and chunk.model != reading.response_model:
+            reading.response_model = name_or_none(chunk.model)
+        self._ends_with_usage = False
+        return _without_null_usage(data, payload) if self._hides and _NULL_USAGE in payload else data
 
     def _read(self, event: SseEvent) -> bytes:
         data = event.data

@@ -58,6 +58,24 @@ class SseParser:
         """Bytes of the unfinished event."""
         return len(self._buffer)
 
+    def lone_data(self, data: bytes) -> bytes | None:
+        """The data of the one event that `data` is, if no other is open and it has one data line and nothing else; else None.
+
+        Nothing is taken: what is not read by this goes to `feed`.
+        """
+        if (
+            data[:6] != b"data: "
+            or data[-2:] != b"\n\n"
+            or data.find(b"\n") != len(data) - 2
+            or b"\r" in data
+            or len(data) > self._joined_bytes_max
+            or self._buffer
+            or self._giving_up
+            or self._is_at_start
+        ):
+            return None
+        return data[6:-2]
+
     def feed(self, data: bytes) -> list[SseEvent]:
         """Parse bytes and return the events that they complete."""
         buffer = self._buffer
