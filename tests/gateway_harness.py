@@ -34,7 +34,7 @@ from tallygate.domain.spend_limit import WindowKind
 from tallygate.gateway.assembly import Gateway, Parts
 from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.object_owners import ObjectOwners, ObjectRecords
-from tallygate.gateway.services import GatewayBounds
+from tallygate.gateway.services import GatewayBounds, TodaysUsage
 from tallygate.gateway.settling.spool import Spool
 from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
 from tallygate.http1.client_connection import ClientTimeouts
@@ -50,6 +50,8 @@ from tallygate.simulator.prompt_tokens import PromptTokens
 from tallygate.simulator.server import running_simulator, system_clock_ms
 from tallygate.telemetry.access_log import AccessLog
 from tallygate.telemetry.metrics import OPEN_REQUESTS, OVERHEAD_SECONDS, READING_ON, REQUEST_SECONDS
+from tallygate.telemetry.refusal_file import DIRECTORY as REFUSALS
+from tallygate.telemetry.refusal_file import RefusalFile
 from tallygate.telemetry.unpriced_models import UnpricedModels
 from tallygate.tokens.counter import TokenCounter
 
@@ -216,6 +218,7 @@ async def running_gateway(
     way: WayOut | None = None,
     enters: bool = False,
     access_log: AccessLog | None = None,
+    used_today: TodaysUsage | None = None,
 ) -> AsyncIterator[Harness]:
     """enters: the ledger has each event at once.
 
@@ -256,10 +259,12 @@ async def running_gateway(
             oauth_timeout_ms=5_000,
             now_ms=clock.now_ms,
             new_id=event_id_source(clock.now_ms, Random(1)),
+            refusal_lines=RefusalFile(tmp_path / REFUSALS, "worker-0", new_identity=lambda: 1),
             stored=stored or NoStoredDirectory(),
             cors=cors or CorsPolicy(),
             unpriced=UnpricedModels(tmp_path / "unpriced", "worker-0"),
             access_log=access_log,
+            used_today=used_today,
         )
         gateway = Gateway(parts)
         listening = socket.socket()

@@ -7,6 +7,7 @@ from typing import Any
 from tallygate.config.model import Route
 from tallygate.console.api_access import Access, AdminAccess
 from tallygate.domain.organization import Credential, Organization, Plan
+from tallygate.domain.refused_request import RefusedRequest
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.ledger.entry import Entry, Kind
 
@@ -93,3 +94,29 @@ def an_entry(number: int, **changed: Any) -> Entry:
         "flags": "",
     }
     return Entry(**{**fields, **changed})
+
+
+def a_refusal(number: int, *, org: str = "acme", **changed: Any) -> RefusedRequest:
+    """A line of the log of refused requests: a spend limit refused an answer of the organization's an hour ago."""
+    at_ms = changed.get("at_ms", NOW_MS - HOUR_MS)
+    fields: dict[str, Any] = {
+        "id": f"{at_ms:012x}{number:020x}",
+        "at_ms": at_ms,
+        "org": org,
+        "credential": f"{org}-prod",
+        "capability": "chat",
+        "status": 429,
+        "code": "spend_limit_exceeded",
+        "refused_by": "spend_7d",
+        "request_id": f"request-{number}",
+        "endpoint": "/v1/chat/completions",
+        "method": "POST",
+        "model": "gpt-4o",
+        "message": "Spend limit reached.",
+        "spent_nano_usd": 24 * USD,
+        "held_nano_usd": USD,
+        "needed_nano_usd": 5,
+        "limit_nano_usd": 25 * USD,
+        "resets_at_ms": NOW_MS,
+    }
+    return RefusedRequest(**{**fields, **changed})

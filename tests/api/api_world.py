@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 from aiohttp import ClientSession
 from api_values import ACME, GLOBEX, INITECH, NOW_MS, ROUTES, TOKENS
 from gateway_harness import TIMEOUTS
@@ -30,12 +32,15 @@ from tallygate.console.wrong_tokens import WrongTokens
 from tallygate.dialects.registry import dialects
 from tallygate.domain.admission import LimitStates
 from tallygate.domain.organization import Organization
+from tallygate.domain.refused_request import RefusedRequest
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database
 from tallygate.ledger.directory.book import directory_book
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.notices.notice import Notice
+from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.limiter.reference import ReferenceLimiter
+from tallygate.telemetry.refusal_file import Waiting
 
 
 @cache
@@ -138,6 +143,12 @@ class World:
 
     async def refuse(self, count: RefusalCount, at_ms: int) -> None:
         await self.book.add_refusals(f"test-{at_ms}", [count], at_ms=at_ms)
+
+    async def note_refused(self, lines: Iterable[RefusedRequest]) -> None:
+        """Lines of the log of refused requests, as a worker's file has them."""
+        numbered = [(number, msgspec.json.encode(line)) for number, line in enumerate(lines)]
+        source = f"test-{next(_numbers)}"
+        await RefusedRequests(self.database).add(Waiting(Path(source), source, len(numbered), numbered))
 
     async def call(self, method: str, path: str, body: object = None, *, token: str = "platform") -> tuple[int, Any]:  # noqa: S107
         assert self.session is not None

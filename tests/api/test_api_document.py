@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 import schemathesis
-from api_values import NOW_MS, an_entry
+from api_values import NOW_MS, a_refusal, an_entry
 from api_world import World, served
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis.strategies import booleans
@@ -66,6 +66,7 @@ def api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 async def fill(world: World) -> None:
     await world.keep("acme", "globex", "stored")
     await world.record([an_entry(number, settled_at_ms=NOW_MS - number * 40_000_000, org="acme") for number in range(12)])
+    await world.note_refused([a_refusal(number, at_ms=NOW_MS - number * 40_000_000) for number in range(12)])
     await world.notify([a_notice(number, at_ms=NOW_MS - number * 40_000_000) for number in range(12)], "ops")
 
 
@@ -81,6 +82,7 @@ OPERATIONS = [
     ("GET", "/api/limits"),
     ("GET", "/api/spend"),
     ("GET", "/api/events"),
+    ("GET", "/api/refusals"),
     ("GET", "/api/notices"),
     ("GET", "/api/credentials"),
     ("GET", "/api/capabilities"),

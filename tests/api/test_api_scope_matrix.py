@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from api_values import ACME, ENTERPRISE, NOW_MS, TOKENS, an_entry
+from api_values import ACME, ENTERPRISE, NOW_MS, TOKENS, a_refusal, an_entry
 from api_world import World, served
 from new_ledger import new_ledger
 from notice_values import a_notice
@@ -35,6 +35,7 @@ ENDPOINTS = [
     ("/api/usage", {"group_by": ["org", "credential"], "top": 5, "compare": "previous"}, "org", "credential"),
     ("/api/usage/values", {}, "org", "credential"),
     ("/api/events", {}, "org", "credential"),
+    ("/api/refusals", {}, "org", "credential"),
     ("/api/notices", {}, "org", None),
     ("/api/spend", {}, "org", "credential"),
     ("/api/limits", {}, "org", "credential"),
@@ -51,6 +52,7 @@ async def filled_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     world = World(database)
     await world.keep(*ORGS)
     await world.record([an_entry(number, org=org) for number, org in enumerate(ORGS)])
+    await world.note_refused([a_refusal(number, org=org) for number, org in enumerate(ORGS)])
     await world.notify([a_notice(number, org=org, at_ms=NOW_MS - 1_000 + number) for number, org in enumerate(ORGS)])
     await database.close()
     return (folder / "ledger.db").read_bytes()
@@ -146,7 +148,7 @@ async def test_a_credential_can_be_named_only_within_the_scope(shown: World, pat
         assert (status, body["error"]["param"]) == (404, credential_name)
 
 
-@pytest.mark.parametrize("path", ["/api/usage", "/api/events", "/api/notices", "/api/credentials"])
+@pytest.mark.parametrize("path", ["/api/usage", "/api/events", "/api/refusals", "/api/notices", "/api/credentials"])
 async def test_a_cursor_of_another_token_shows_nothing_more(filled: World, path: str) -> None:
     await filled.record([an_entry(number, org=org, settled_at_ms=NOW_MS - 200_000_000) for number, org in enumerate(ORGS, 10)])
     cursor = (await filled.ok(path, limit=1))["next_cursor"]

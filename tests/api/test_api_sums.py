@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from new_ledger import new_ledger
 from search import cases
 
-from tallygate.console.api_times import TIME_MIN_MS, local_date
-from tallygate.domain.calendar_months import day_start_ms
+from tallygate.console.api_times import TIME_MIN_MS
+from tallygate.domain.calendar_months import day_start_ms, local_date
 from tallygate.ledger.time_buckets import QUARTER_MS
 
 ZONES = sorted(available_timezones() - {"localtime", "Factory"})

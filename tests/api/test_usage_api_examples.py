@@ -22,6 +22,7 @@ from tallygate.console import (
     usage_pages,
 )
 from tallygate.console.api_document import document
+from tallygate.ledger import refused_requests
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "usage-api.md").read_text(encoding="utf-8")
@@ -46,7 +47,7 @@ async def test_an_example_answers(world: World, example: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 8
+    assert len(EXAMPLES) == 9
 
 
 def test_every_endpoint_is_documented(world: World) -> None:
@@ -70,6 +71,9 @@ def test_every_endpoint_is_documented(world: World) -> None:
         api_openai_usage.RESULTS_MAX,
         api_scope.ORGS_MAX,
         api_events.EVENT_ORGS_MAX,
+        refused_requests.DAYS_KEPT,
+        refused_requests.OF_AN_ORGANIZATION_MAX,
+        refused_requests.OF_ALL_MAX,
         api_openai_usage.MINUTE_ORGS_MAX,
         api_parameters.VALUES_MAX,
         api_parameters.TEXT_CHARS_MAX,

@@ -194,5 +194,30 @@ def test_a_small_burst_refills_at_its_own_rate() -> None:
     assert headers[b"ratelimit"] == b'"burst";r=0;t=1'
 
 
-def test_far_from_the_limit_nothing_is_said_of_spend() -> None:
-    assert not any(name.startswith(b"tallygate-spend") for name, _ in limit_headers(decision(None, spent=10**9), limits(), QUIET))
+def test_far_from_the_limit_only_what_is_left_is_said_of_spend() -> None:
+    headers = limit_headers(decision(None, spent=10**9), limits(), QUIET)
+    assert [header for header in headers if header[0].startswith(b"tallygate-spend")] == [
+        (b"tallygate-spend-remaining-usd", b"24.00")
+    ]
+
+
+def test_what_is_left_is_the_least_that_an_enforced_limit_leaves() -> None:
+    plan = Plan(
+        id="p",
+        spend_limits=(
+            SpendLimit(name="wide", limit_nano_usd=90 * 10**9),
+            SpendLimit(name="tight", limit_nano_usd=20 * 10**9),
+            SpendLimit(name="shadow", limit_nano_usd=10**9, shadow=True),
+        ),
+    )
+    bound = limits_of(Organization(id="acme", name="Acme", plan=plan), KEY, "chat")
+    states = tuple(
+        SpendState(key=key, spent_nano_usd=7 * 10**9, held_nano_usd=10**9, limit_nano_usd=limit.limit_nano_usd, resume_at_ms=0)
+        for key, limit in bound.spend
+    )
+    headers = dict(limit_headers(replace(decision(None), rate=(), spend=states), bound, QUIET))
+    assert headers[b"tallygate-spend-remaining-usd"] == b"12.00"
+
+    overdrawn = tuple(replace(state, spent_nano_usd=30 * 10**9) for state in states)
+    headers = dict(limit_headers(replace(decision(None), rate=(), spend=overdrawn), bound, QUIET))
+    assert headers[b"tallygate-spend-remaining-usd"] == b"0.00"

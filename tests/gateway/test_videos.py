@@ -8,9 +8,13 @@ import pytest
 from aiohttp import ClientSession, web
 from gateway_harness import ACME_KEY, BIG_KEY, running_gateway
 from test_background_responses import DAY_MS, HOUR_MS, World, serving, world
+from test_jobs_at_random import Chance, KilledError, settle_some
 
+from tallygate.domain.errors import StoreError
 from tallygate.domain.made_object import MadeObject
+from tallygate.gateway.jobs import videos
 from tallygate.gateway.jobs.poller import LOST_AFTER_MS
+from tallygate.outbound.session import FetchError
 
 GOOGLE = {"x-goog-api-key": ACME_KEY}
 OTHERS = {"x-goog-api-key": BIG_KEY}
@@ -300,9 +304,11 @@ async def test_an_answer_that_begins_nothing_is_charged_at_once(
         (veo(sampleCount=1.5), "parameters.sampleCount"),
         (veo(DurationSeconds=60), "parameters.DurationSeconds"),
         (veo(storageUri="gs://a/b"), "parameters.storageUri"),
-        ({"instances": [{"prompt": "A", "image": {"gcsUri": "gs://a/b.png"}}]}, "instances.gcsUri"),
-        ({"instances": [{"prompt": "A", "video": {"uri": "gs://a/b.mp4"}}]}, "instances.uri"),
+        ({"instances": [{"prompt": "A", "image": {"gcsUri": "gs://a/b.png"}}]}, "instances.image.gcsUri"),
+        ({"instances": [{"prompt": "A", "video": {"uri": "gs://a/b.mp4"}}]}, "instances.video.uri"),
         ({"instances": [], "parameters": [{"durationSeconds": 60}]}, "parameters"),
+        ({"instances": [{"prompt": "A", "video": {"URI": "files/somebodys"}}]}, "instances.video.URI"),
+        (veo(lastFrame={"gcs_uri": "gs://a/b.png"}), "parameters.lastFrame.gcs_uri"),
     ],
 )
 async def test_what_cannot_be_bounded_or_lies_elsewhere_is_refused(
@@ -327,6 +333,79 @@ async def test_a_limit_that_cannot_hold_it_refuses_with_the_amount_and_others_fi
         await ask(at, "/v1beta/models/veo-9-unknown:predictLongRunning", veo(), status=400)
         await ask(at, "/v1beta/models/gemini-2.5-flash:predictLongRunning", veo(), status=400)  # whose price has no second of video
         assert await at.spent_and_held() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("leads", "shown"),
+    [("{url}/a?b=c", "/a?b=c"), ("{url}//a.invalid", "{url}//a.invalid"), ("{url}.invalid/a", "{url}.invalid/a"), ("/a", "/a")],
+)
+async def test_a_redirect_to_the_upstream_itself_leads_through_the_gateway(
+    leads: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def send_on(_request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": leads.format(url=url)})
+
+    app = web.Application()
+    app.router.add_get("/v1/models", send_on)
+    async with (
+        serving(app) as url,
+        world(tmp_path, monkeypatch, upstream_url=url) as at,
+        at.session.get("/v1/models", headers=GOOGLE, allow_redirects=False) as answer,
+    ):
+        assert (answer.status, answer.headers["location"]) == (302, shown.format(url=url))
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_fails_each_is_charged_once_and_as_it_is_billed(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients poll or do not, pollers are killed in the middle, the limiter and the ledger are away at random."""
+    chance, begun = Chance(seed), list[str]()
+    prices = {"video_second:720p": 40, "video_second:1080p": 40, "video_second:4k": 60, "video_second:480p": 8}
+
+    def chunks(*given: Any, **named: Any) -> Any:
+        async def read() -> Any:
+            for chunk in [each async for each in real(*given, **named)]:
+                await failing()
+                yield chunk
+                await failing()
+
+        return read()
+
+    async def nothing() -> None: ...
+
+    real, failing = videos.read_chunks, chance.failing(nothing, KilledError, FetchError)
+    async with world(tmp_path, monkeypatch, acme_usd="100") as at:
+        limiter, pick = at.harness.limiter, chance.random
+        monkeypatch.setattr(videos, "read_chunks", chunks)
+        monkeypatch.setattr(limiter, "settle", chance.failing(limiter.settle, StoreError))
+        monkeypatch.setattr(limiter, "defer", chance.failing(limiter.defer, StoreError))
+        monkeypatch.setattr(at.jobs, "put_off", chance.failing(at.jobs.put_off, KilledError, StoreError))
+        for _ in range(20):
+            text = f"[[sim delay={pick.choice([0, 2_000, 40_000])}{pick.choice(['', '', ';refuse=1', ';finish=failed'])}]] A cat"
+            match pick.choice(("veo", "vertex", "imagine", "show", "settle", "settle")):
+                case "veo":
+                    begun.append(f"/v1beta/{(await ask(at, VEO, veo(text, sampleCount=pick.randint(1, 3))))['name']}")
+                case "vertex":
+                    await ask(at, VERTEX, veo(text, durationSeconds=4, resolution=pick.choice(["1080p", "4k"])))
+                case "imagine":
+                    asked = await ask(at, IMAGINE, {"model": "grok-imagine-video-1.5", "prompt": text.replace(";refuse=1", "")})
+                    begun.append(f"/v1/videos/{asked['request_id']}")
+                case "show" if begun:
+                    await ask(at, pick.choice(begun), method="GET")
+                case "settle":
+                    await settle_some(at, pick.choice([500, 5_000, 30_000, 70_000]))
+        chance.is_calm = True
+        for _ in range(6):
+            await settle_some(at, 70_000)
+        assert at.jobs.open() == []
+        events = [event for event in at.harness.events() if event["_kind"] != "expired"]
+        assert len({event["event_id"] for event in events}) == len(events)
+        billed = [
+            price * number for each in at.harness.ledger.records for unit, number in each.units.items() for price in [prices[unit]]
+        ]
+        assert await at.spent_and_held() == (sum(billed) * CENT, 0)
+        assert sum(event["_cost"] for event in events) == sum(billed) * CENT
 
 
 async def test_it_needs_the_operators_key(tmp_path: Path) -> None:

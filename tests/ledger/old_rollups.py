@@ -14,6 +14,7 @@ _OLD = {  # table to its key, and which of today's rows it had
     "kind_rollup": ("length_ms, org, bucket_ms, series_id", "detail = 'kind'"),
     "org_rollup": ("length_ms, org, bucket_ms", "detail = 'org'"),
 }
+_SINCE = ("rollups", "lifetime_spend", "jobs", "console_sessions", "sign_in_links", "refused_requests", "refusal_files")
 
 
 def put_back(connection: Connection) -> None:
@@ -22,9 +23,8 @@ def put_back(connection: Connection) -> None:
         columns = f"{key}, {', '.join(ROLLUP_AMOUNTS)}"
         connection.execute(text(f"CREATE TABLE {name} AS SELECT {columns} FROM rollups WHERE {rows}"))  # noqa: S608  # as above
         connection.execute(text(f"CREATE UNIQUE INDEX pk_{name} ON {name} ({key})"))
-    connection.execute(text("DROP TABLE rollups"))
-    connection.execute(text("DROP TABLE lifetime_spend"))
-    connection.execute(text("DROP TABLE jobs"))
+    for name in _SINCE:
+        connection.execute(text(f"DROP TABLE {name}"))
     for name in KIND_COSTS:
         connection.execute(text(f"ALTER TABLE entries DROP COLUMN {name}"))
     connection.execute(text("UPDATE ledger_version SET version_num = '0013'"))

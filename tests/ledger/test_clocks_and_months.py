@@ -21,6 +21,7 @@ from tallygate.ledger.database import Database
 from tallygate.ledger.event_stream import EventStreams
 from tallygate.ledger.limiter_windows import windows_of
 from tallygate.ledger.rebuild import Rebuild
+from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.schema import ENTRIES, SPEND_BUCKETS
 from tallygate.ledger.store_clock import BELIEVED_AFTER_MS, STEP_MS, StoreClock
@@ -307,6 +308,7 @@ class Deployment:
             writer=self.writer,
             rebuild=rebuild,
             retention=Retention(database),
+            refused_requests=RefusedRequests(database),
             limiter_audit=self.audit,
             store=store,
             config=ConfigInForce(organizations=lambda: (self.organization,), prices=tuple),

@@ -15,6 +15,7 @@ from old_rollups import put_back, upgrade
 from sqlalchemy import Connection, delete, func, inspect, select, text
 
 from tallygate.commands.audit import audit_stretches
+from tallygate.domain.organization import Organization, Plan
 from tallygate.ledger.audit import LedgerAudit, lifetime_drifts
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database
@@ -23,7 +24,7 @@ from tallygate.ledger.rollups import FINEST, LEVELS, Detail, Level
 from tallygate.ledger.schema import AMOUNTS, ENTRIES, LIFETIME_TOTALS, ROLLUP_AMOUNTS, ROLLUPS, SERIES
 from tallygate.ledger.series import CREDENTIALS_FREE_MAX, MODELS_PER_ORG_MAX
 from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges
-from tallygate.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
+from tallygate.ledger.usage_queries import Dimension, OrgScope, Usage, UsageQueries, UsageQuery
 
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia", "Pacific/Kiritimati")
 LENGTHS_MS = (
@@ -366,3 +367,21 @@ def test_few_rows_are_audited_together_and_a_busy_day_by_itself() -> None:
         ("beta", 0, 0, 1),
         ("beta", DAY_MS, DAY_MS, 1),
     ]
+
+
+async def test_today_is_the_day_of_the_organizations_zone_and_one_credentials_part_of_it(book: Book, queries: UsageQueries) -> None:
+    organization = Organization(id="acme", name="Acme", plan=Plan(id="p", history_days=30), time_zone="America/New_York")
+    midnight_ms = 1_787_976_000_000  # 2026-08-29T04:00:00Z
+    await book.record(
+        [
+            an_entry(1, settled_at_ms=midnight_ms - 1),
+            an_entry(2, settled_at_ms=midnight_ms),
+            an_entry(3, settled_at_ms=START_MS, credential="other"),
+            an_entry(4, settled_at_ms=START_MS, org="globex"),
+        ]
+    )
+    whole, own = await queries.today(organization, "other", now_ms=lambda: START_MS)
+
+    assert (whole.requests, own.requests) == (2, 1)
+    assert whole.cost_nano_usd == 2 * own.cost_nano_usd > 0
+    assert (await queries.today(organization, "never", now_ms=lambda: START_MS))[1] == Usage()

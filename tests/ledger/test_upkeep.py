@@ -68,6 +68,7 @@ def an_upkeep(database: Database, store: Any = None, **parts: Any) -> Upkeep:
         writer=unused,
         rebuild=parts.get("rebuild", unused),
         retention=unused,
+        refused_requests=unused,
         limiter_audit=parts.get("limiter_audit", unused),
         store=cast("ScriptStore", store),
         config=ConfigInForce(organizations=lambda: parts.get("organizations", MANY), prices=tuple),

@@ -39,6 +39,15 @@ async def order(client: openai.AsyncOpenAI) -> str:
     return batch.id
 
 
+async def film(client: openai.AsyncOpenAI) -> None:
+    """A video of 80 cents at Google, and one of 24 at xAI, that nobody asks for."""
+    body = {"instances": [{"prompt": f"[[sim delay={DELAY_MS}]] A cat"}], "parameters": {"durationSeconds": 4, "sampleCount": 2}}
+    path = "/v1beta/models/veo-3.1-fast-generate-preview:predictLongRunning"
+    await client.post(f"{client.base_url.join(path)}", body=body, cast_to=object)
+    body = {"model": "grok-imagine-video-1.5", "prompt": f"[[sim delay={DELAY_MS}]] A cat", "duration": 3, "resolution": "480p"}
+    await client.post("/videos/generations", body=body, cast_to=object)
+
+
 def jobs(stack: Stack) -> list[dict[str, Any]]:
     return rows_of(stack.data_dir / "ledger.db", "SELECT id FROM jobs")
 
@@ -53,7 +62,8 @@ async def test_background_responses_and_a_batch_are_settled_whatever_is_killed_o
     async with running_stack(tmp_path, upstream_api_key="sk-operator", workers="2") as stack:
         client = openai.AsyncOpenAI(base_url=f"{stack.url}/v1", api_key=KEY, max_retries=0)
         begun = await asyncio.gather(*(begin(client, number) for number in range(RESPONSES)))
-        await eventually(lambda: len(jobs(stack)) == RESPONSES, "every job is in the ledger")
+        await film(client)
+        await eventually(lambda: len(jobs(stack)) == RESPONSES + 2, "every job is in the ledger")
         held = stack.window()["held"]
         assert held >= RESPONSES * 500 * 600
         assert json.loads(stack.get("/api/spend?org=acme")[1]) != {}
@@ -70,7 +80,9 @@ async def test_background_responses_and_a_batch_are_settled_whatever_is_killed_o
         deferred = [event for event in stack.events() if "deferred" in event["flags"]]
         (batch,) = [event for event in deferred if event["endpoint"] == "/v1/batches"]
         assert (batch["_kind"], batch["_cost_nano_usd"]) == ("released", "0")
-        entries = [event for event in deferred if event is not batch]
+        filmed = [event for event in deferred if event["capability"] == "videos"]
+        assert sorted(int(event["_cost_nano_usd"]) for event in filmed) == [240_000_000, 800_000_000]
+        entries = [event for event in deferred if event is not batch and event not in filmed]
         assert sorted(event["completion_tokens"] for event in entries) == wanted
         assert {event["_kind"] for event in entries} == {"settled"}
         entered = results(stack)
@@ -81,7 +93,7 @@ async def test_background_responses_and_a_batch_are_settled_whatever_is_killed_o
         totals = stack.ledger.totals
         assert sum(event["prompt_tokens"] for event in entries) == totals.prompt_tokens
         assert sum(event["completion_tokens"] for event in entries) == totals.generated_tokens
-        spent = sum(int(event["_cost_nano_usd"]) for event in entries)
+        spent = sum(int(event["_cost_nano_usd"]) for event in entries + filmed)
         await eventually(lambda: stack.window() == {"spent": spent, "held": 0}, "the limiter has the same")
 
         response = await client.responses.retrieve(begun[0])  # its maker still has it

@@ -1,5 +1,6 @@
-"""The clocks of a process, and the ids of its exchanges."""
+"""The clocks of a process, and the ids of its exchanges and files."""
 
+import secrets
 import time
 from collections.abc import Callable
 from random import Random
@@ -31,3 +32,8 @@ def event_id_source(clock_ms: Callable[[], int], random: Random) -> Callable[[],
         return f"{clock_ms():012x}{bits(80):020x}"
 
     return new_id
+
+
+def new_file_identity() -> int:
+    """A number for a file that no other machine's file of this name has, 1 to 2**62."""
+    return secrets.randbits(62) + 1

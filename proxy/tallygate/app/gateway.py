@@ -10,7 +10,7 @@ from random import Random
 from typing import Protocol
 
 from tallygate.app.clients import client_timeouts
-from tallygate.app.clocks import event_id_source, monotonic_ms, now_ms
+from tallygate.app.clocks import event_id_source, monotonic_ms, new_file_identity, now_ms
 from tallygate.app.configuration import config_holder, process_way_out
 from tallygate.app.machine import connections_within, memory_bytes
 from tallygate.app.stores import open_ledger, open_store, read_directory
@@ -25,6 +25,7 @@ from tallygate.gateway.settling.spool import Spool, spools_without_worker
 from tallygate.ledger.book import finished_events
 from tallygate.ledger.jobs import Jobs
 from tallygate.ledger.stored_objects import owned_objects
+from tallygate.ledger.usage_queries import UsageQueries
 from tallygate.limiter.directory_channel import listen_forever
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.last_used import record_last_used
@@ -33,11 +34,13 @@ from tallygate.limiter.object_marks import RedisObjectMarks
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 from tallygate.outbound.session import open_session
+from tallygate.telemetry import refusal_file
 from tallygate.telemetry.access_log import AccessLog
 from tallygate.telemetry.count_file import CountFile
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
 from tallygate.telemetry.labels import KnownLabels
 from tallygate.telemetry.log import log_formatter
+from tallygate.telemetry.refusal_file import RefusalFile
 from tallygate.telemetry.unpriced_models import DIRECTORY, UnpricedModels
 from tallygate.tokens.counter import TokenCounter
 
@@ -119,6 +122,8 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         new_id=event_id_source(now_ms, Random(int.from_bytes(os.urandom(32)))),
         stored=directory,
         record_used=partial(record_last_used, store),
+        refusal_lines=RefusalFile(settings.data_dir / refusal_file.DIRECTORY, counts.owner, new_identity=new_file_identity),
+        used_today=partial(UsageQueries(database).today, now_ms=now_ms),
         jobs=Jobs(database),
         beside=(partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake),),
         on_config=lambda config: metrics.use_labels(KnownLabels.of(config)),

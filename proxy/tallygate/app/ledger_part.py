@@ -19,6 +19,7 @@ from tallygate.ledger.book import Book
 from tallygate.ledger.event_stream import EventStreams
 from tallygate.ledger.notices.deliveries import Deliveries
 from tallygate.ledger.rebuild import Rebuild
+from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.upkeep import ConfigInForce, Upkeep, sweep_forever, write_last_used_forever
@@ -92,6 +93,7 @@ def build_upkeep(resources: Resources) -> Upkeep:
         ),
         rebuild=rebuild,
         retention=Retention(database),
+        refused_requests=RefusedRequests(database),
         limiter_audit=LimiterAudit(database, link, scripts, on_ahead=rebuild.repair),
         store=link,
         config=ConfigInForce(

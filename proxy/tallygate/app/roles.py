@@ -27,10 +27,13 @@ from tallygate.console.workers import Workers
 from tallygate.console.wrong_tokens import WrongTokens
 from tallygate.ledger.book import Book
 from tallygate.ledger.refusal_intake import RefusalIntake, WorkerRefusals
+from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 from tallygate.limiter.sweep import Sweeper
+from tallygate.telemetry import refusal_file
+from tallygate.telemetry.refusal_file import RefusalFiles
 
 _Found = TypeVar("_Found")
 
@@ -76,9 +79,15 @@ def workers_part(settings: Settings) -> Part:
 
 
 def refusals_part(resources: Resources) -> Part:
-    """The part that stores refusals by this machine's workers, whose count files are on no other machine."""
-    refusals = WorkerRefusals(resources.settings.data_dir / "metrics")
-    intake = RefusalIntake(Book(resources.database), refusals.counts, now_ms=now_ms)
+    """The part that stores refusals by this machine's workers, whose files are on no other machine."""
+    data_dir, database = resources.settings.data_dir, resources.database
+    intake = RefusalIntake(
+        Book(database),
+        WorkerRefusals(data_dir / "metrics").counts,
+        log=RefusedRequests(database),
+        files=RefusalFiles(data_dir / refusal_file.DIRECTORY),
+        now_ms=now_ms,
+    )
     return Part(beside=(intake.store_forever,), closing=(intake.last,))
 
 

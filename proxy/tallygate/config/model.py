@@ -18,6 +18,9 @@ from tallygate.outbound.way_out import ProxyServer
 WEBSOCKET: Final = "WEBSOCKET"  # the method of a route whose requests are GETs that offer to speak WebSocket (RFC 6455)
 
 
+RESERVED_PATH: Final = "/tallygate"  # and what lies below it: the gateway's own endpoints
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One endpoint: method and path template, with its capability and dialect.

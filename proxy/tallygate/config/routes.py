@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tallygate.config.model import WEBSOCKET, Route
+from tallygate.config.model import RESERVED_PATH, WEBSOCKET, Route
 from tallygate.config.problems import nearest
 from tallygate.config.route_objects import parameters_of, route_objects
 from tallygate.config.section import Place, Section, is_identifier, show
@@ -190,6 +190,8 @@ def _path(text: str) -> str:
     """
     if not text.startswith("/") or len(text) > PATH_CHARS_MAX:
         raise ValueError(f"must start with / and have at most {PATH_CHARS_MAX} characters, got {show(text)}")
+    if _may_be_reserved(text):
+        raise ValueError(f"must not match {RESERVED_PATH} and what lies below it, the gateway's own endpoints, got {show(text)}")
     names: list[str] = []
     for segment in text[1:].split("/"):
         literals = _PARAMETER.split(segment)[::2]
@@ -206,6 +208,12 @@ def _path(text: str) -> str:
     if len(names) != len(set(names)):
         raise ValueError(f"names a parameter twice, got {show(text)}")
     return text
+
+
+def _may_be_reserved(path: str) -> bool:
+    """Return whether a path lies below RESERVED_PATH, or matches an endpoint there with its parameters."""
+    pattern = _PARAMETER.sub(lambda found: ".+" if found[1].endswith("*") else "[^/]+", re.sub(r"[.+]", r"\\\g<0>", path))
+    return f"{path}/".startswith(f"{RESERVED_PATH}/") or re.fullmatch(pattern, f"{RESERVED_PATH}/me") is not None
 
 
 def capabilities_of(routes: Collection[PlacedRoute]) -> frozenset[str]:

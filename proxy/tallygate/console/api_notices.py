@@ -15,12 +15,11 @@ from tallygate.console.api_times import (
     at_ms,
     check_range,
     instant,
-    local_date,
     read_position,
     time_zone,
 )
 from tallygate.console.api_usage import CURSOR, TO, zone_of
-from tallygate.domain.calendar_months import day_start_ms
+from tallygate.domain.calendar_months import day_start_ms, local_date
 from tallygate.domain.instants import instant_text
 from tallygate.domain.money import usd_text
 from tallygate.ledger.notices.deliveries import Deliveries, Delivery

@@ -11,13 +11,14 @@ import msgspec
 from tallygate.console.api_parameters import integer, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import ONE_ORG, Scopes
-from tallygate.console.api_times import local_date, widened
+from tallygate.console.api_times import widened
 from tallygate.console.spend_windows import SpendWindows, WindowOutlook, leaving_of
 from tallygate.domain.admission import WindowState
 from tallygate.domain.bound_limits import per_of
-from tallygate.domain.calendar_months import day_start_ms, month_at
+from tallygate.domain.calendar_months import day_start_ms, local_date, month_at
 from tallygate.domain.instants import instant_text
 from tallygate.domain.limit_words import spend_sentence
+from tallygate.domain.limits_now import is_exceeded
 from tallygate.domain.money import usd_text
 from tallygate.domain.organization import Organization
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
@@ -305,9 +306,9 @@ def _state(outlook: WindowOutlook) -> WindowState:
 
 
 def _status(outlook: WindowOutlook, *, has_warned: bool) -> SpendStatus:
-    """The status of a window. A limit of 0 admits nothing that costs anything, however long one waits."""
+    """The status of a window."""
     limit = outlook.demand.limit
-    if outlook.paused_until_ms > 0 or limit.limit_nano_usd == 0 or outlook.spent_nano_usd >= limit.limit_nano_usd:
+    if is_exceeded(limit, _state(outlook)):
         return SpendStatus.EXCEEDED if limit.shadow else SpendStatus.PAUSED
     return SpendStatus.WARNING if has_warned else SpendStatus.ACTIVE
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from tallygate.console.api_errors import invalid_parameter
 from tallygate.console.api_parameters import Parameter
-from tallygate.domain.calendar_months import day_start_ms, month_at, month_beginning_in
+from tallygate.domain.calendar_months import day_start_ms, local_date, month_at, month_beginning_in
 from tallygate.domain.instants import instant_text
 from tallygate.ledger.time_buckets import DAY_MS, QUARTER_MS
 
@@ -96,10 +96,6 @@ def read_position(name: str, position: str, *, grain_ms: int = MINUTE_MS) -> tup
     if not TIME_MIN_MS <= start <= begin < end <= TIME_MAX_MS or any(at % grain_ms for at in (begin, start, end)):
         raise invalid_parameter(name, "is not a cursor that an earlier page gave")
     return begin, start, end
-
-
-def local_date(instant_ms: int, zone: str) -> date:
-    return datetime.fromtimestamp(instant_ms / 1000, ZoneInfo(zone)).date()
 
 
 def _read_instant(value: str) -> int | date:

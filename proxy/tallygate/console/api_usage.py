@@ -17,7 +17,6 @@ from tallygate.console.api_times import (
     at_ms,
     check_range,
     instant,
-    local_date,
     period_before,
     read_position,
     time_zone,
@@ -25,7 +24,7 @@ from tallygate.console.api_times import (
 )
 from tallygate.console.usage_order import ORDERS, OTHERS, Ranking, UsageOrder, ranking_of
 from tallygate.console.usage_pages import BucketUsage, UsagePages, buckets_at_most, cut_edges, edges_of
-from tallygate.domain.calendar_months import day_start_ms
+from tallygate.domain.calendar_months import day_start_ms, local_date
 from tallygate.domain.instants import instant_text
 from tallygate.domain.money import usd_text
 from tallygate.domain.organization import Organization

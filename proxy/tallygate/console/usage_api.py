@@ -13,6 +13,7 @@ from tallygate.console.api_limits import LimitsApi, ReadLimits
 from tallygate.console.api_notices import NoticesApi
 from tallygate.console.api_openai_costs import OpenAiCostsApi
 from tallygate.console.api_openai_usage import OpenAiUsageApi
+from tallygate.console.api_refusals import RefusalsApi
 from tallygate.console.api_routes import ApiRoute
 from tallygate.console.api_scope import Scopes
 from tallygate.console.api_spend import SpendApi
@@ -27,6 +28,7 @@ from tallygate.ledger.jobs import held_by_jobs
 from tallygate.ledger.minute_queries import MinuteQueries
 from tallygate.ledger.notices.deliveries import Deliveries
 from tallygate.ledger.notices.pages import NoticePages
+from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.ledger.series import SeriesLabels
 from tallygate.ledger.usage_queries import UsageQueries
 
@@ -86,6 +88,7 @@ def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
         ).routes(),
         *LimitsApi(scopes=scopes, read_limits=sources.read_limits).routes(),
         *EventsApi(scopes=scopes, queries=queries, now_ms=now_ms).routes(),
+        *RefusalsApi(scopes=scopes, log=RefusedRequests(sources.database), now_ms=now_ms).routes(),
         *NoticesApi(
             scopes=scopes, pages=NoticePages(sources.database), deliveries=Deliveries(sources.database), now_ms=now_ms
         ).routes(),

@@ -52,6 +52,7 @@ class AnthropicMessages:
     query_values: Mapping[str, re.Pattern[str]] = {"beta": re.compile(r"true|false")}  # of the SDKs' `client.beta`
     form: FormDialect | None = None
     answers_media = False
+    allows_comments = True
 
     __slots__ = ("_events", "_requests", "_vocabulary")
 

@@ -313,6 +313,7 @@ class Dialect(Protocol):
     query_values        query parameters that it declares, with the values under which its meters can read the answer
     form                how it reads requests that come as forms; None: it does not
     answers_media       its answers can be sound or pictures, so that a client may accept any type
+    allows_comments     its clients skip comments in streams of events
     """
 
     name: str
@@ -329,6 +330,7 @@ class Dialect(Protocol):
     query_values: Mapping[str, Pattern[str]]
     form: FormDialect | None
     answers_media: bool
+    allows_comments: bool
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a request. `path` holds the route's parameters (Gemini's model). Raises RequestRejectedError."""

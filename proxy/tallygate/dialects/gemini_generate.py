@@ -61,6 +61,7 @@ class GeminiDialect:
     query_values: Mapping[str, re.Pattern[str]] = {"alt": re.compile(r"json"), "prettyPrint": re.compile(r"true|false")}
     form: FormDialect | None = None
     answers_media = False
+    allows_comments = False  # google-genai 2.x takes one for an error (`_iter_response_stream`)
 
     __slots__ = ("_answers", "_requests", "_vocabulary")
 

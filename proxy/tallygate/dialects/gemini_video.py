@@ -8,7 +8,7 @@ Developer API pricing", Veo: "You will only be charged if your video is successf
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -37,7 +37,7 @@ _SPELLED: Final = frozenset({*_SECONDS, *_NUMBER, *_AUDIO, *_ELSEWHERE, *_BUCKET
 _BY_FOLD: Final = {folded(name): name for name in _SPELLED}
 _LISTS: Final = ("generatedSamples", "generatedVideos", "videos")
 _ANYTHING: Final = msgspec.json.Decoder()
-_NAME: Final = re.compile(r"(?:(?!\.\.?/)[A-Za-z0-9._@-]{1,128}/){1,12}operations/(?!\.\.?$)[A-Za-z0-9._@-]{1,128}", re.ASCII)
+_NAME: Final = re.compile(r"(?:(?!\.\.?/)[A-Za-z0-9._@:-]{1,128}/){1,12}operations/(?!\.\.?$)[A-Za-z0-9._@-]{1,128}", re.ASCII)
 
 
 class GeminiVideo(GeminiDialect):
@@ -56,17 +56,15 @@ class GeminiVideo(GeminiDialect):
         del query
         request = parse_body(body, self._requests).fields
         check_body_model(request, path)
-        _check_names(request, "")
+        found = dict.fromkeys(stored_references(request))
+        _read_names(request, "", found)
         parameters = request.get("parameters") or {}
         if not isinstance(parameters, dict):
             raise RequestRejectedError("'parameters' must be an object.", param="parameters")
-        _check_names(parameters, "parameters.")
         for name in _ELSEWHERE & parameters.keys():
             message = f"'{name}' has to do with the account of this service: leave it out, and the answer has the videos."
             raise RequestRejectedError(message, param=f"parameters.{name}")
         silent = [parameters[name] is False for name in _AUDIO if name in parameters]
-        found = dict.fromkeys(stored_references(request))
-        _add_sources(request.get("instances"), found)
         return video_facts(
             model=path_model(path),
             unit=video_unit(parameters.get("resolution"), is_silent=self._may_be_silent and bool(silent) and all(silent)),
@@ -132,31 +130,30 @@ def _videos_in(response: object) -> int | None:
     return 0 if isinstance(filtered, int) and filtered > 0 else None
 
 
-def _check_names(holder: Mapping[str, Any], place: str) -> None:
-    """Refuse a name that some servers would read as one of those that decide the price. Raises RequestRejectedError."""
-    for name in holder:
-        known = _BY_FOLD.get(folded(name))
-        if known is not None and name not in _SPELLED:
-            shown = f"{place}{name}"[:100]
-            raise RequestRejectedError(f"Unknown member '{shown}': some servers would read it as '{known}'.", param=shown)
-
-
 def _largest(parameters: Json, names: Iterable[str], most: int) -> int:
     """The largest number that is given under any of these names; 0 for none. Raises RequestRejectedError."""
     return max([number_up_to(most, parameters.get(name), f"parameters.{name}") or 0 for name in names])
 
 
-def _add_sources(value: object, found: dict[StoredReference, None]) -> None:
-    """Add the files that an instance names by URI; refuse what lies in a bucket, which only the operator's account can read."""
+def _read_names(value: object, place: str, found: dict[StoredReference, None]) -> None:
+    """Add the files that are named by URI. Raises RequestRejectedError.
+
+    Refused are names that some servers would read as one of those that decide the price, and what lies in a bucket, which only the
+    operator's account can read.
+    """
     if isinstance(value, list):
         for each in value:
-            _add_sources(each, found)
+            _read_names(each, place, found)
     elif isinstance(value, dict):
-        _check_names(value, "instances.")
         for name, inner in value.items():
-            if name in _BUCKETS or (isinstance(inner, str) and inner[:5].lower() == "gs://"):
-                message = f"'{name[:100]}' names an object of the account of this service: send the image or the video itself."
-                raise RequestRejectedError(message, param=f"instances.{name[:100]}")
+            shown = f"{place}{name}"[:100]
+            known = _BY_FOLD.get(folded(name))
+            if known is not None and name not in _SPELLED:
+                raise RequestRejectedError(f"Unknown member '{shown}': some servers would read it as '{known}'.", param=shown)
+            is_bucket = isinstance(inner, str) and name != "prompt" and inner[:5].lower() == "gs://"
+            if name in _BUCKETS or (is_bucket and name not in _ELSEWHERE):
+                message = f"'{shown}' names an object of the account of this service: send the image or the video itself."
+                raise RequestRejectedError(message, param=shown)
             if name == "uri" and isinstance(inner, str) and (file := google_file(inner)):
                 found[StoredReference(StoredKind.FILE, file)] = None
-            _add_sources(inner, found)
+            _read_names(inner, f"{shown}.", found)

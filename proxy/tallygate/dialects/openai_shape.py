@@ -44,6 +44,7 @@ class OpenAiShape:
     query_values: Mapping[str, re.Pattern[str]] = {"api-version": re.compile(r"[A-Za-z0-9.-]{1,32}", re.ASCII)}  # Azure's
     form: FormDialect | None = None
     answers_media = False
+    allows_comments = True
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
         """`body` itself, for APIs in which no member asks for the usage or lowers the cost."""

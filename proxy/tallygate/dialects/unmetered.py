@@ -23,6 +23,7 @@ class Unmetered:
     query_values: Mapping[str, Pattern[str]] = {}
     form: FormDialect | None = None
     answers_media = False
+    allows_comments = False
 
     def __init__(self, api: Dialect, *, key_header: str | None, not_keys: Collection[str]) -> None:
         self.name = f"unmetered:{api.name}"

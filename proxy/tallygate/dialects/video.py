@@ -65,14 +65,14 @@ def generated(facts: RequestFacts, videos: int, *, resolution: str, seconds: int
     """What so many videos are charged as.
 
     resolution  of those whose request left it open
-    seconds     that they have together; None: as many as were asked for
+    seconds     that each has; None: as many as were asked for
     """
     used: dict[str, int] = {}
     for unit, number in asked_calls(facts):
         each = number // max(facts.choices, 1)
         is_time = unit.partition(":")[0] == Unit.VIDEO_SECOND
         name = unit.replace(f":{AUTO}", f":{resolution}") if is_time else unit
-        used[name] = seconds if is_time and seconds is not None else each * videos
+        used[name] = (seconds if is_time and seconds is not None else each) * videos
     return Usage(used)
 
 

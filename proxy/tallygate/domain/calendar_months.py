@@ -35,6 +35,10 @@ def month_beginning_in(year: int, month: int, time_zone: str, billing_day: int) 
     return _months(year * 12 + month - 1, time_zone, billing_day)[1]
 
 
+def local_date(instant_ms: int, time_zone: str) -> date:
+    return datetime.fromtimestamp(instant_ms / 1000, ZoneInfo(time_zone)).date()
+
+
 def day_start_ms(day: date, time_zone: str) -> int:
     """The first instant of a local day; if clocks skip midnight, the instant at which they are put forward."""
     return round(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone)).timestamp()) * 1000

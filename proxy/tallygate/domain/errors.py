@@ -80,12 +80,14 @@ class Refused(Exception):  # noqa: N818 - not an error of ours: the request gets
     """A request that is not served. Raised where the reason is found.
 
     decision   the limiter's, if the limiter refuses: the answer's headers show what is left of each limit
+    model      that the request asks for, where that was read before it was refused
     """
 
-    def __init__(self, refusal: Refusal, *, decision: Decision | None = None) -> None:
+    def __init__(self, refusal: Refusal, *, decision: Decision | None = None, model: str | None = None) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
         self.decision = decision
+        self.model = model
 
 
 class PathRefused(Refused):

@@ -32,9 +32,10 @@ from tallygate.gateway.exchange.drains import Drains
 from tallygate.gateway.jobs.poller import JobStore, Poller
 from tallygate.gateway.oauth2_token import OAuth2Token
 from tallygate.gateway.object_owners import ObjectOwners, owners_of_one_process
+from tallygate.gateway.refusal_log import Lines, RefusalLog
 from tallygate.gateway.routes import RouteTable
 from tallygate.gateway.server import GatewayServer
-from tallygate.gateway.services import Fallback, GatewayBounds, Services, Tokenizer, View
+from tallygate.gateway.services import Fallback, GatewayBounds, Services, TodaysUsage, Tokenizer, View
 from tallygate.gateway.settling.settler import Settler
 from tallygate.gateway.settling.spool import Spool
 from tallygate.gateway.settling.withdrawals import Withdrawals
@@ -63,6 +64,8 @@ class Parts:
     store_run     id of the run of the limiter's store, as its connection has seen it; empty if the store reports none
     owners        the owners of objects that upstreams store
     record_used   stores at intervals when credentials were last used; raises StoreError. None: it is not stored
+    refusal_lines where the log of refused requests is written; None: there is none
+    used_today    of an organization and one of its credentials, as of `Services`
     jobs          the work that upstreams go on with after their answer; None: nobody follows it here
     beside        further tasks that run while the gateway serves
     on_config     called with the configuration in force and the organizations that are in no file
@@ -92,6 +95,8 @@ class Parts:
     store_run: Callable[[], str] = lambda: ""
     stored: StoredDirectory = field(default_factory=NoStoredDirectory)
     record_used: Callable[[Mapping[str, int]], Awaitable[None]] | None = None
+    refusal_lines: Lines | None = None
+    used_today: TodaysUsage | None = None
     jobs: JobStore | None = None
     beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     on_config: Callable[[GatewayConfig], None] = lambda _config: None
@@ -134,6 +139,10 @@ class Gateway(GatewayServer):
             has_room_for_job=_always if parts.jobs is None else parts.jobs.has_room,
             cors=parts.cors,
             unpriced=parts.unpriced,
+            refusal_log=None
+            if parts.refusal_lines is None
+            else RefusalLog(parts.refusal_lines, parts.metrics, now_ms=parts.now_ms, new_id=parts.new_id, loop=loop),
+            used_today=parts.used_today,
         )
         self._catalogues = CatalogueRefresh(parts.holder, parts.session, now_ms=parts.now_ms, on_change=self.follow)
         self._reloading = Reloading(self.read_again)
@@ -227,6 +236,8 @@ class Gateway(GatewayServer):
 
     async def close(self) -> None:
         await super().close()
+        if self.services.refusal_log is not None:
+            self.services.refusal_log.close()
         if self._parts.record_used is not None:
             with suppress(StoreError):
                 await self._parts.record_used(self.services.used.collect())

@@ -48,7 +48,7 @@ class LoggedPipeline(Pipeline):
             if self._log.wants(status):
                 self._log.add(self._facts(client, seen, status))
 
-    def match(self, client: Client) -> Head:
+    def match(self, client: Client) -> Head | None:
         head = self._seen[client.id].head = super().match(client)
         return head
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from tallygate.config.model import WEBSOCKET, Route
 from tallygate.dialects.registry import Dialects
-from tallygate.gateway.routes import RouteTable
+from tallygate.gateway.routes import ME, RouteTable
 
 CHARS_MAX: Final = 300  # of a path that are looked at
 SEGMENTS_MAX: Final = 10  # of these; no endpoint has more
@@ -70,7 +70,7 @@ class NearestRoutes:
     def __init__(self, table: RouteTable, dialects: Dialects) -> None:
         self._table = table
         self._dialects = dialects
-        self._routes = [(route, _words_of(route)) for route in table.routes if route.method != WEBSOCKET]
+        self._routes = [(route, _words_of(route)) for route in (*table.routes, ME) if route.method != WEBSOCKET]
         self.words = frozenset(word for _, words in self._routes for word in words)
         self._areas = frozenset(area for route, _ in self._routes if (area := _area(route)) and _VERSION.fullmatch(area) is None)
 
@@ -96,6 +96,8 @@ class NearestRoutes:
         return self._by_words(method, segments, area)
 
     def _at(self, method: str, path: str) -> Route | None:
+        if path == ME.path:
+            return ME
         found = self._table.find(method, path)
         if found is None and (others := self._table.methods(path)):
             found = self._table.find(min(others, key=lambda other: (other == "DELETE", other)), path)  # nobody means to delete

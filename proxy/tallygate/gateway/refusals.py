@@ -58,6 +58,11 @@ SHUTTING_DOWN: Final = Refusal(
 )
 
 
+def refused_by(refusal: Refusal) -> str:
+    """The limit that refused, or the code where it was none: a label of metrics and sums."""
+    return str(refusal.details.get("limit") or refusal.code)
+
+
 def rejected(error: RequestRejectedError) -> Refusal:
     return Refusal(code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from tallygate.config.model import WEBSOCKET, Route
+from tallygate.config.model import RESERVED_PATH, WEBSOCKET, Route
 from tallygate.domain.errors import ErrorCode, PathRefused, Refusal
 
+# The gateway's own endpoint, which has no upstream; configuration reserves its path.
+ME: Final = Route(method="GET", path=f"{RESERVED_PATH}/me", capability="", weight=0)
 PARAMETER_CHARS_MAX: Final = 200
 SEGMENTS_MAX: Final = 32
 
@@ -70,8 +72,10 @@ class RouteTable:
         for templates in self._templates.values():
             templates.sort(key=lambda template: (-template.literal_chars, bool(template.slashed)))
 
-    def match(self, method: str, raw_target: str) -> tuple[Route, Mapping[str, str]]:
-        """The route and its parameters. Raises PathRefused: 404 for an unknown path, 405 with details["allow"] for a method.
+    def match(self, method: str, raw_target: str) -> tuple[Route, Mapping[str, str]] | None:
+        """The route and its parameters; None for the gateway's own endpoint (`ME`).
+
+        Raises PathRefused: 404 for an unknown path, 405 with details["allow"] for a method.
 
         Parameters are decoded except for slashes, which stay as they came (`decoded`). HEAD matches wherever GET does (RFC 9110
         section 9.3.2). raw_target: as received, already checked by `check_target`; a query is ignored.
@@ -82,6 +86,8 @@ class RouteTable:
         methods = self.methods(raw_target)
         if not methods:
             raise PathRefused(UNKNOWN_ENDPOINT)
+        if method in methods:  # none of the table's, so it is ours
+            return None
         raise PathRefused(
             Refusal(
                 code=ErrorCode.METHOD_NOT_ALLOWED,
@@ -106,6 +112,8 @@ class RouteTable:
     def methods(self, raw_target: str) -> list[str]:
         """The methods of a path, in order; none if it is unknown. WEBSOCKET is none: it comes as a GET."""
         path = raw_target.partition("?")[0]
+        if path == ME.path:
+            return ["GET", "HEAD"]
         found = {*self._literal.get(path, _NO_METHODS), *(template.route.method for template, _ in self._matching(path))}
         found.discard(WEBSOCKET)
         return sorted(found | {"HEAD"} if "GET" in found else found)

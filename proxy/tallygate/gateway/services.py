@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from aiohttp import ClientSession
 
@@ -28,6 +28,9 @@ from tallygate.shares.turns import Turns, at_once
 from tallygate.telemetry.metric import Metrics
 from tallygate.telemetry.unpriced_models import UnpricedModels
 
+if TYPE_CHECKING:  # it takes values of the stages, which take these services
+    from tallygate.gateway.refusal_log import RefusalLog
+
 READ_AT_ONCE_BYTES_MAX: Final = 32_768  # at worst some 15 ms, in bodies of nothing but commas; usually far below one
 _Result = TypeVar("_Result")
 
@@ -46,6 +49,27 @@ class Fallback(Protocol):
 
     def admit(self, request: AdmissionRequest) -> Decision: ...
     def release(self, request: AdmissionRequest) -> None: ...
+
+
+class DaySums(Protocol):
+    """What was used on a day. requests: those that were served."""
+
+    @property
+    def requests(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def cost_nano_usd(self) -> int: ...
+
+
+class TodaysUsage(Protocol):
+    """The day's sums of an organization, in its time zone, and of one of its credentials. Raises StoreError."""
+
+    async def __call__(self, organization: Organization, credential: str) -> tuple[DaySums, DaySums]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +130,10 @@ class Services:
     """See the module. view is replaced by a reload; everything else stays.
 
     session for requests of the gateway's own
+    used_today        what an organization and one of its credentials used today; None without a ledger
     has_room_for_job  whether an organization may have one more job open; raises StoreError
     reading the thread that parses bodies which would block the loop too long
+    refusal_log  of requests whose caller is known; None: they are counted alone
     clock   monotonic seconds, for durations: the loop's own time stands still within a turn and counts whole milliseconds on uvloop
     """
 
@@ -127,8 +153,10 @@ class Services:
     owners: ObjectOwners
     session: ClientSession
     has_room_for_job: Callable[[str], Awaitable[bool]]
+    used_today: TodaysUsage | None = None
     reading: Turns = field(default_factory=reading_turns)
     cors: CorsPolicy = field(default_factory=CorsPolicy)
+    refusal_log: "RefusalLog | None" = None
     used: UsedCredentials = field(default_factory=UsedCredentials)
     unpriced: UnpricedModels = field(default_factory=UnpricedModels)
 

@@ -83,7 +83,12 @@ def _field(name: str, hint: Any) -> EntryField:
     return EntryField(name, plain, is_nullable=NoneType in get_args(hint), is_amount=is_amount)
 
 
-ENTRY_FIELDS: Final = tuple(_field(name, hint) for name, hint in get_type_hints(Entry, include_extras=True).items())
+def fields_of(struct: type) -> tuple[EntryField, ...]:
+    """The fields of a struct whose rows have columns of these names."""
+    return tuple(_field(name, hint) for name, hint in get_type_hints(struct, include_extras=True).items())
+
+
+ENTRY_FIELDS: Final = fields_of(Entry)
 SUMMED_FIELDS: Final = tuple(field.name for field in ENTRY_FIELDS if field.is_amount)
 _NUMBERS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is int and field.name != "sequence")
 _TEXTS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is str and field.name != "billed")

@@ -1,4 +1,7 @@
-"""Brings the refusals of one machine's workers into the ledger while they serve, and once more at the end."""
+"""Brings the refusals of one machine's workers into the ledger while they serve, and once more at the end.
+
+These are counts, and lines of the log of refused requests.
+"""
 
 import asyncio
 import logging
@@ -9,11 +12,14 @@ from typing import Final
 from tallygate.domain.errors import ErrorCode
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import LedgerUnavailableError, UnstorableError
+from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.telemetry.count_file import CountReader, owners
 from tallygate.telemetry.metrics import REFUSED
+from tallygate.telemetry.refusal_file import RefusalFiles
 from tallygate.telemetry.worker_state import identity_of
 
 EVERY_SECONDS: Final = 1.0
+LINES_AT_ONCE: Final = 500  # of one worker in one round: a flood cannot keep the database busy
 LAST_SECONDS: Final = 2.0  # for the last round, which ends with the process
 _LIMIT_STATUS: Final = 429  # anything but an error code is the name of a limit
 _STATUS: Final[Mapping[str, int]] = {code.value: code.status for code in ErrorCode}
@@ -21,13 +27,25 @@ _log = logging.getLogger(__name__)
 
 
 class RefusalIntake:
-    """The intake. refusals: counts by worker slot. The counts stay with the workers, so a missed round is made up later."""
+    """The intake. Counts and lines stay with the workers, so a missed round is made up later.
+
+    refusals   counts by worker slot
+    files      lines for the log of refused requests
+    """
 
     def __init__(
-        self, book: Book, refusals: Callable[[], Sequence[tuple[str, Sequence[RefusalCount]]]], *, now_ms: Callable[[], int]
+        self,
+        book: Book,
+        refusals: Callable[[], Sequence[tuple[str, Sequence[RefusalCount]]]],
+        *,
+        log: RefusedRequests,
+        files: RefusalFiles,
+        now_ms: Callable[[], int],
     ) -> None:
         self._book = book
         self._refusals = refusals
+        self._log = log
+        self._files = files
         self._now_ms = now_ms
         self._taken: dict[str, frozenset[RefusalCount]] = {}
 
@@ -42,6 +60,18 @@ class RefusalIntake:
             if changed:
                 await self._book.add_refusals(source, changed, at_ms=self._now_ms())
                 self._taken[source] = frozenset(counts)
+
+    async def take_lines(self) -> None:
+        """Move lines into the log of refused requests, each once. Those that the database cannot store are left out.
+
+        Raises LedgerUnavailableError.
+        """
+        for waiting in await asyncio.to_thread(self._files.waiting, LINES_AT_ONCE):
+            try:
+                await self._log.add(waiting)
+            except UnstorableError as error:
+                _log.warning("refused requests are left out of their log", extra={"fields": {"reason": str(error)}})
+            await asyncio.to_thread(self._files.give_back, waiting)
 
     async def store_forever(self) -> None:
         """Run until cancelled."""
@@ -59,6 +89,7 @@ class RefusalIntake:
     async def _attempt(self) -> None:
         try:
             await self.collect()
+            await self.take_lines()
         except (LedgerUnavailableError, UnstorableError) as error:
             _log.warning("refusals wait for the ledger", extra={"fields": {"reason": str(error)}})
         except Exception:  # noqa: BLE001 - the outermost handler: the counts are still there, and taken the next time

@@ -22,7 +22,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from tallygate.ledger.entry import ENTRY_FIELDS, MODEL_CHARS_MAX
+from tallygate.domain.refused_request import RefusedRequest
+from tallygate.ledger.entry import ENTRY_FIELDS, MODEL_CHARS_MAX, fields_of
 
 METADATA: Final = MetaData(
     naming_convention={
@@ -153,6 +154,24 @@ REFUSALS_TAKEN: Final = Table(
     Column("refused_by", NAME, nullable=False),
     Column("requests", BigInteger, nullable=False),
     PrimaryKeyConstraint("source", "org", "credential", "capability", "refused_by"),
+)
+
+# The log of refused requests (`domain/refused_request.py`): a sample, in which one line may stand for many. `source`, of the second
+# table, is a worker's file, and `lines` the number of its lines that are in the log already.
+REFUSED_REQUESTS: Final = Table(
+    "refused_requests",
+    METADATA,
+    *(Column(field.name, _TYPES[field.type], nullable=field.is_nullable) for field in fields_of(RefusedRequest)),
+    PrimaryKeyConstraint("org", "at_ms", "id"),
+    Index(None, "at_ms", "org", "id"),
+    sqlite_with_rowid=False,
+)
+REFUSAL_FILES: Final = Table(
+    "refusal_files",
+    METADATA,
+    Column("source", NAME, nullable=False),
+    Column("lines", BigInteger, nullable=False),
+    PrimaryKeyConstraint("source"),
 )
 
 # What everything came to since the ledger began, refused requests included; see `lifetime`. Nothing purges it, and no amount ever

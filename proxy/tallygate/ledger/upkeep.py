@@ -19,6 +19,7 @@ from tallygate.ledger.database import Database, LedgerUnavailableError, Unstorab
 from tallygate.ledger.directory.credentials import Credentials
 from tallygate.ledger.event_stream import EventStreams
 from tallygate.ledger.rebuild import Rebuild
+from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.writer import Writer
@@ -63,6 +64,7 @@ class Upkeep:
         writer: Writer,
         rebuild: Rebuild,
         retention: Retention,
+        refused_requests: RefusedRequests,
         limiter_audit: LimiterAudit,
         store: ScriptStore,
         config: ConfigInForce,
@@ -76,6 +78,7 @@ class Upkeep:
         self._writer = writer
         self._rebuild = rebuild
         self._retention = retention
+        self._refused_requests = refused_requests
         self._limiter_audit = limiter_audit
         self._store = store
         self._config = config
@@ -158,7 +161,9 @@ class Upkeep:
         await self._daily_partitions()
         if self._clock.is_believed:  # a clock that is ahead would make retention delete too much, for good
             now = min(self._now_ms(), self._clock.now_ms())
-            await self._retention.purge(self._config.organizations(), now)
+            organizations = self._config.organizations()
+            await self._retention.purge(organizations, now)
+            await self._refused_requests.purge(organizations, now)
         await self._streams.forget_consumers()
 
     async def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:

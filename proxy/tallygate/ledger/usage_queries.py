@@ -7,7 +7,7 @@ import base64
 import binascii
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from itertools import groupby
@@ -31,10 +31,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tallygate.domain.calendar_months import day_start_ms, local_date
+from tallygate.domain.errors import StoreError
+from tallygate.domain.organization import Organization
 from tallygate.ledger.book import entries_of
-from tallygate.ledger.database import Database
+from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import Entry, model_label
 from tallygate.ledger.entry_spans import EntrySpans, Span
+from tallygate.ledger.retention import visible_from_ms
 from tallygate.ledger.rollup_rows import RollupRows, Shares, rollup_rows
 from tallygate.ledger.rollups import Level, coarsest
 from tallygate.ledger.schema import ENTRIES, ENTRY_MODEL, ROLLUP_AMOUNTS, ROLLUPS, SERIES, SPEND_BUCKETS
@@ -168,6 +172,21 @@ class UsageQueries:
             for (index, group), amounts in sorted(sums.items())
             if any(amounts)
         ]
+
+    async def today(self, organization: Organization, credential: str, *, now_ms: Callable[[], int]) -> tuple[Usage, Usage]:
+        """Usage of the day in the organization's time zone: of all, and of one credential. Raises StoreError."""
+        now = now_ms()
+        query = UsageQuery(
+            scopes=(OrgScope(org=organization.id, visible_from_ms=visible_from_ms(organization, now)),),
+            from_ms=day_start_ms(local_date(now, organization.time_zone), organization.time_zone),
+            to_ms=now + 1,
+        )
+        of_credential = replace(query, filters={Dimension.CREDENTIAL: frozenset({credential})})
+        try:
+            whole, own = [await self.usage(each) for each in (query, of_credential)]
+        except (LedgerUnavailableError, QueryTooLargeError) as error:
+            raise StoreError(f"the ledger cannot be asked: {error}") from error
+        return whole[0].usage if whole else Usage(), own[0].usage if own else Usage()
 
     async def entries_page(self, query: EntriesQuery) -> EntriesPage:
         """Entries in the order of their settlement. Corrections follow the entry that they correct, at its settlement time.

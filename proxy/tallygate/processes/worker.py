@@ -8,7 +8,6 @@ import asyncio
 import gc
 import logging
 import os
-import secrets
 import socket
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import Final
 
 import uvloop
 
-from tallygate.app.clocks import monotonic_ms
+from tallygate.app.clocks import monotonic_ms, new_file_identity
 from tallygate.app.gateway import WorkerGateway, build_gateway
 from tallygate.app.machine import raise_descriptors
 from tallygate.config.settings import Settings, load_settings
@@ -42,7 +41,7 @@ async def work(settings: Settings, *, slot: int, sock: socket.socket, build: Bui
     gc.set_threshold(GC_THRESHOLD, 20, 20)  # before the start too: it builds what stays, and would be searched all along
     lifeline = Lifeline()
     counts = CountFile(DataDirectory(settings.data_dir).metrics, f"worker-{slot}")
-    state = WorkerState(counts, pid=os.getpid(), new_identity=_file_identity)
+    state = WorkerState(counts, pid=os.getpid(), new_identity=new_file_identity)
     gateway = await build(settings, counts)
     lifeline.attach(on_reload=gateway.reload, on_leaving=gateway.announce_leaving)
     _spare_the_collector()
@@ -63,10 +62,6 @@ async def work(settings: Settings, *, slot: int, sock: socket.socket, build: Bui
     except TimeoutError:
         _LOG.warning("not everything was settled before the end; leases will settle the rest")
     counts.close()
-
-
-def _file_identity() -> int:
-    return secrets.randbits(62) + 1
 
 
 def _spare_the_collector() -> None:

@@ -293,6 +293,12 @@ SHADOW_REFUSED: Final = Metric(
     labels=(*_EXCHANGE, "limit"),
     help="Requests that a limit in shadow mode would have refused.",
 )
+REFUSAL_DETAILS_DROPPED: Final = Metric(
+    name="tallygate_refusal_details_dropped_total",
+    source=Source.WORKERS,
+    kind=Kind.COUNTER,
+    help="Refusals that the log of refused requests lacks, or only counts, since the ledger did not take earlier ones in time.",
+)
 SPEND_WARNINGS: Final = Metric(
     name="tallygate_spend_warnings_total",
     source=Source.WORKERS,

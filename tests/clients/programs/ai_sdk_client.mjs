@@ -1,4 +1,4 @@
-// The AI SDK over three providers and a compatible one: an answer, a stream, and a tool that it calls.
+// The AI SDK over three providers and a compatible one: an answer, a stream that ends with its cost, and a tool that it calls.
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createGoogleGenerativeAI } from "@ai-sdk/google";
 import { createOpenAI } from "@ai-sdk/openai";
@@ -7,12 +7,13 @@ import { generateText, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
 const { GATEWAY_URL: url, GATEWAY_KEY: apiKey } = process.env;
-const openai = createOpenAI({ baseURL: `${url}/v1`, apiKey });
+const headers = { "tallygate-stream-cost": "comment" };
+const openai = createOpenAI({ baseURL: `${url}/v1`, apiKey, headers });
 const models = {
-  chat: createOpenAICompatible({ name: "gateway", baseURL: `${url}/v1`, apiKey, includeUsage: true })("gpt-4o-mini"),
+  chat: createOpenAICompatible({ name: "gateway", baseURL: `${url}/v1`, apiKey, headers, includeUsage: true })("gpt-4o-mini"),
   responses: openai("gpt-4o-mini"),
-  anthropic: createAnthropic({ baseURL: `${url}/v1`, apiKey })("claude-haiku-4-5"),
-  gemini: createGoogleGenerativeAI({ baseURL: `${url}/v1beta`, apiKey })("gemini-2.5-flash"),
+  anthropic: createAnthropic({ baseURL: `${url}/v1`, apiKey, headers })("claude-haiku-4-5"),
+  gemini: createGoogleGenerativeAI({ baseURL: `${url}/v1beta`, apiKey, headers })("gemini-2.5-flash"),
 };
 const say = (call, text) => console.log(JSON.stringify([call, text]));
 const prompt = "[[sim tokens=12]] Hello";

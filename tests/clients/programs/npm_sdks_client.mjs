@@ -1,4 +1,4 @@
-// The providers' own SDKs from npm: an answer and the same as a stream.
+// The providers' own SDKs from npm: an answer and the same as a stream, which ends with its cost.
 import Anthropic from "@anthropic-ai/sdk";
 import { GoogleGenAI } from "@google/genai";
 import OpenAI from "openai";
@@ -9,7 +9,8 @@ const content = "[[sim tokens=12]] Hello";
 const messages = [{ role: "user", content }];
 let text = "";
 
-const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey });
+const headers = { "tallygate-stream-cost": "comment" };
+const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey, defaultHeaders: headers });
 const chat = { model: "gpt-4o-mini", messages };
 say("chat plain", (await openai.chat.completions.create(chat)).choices[0].message.content);
 for await (const chunk of await openai.chat.completions.create({ ...chat, stream: true })) text += chunk.choices[0]?.delta.content ?? "";
@@ -21,12 +22,12 @@ for await (const event of await openai.responses.create({ ...asked, stream: true
   if (event.type === "response.output_text.delta") text += event.delta;
 say("responses stream", text);
 
-const anthropic = new Anthropic({ baseURL: url, apiKey });
+const anthropic = new Anthropic({ baseURL: url, apiKey, defaultHeaders: headers });
 const message = { model: "claude-haiku-4-5", max_tokens: 100, messages };
 say("anthropic plain", (await anthropic.messages.create(message)).content[0].text);
 say("anthropic stream", await anthropic.messages.stream(message).finalText());
 
-const gemini = new GoogleGenAI({ apiKey, httpOptions: { baseUrl: url } });
+const gemini = new GoogleGenAI({ apiKey, httpOptions: { baseUrl: url, headers } });
 const contents = { model: "gemini-2.5-flash", contents: content };
 say("gemini plain", (await gemini.models.generateContent(contents)).text);
 text = "";

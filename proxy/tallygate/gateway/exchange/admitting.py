@@ -7,7 +7,6 @@ from tallygate.domain.errors import LimiterWipedError, Refused, StoreError
 from tallygate.domain.usage_event import UsageEvent
 from tallygate.gateway.exchange.assumed import floor_of
 from tallygate.gateway.exchange.call import Call, Held
-from tallygate.gateway.exchange.caller_limits import CallerLimits
 from tallygate.gateway.exchange.event import encode, first_event
 from tallygate.gateway.refusals import limiter_refusal, store_refusal
 from tallygate.gateway.services import Services
@@ -27,14 +26,14 @@ async def admit(services: Services, call: Call) -> Held:
         services.withdrawals.note(admission, after=StoreError("its worker ends"))
         raise
     except LimiterWipedError:
-        raise Refused(store_refusal(rebuilding=True)) from None
+        raise Refused(store_refusal(rebuilding=True), model=call.facts.model) from None
     except StoreError as error:
         metrics.inc(LIMITER_ERRORS, "admit")
         decision = services.fallback.admit(admission)
         is_fallback = decision.admitted
         if not decision.admitted:
             services.withdrawals.note(admission, after=error)
-            raise _refused_without_store(decision, limits) from None
+            raise _refused_without_store(decision, call) from None
         metrics.inc(FAIL_OPEN, "spend" if limits.spend else "rate")
     for key in decision.shadow_refused_by:
         metrics.inc(SHADOW_REFUSED, organization.id, call.caller.credential.id, capability, limits.names[key])
@@ -47,15 +46,16 @@ async def admit(services: Services, call: Call) -> Held:
             fee_nano_usd=fee,
             is_batch=call.facts.batch is not None,
         )
-        raise Refused(refusal, decision=decision)
+        raise Refused(refusal, decision=decision, model=call.facts.model)
     return Held(call=call, admission=admission, event=event, decision=decision, is_fallback=is_fallback)
 
 
-def _refused_without_store(decision: Decision, limits: CallerLimits) -> Refused:
+def _refused_without_store(decision: Decision, call: Call) -> Refused:
     """The refusal without the store: for a rate limit as usual, for spend since it cannot be checked."""
+    limits = call.caller.limits
     is_rate = decision.refused_by in {key for key, _ in limits.rate}
     refusal = limiter_refusal(decision, limits, hold_nano_usd=0) if is_rate else store_refusal(rebuilding=False)
-    return Refused(refusal, decision=decision)
+    return Refused(refusal, decision=decision, model=call.facts.model)
 
 
 def _admission(call: Call, lease_ms: int) -> tuple[AdmissionRequest, UsageEvent]:

@@ -163,10 +163,7 @@ class Answer:
         Google sends whoever downloads a generated file on to another path of its own.
         """
         base = self.held.call.head.upstream.config.base_url.rstrip("/").encode()
-        return [
-            (name, value.removeprefix(base)) if name.lower() == b"location" and value.startswith(base + b"/") else (name, value)
-            for name, value in headers
-        ]
+        return [(name, _below(base, value) if name.lower() == b"location" else value) for name, value in headers]
 
     def early_headers(self) -> list[Header]:
         """The gateway's own headers that are known before the body."""
@@ -179,6 +176,12 @@ class Answer:
         if self.clamped is not None:
             headers.append((b"tallygate-max-output-tokens", b"%d" % self.clamped))
         return headers
+
+
+def _below(base: bytes, url: bytes) -> bytes:
+    """The path of a URL below this one; any other URL as it is, and one whose path would be read as another host's name."""
+    path = url.removeprefix(base)
+    return path if path != url and path.startswith(b"/") and not path.startswith(b"//") else url
 
 
 def exchange_headers(client: Client, until: float) -> list[Header]:

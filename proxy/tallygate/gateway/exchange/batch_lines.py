@@ -182,7 +182,7 @@ class BatchLines:
         try:
             facts, asked = await self._bound_line(head, caller, line, facts, sums)
         except Refused as refused:
-            raise Refused(_of_line(refused.refusal, sums.lines), decision=refused.decision) from None
+            raise Refused(_of_line(refused.refusal, sums.lines), decision=refused.decision, model=facts.model) from None
         sums.hold_nano_usd += asked.hold_nano_usd
         sums.prompt_tokens += asked.prompt_tokens
         if facts.model is not None:

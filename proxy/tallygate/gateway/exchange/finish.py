@@ -13,6 +13,7 @@ from tallygate.gateway.exchange.asked_price import count_unpriced
 from tallygate.gateway.exchange.bill import bill_of, has_last_word, usage_of
 from tallygate.gateway.exchange.call import Client
 from tallygate.gateway.exchange.charging import Bill
+from tallygate.gateway.exchange.client_body import StreamedBody
 from tallygate.gateway.headers import response_headers
 from tallygate.gateway.jobs.deferral import account_of_job, job_of
 from tallygate.gateway.refusals import INTERNAL_ERROR
@@ -29,6 +30,10 @@ from tallygate.telemetry.metrics import (
 )
 from tallygate.telemetry.unpriced_models import UNPRICED_UNITS
 
+# A request with this header and value gets what its stream costs in comments behind the last event. Who asks for it reads the
+# stream itself, and can skip comments (WHATWG HTML section 9.2.6); anybody else gets the upstream's bytes and no more.
+STREAM_COST: Final = "tallygate-stream-cost"
+AS_COMMENT: Final = "comment"
 OTHER_TOKENIZER: Final = 4  # times as many tokens as one vocabulary, at most, another makes of the same text
 # RFC 9110 section 15.5.22: which protocol is required. It is the one that is spoken; the answer closes the connection beside.
 _UPGRADE_REQUIRED: Final[tuple[Header, ...]] = ((b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade"))
@@ -132,18 +137,32 @@ def _write_end(answer: Answer, bill: Bill, *, shows_cost: bool) -> None:
         if relay.failure is not None or not relay.is_complete:
             write_refusal(client, head.dialect, failure_refusal(answer), answer.early_headers(), now_ms)
             return
-        ours = answer.early_headers() + (_cost_headers(bill) if shows_cost else [])
+        ours = answer.early_headers()
+        if shows_cost:
+            ours.append((b"tallygate-cost-usd", usd_text(bill.cost_nano_usd).encode()))
+            ours.append((b"tallygate-usage-source", bill.metered.source.encode()))
         begun = relay.head
         headers = response_headers(begun.headers, ours=ours, status=begun.status, now_ms=now_ms, is_http_1_0=begun.is_http_1_0)
         response.whole(begun.status, headers, relay.body.rest())
         return
     if relay.is_complete:
-        response.finish(relay.body.rest())
+        rest = relay.body.rest()
+        if shows_cost and client.request.headers.get(STREAM_COST) == AS_COMMENT and _takes_comment(answer):
+            cost = usd_text(bill.cost_nano_usd)
+            rest += f": tallygate-cost-usd={cost}\n: tallygate-usage-source={bill.metered.source}\n\n".encode()
+        response.finish(rest)
         return
     response.write(relay.body.rest())
     if relay.is_event_stream and not answer.reading.ends_inside:
         response.write(head.dialect.stream_error(failure_refusal(answer), request_id=client.id))
     response.cut()
+
+
+def _takes_comment(answer: Answer) -> bool:
+    """Return whether a comment may follow an answer: a stream of events, uncoded and of no announced length, that ends with one."""
+    relay = answer.relay
+    is_open = isinstance(relay.body, StreamedBody) and not relay.head.codings and answer.held.call.head.dialect.allows_comments
+    return is_open and relay.is_event_stream and not answer.reading.ends_inside
 
 
 def failure_refusal(answer: Answer) -> Refusal:
@@ -208,10 +227,3 @@ def retry_headers(refusal: Refusal) -> list[Header]:
     if refusal.should_retry is not None:
         headers.append((b"x-should-retry", b"true" if refusal.should_retry else b"false"))
     return headers
-
-
-def _cost_headers(bill: Bill) -> list[Header]:
-    return [
-        (b"tallygate-cost-usd", usd_text(bill.cost_nano_usd).encode()),
-        (b"tallygate-usage-source", bill.metered.source.encode()),
-    ]

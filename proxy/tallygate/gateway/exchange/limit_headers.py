@@ -1,4 +1,4 @@
-"""Headers about limits: the dialect's own, the IETF pair, and spend near its limit."""
+"""Headers about limits: the dialect's own, the IETF pair, and spend."""
 
 from tallygate.dialects.dialect import Dialect, NamedRate
 from tallygate.domain.admission import Decision
@@ -12,6 +12,7 @@ def limit_headers(decision: Decision, limits: CallerLimits, dialect: Dialect) ->
 
     RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers: r is what remains, t the seconds until one more
     unit is there; of a limit that refuses until the refused request fits, so that Retry-After is never earlier.
+    `tallygate-spend-remaining-usd` is the least that a spend limit leaves beside all holds, that of this request among them.
     """
     named: list[NamedRate] = []
     items: list[bytes] = []
@@ -27,22 +28,25 @@ def limit_headers(decision: Decision, limits: CallerLimits, dialect: Dialect) ->
         headers += dialect.limit_headers(decision, named)
         headers.append((b"ratelimit-policy", limits.policy))
         headers.append((b"ratelimit", b", ".join(items)))
-    headers += spend_headers(decision, limits)
+    left: int | None = None
+    fullest: tuple[int, int] | None = None
+    for index, ((_, limit), spend) in enumerate(zip(limits.spend, decision.spend, strict=False)):
+        rest = spend.limit_nano_usd - spend.spent_nano_usd - spend.held_nano_usd
+        if not limit.shadow and (left is None or rest < left):
+            left = rest
+        if limit.warn_at_permille and spend.limit_nano_usd:
+            permille = spend.spent_nano_usd * 1000 // spend.limit_nano_usd
+            if permille >= limit.warn_at_permille[0] and (fullest is None or permille > fullest[0]):
+                fullest = (permille, index)
+    if left is not None:
+        headers.append((b"tallygate-spend-remaining-usd", usd_text(max(0, left)).encode()))
+    if fullest is not None:
+        headers += _warning_headers(decision, limits, *fullest)
     return headers
 
 
-def spend_headers(decision: Decision, limits: CallerLimits) -> list[Header]:
-    """`tallygate-spend-*` for the fullest spend limit, once it has crossed its first warning threshold."""
-    fullest: tuple[int, int] | None = None
-    for index, ((_, limit), state) in enumerate(zip(limits.spend, decision.spend, strict=False)):
-        if not limit.warn_at_permille or state.limit_nano_usd == 0:
-            continue
-        permille = state.spent_nano_usd * 1000 // state.limit_nano_usd
-        if permille >= limit.warn_at_permille[0] and (fullest is None or permille > fullest[0]):
-            fullest = (permille, index)
-    if fullest is None:
-        return []
-    permille, index = fullest
+def _warning_headers(decision: Decision, limits: CallerLimits, permille: int, index: int) -> list[Header]:
+    """`tallygate-spend-*` of the fullest spend limit, which has crossed its first warning threshold."""
     (_, limit), state = limits.spend[index], decision.spend[index]
     crossed = max(threshold for threshold in limit.warn_at_permille if threshold <= permille)
     return [

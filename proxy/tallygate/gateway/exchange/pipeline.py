@@ -27,12 +27,14 @@ from tallygate.gateway.exchange.intake import intake_of, receive
 from tallygate.gateway.exchange.limit_headers import limit_headers
 from tallygate.gateway.exchange.treatments import BATCH, READ, UNREAD
 from tallygate.gateway.exchange.understanding import Understanding
+from tallygate.gateway.me import Me
 from tallygate.gateway.path_refusals import PathRefusals
 from tallygate.gateway.refusals import (
     ENDPOINT_NOT_ENABLED,
     INTERNAL_ERROR,
     WEBSOCKET_NOT_SERVED,
     overloaded,
+    refused_by,
     store_refusal,
 )
 from tallygate.gateway.request_checks import check_request
@@ -67,6 +69,7 @@ class Pipeline:
         self.entrance = Entrance(services)
         self.understanding = Understanding(services, self.entrance)
         self.path_refusals = PathRefusals(services.dialects)
+        self.me = Me(services)
         self.open: set[Client] = set()
         self.answers: set[Answer] = set()
         self.sockets = Sockets(self)
@@ -110,6 +113,9 @@ class Pipeline:
                 return
             self.check_room()
             head = self.match(client)
+            if head is None:
+                await self.me.serve(client)
+                return
             caller = await self.identify(head)
             self.permit(head, caller)
             if head.route.method == WEBSOCKET:
@@ -152,12 +158,15 @@ class Pipeline:
         if self.services.settler.is_saturated:
             raise Refused(store_refusal(rebuilding=False))
 
-    def match(self, client: Client) -> Head:
-        """The endpoint of the table that a request names, and its dialect."""
+    def match(self, client: Client) -> Head | None:
+        """The endpoint of the table that a request names, and its dialect; None for the gateway's own."""
         request, view = client.request, client.view
         if offers_websocket(request) and (found := self._match_socket(client)) is not None:
             return found
-        route, params = view.routes.match(request.method, request.raw_path)
+        matched = view.routes.match(request.method, request.raw_path)
+        if matched is None:
+            return None
+        route, params = matched
         if not route.enabled:
             raise PathRefused(ENDPOINT_NOT_ENABLED)
         dialects = self.services.dialects
@@ -227,29 +236,35 @@ class Pipeline:
 
     def refuse(self, refused: Refused, client: Client, head: Head | None, caller: Caller | None) -> None:
         """Write the refusal and count it. head, caller: None if not known yet. What cannot be explained is refused all the same."""
-        services, refusal = self.services, refused.refusal
-        request = client.request
+        services, request = self.services, client.request
         dialect = services.dialects.spoken(request.path, request.headers) if head is None else head.dialect
         if isinstance(refused, PathRefused):
             try:
-                refusal, dialect = self._explained(client, refusal)
+                explained, dialect = self._explained(client, refused.refusal)
+                refused = Refused(explained)
             except Exception:  # noqa: BLE001 - the caller is in the outermost handler
                 _log.exception("the refusal of exchange %s could not be explained", client.id)
-        self.count_refused(refusal, head, caller)
+        self.count_refused(refused, head, caller)
         ours = exchange_headers(client, services.clock())
         if refused.decision is not None and caller is not None:
             ours += limit_headers(refused.decision, caller.limits, dialect)
-        write_refusal(client, dialect, refusal, ours, services.now_ms())
+        write_refusal(client, dialect, refused.refusal, ours, services.now_ms())
 
-    def count_refused(self, refusal: Refusal, head: Head | None, caller: Caller | None) -> None:
-        """Count a refusal, as in `refuse`."""
-        self.services.metrics.inc(
+    def count_refused(self, refused: Refused, head: Head | None, caller: Caller | None) -> None:
+        """Count a refusal, as in `refuse`, and note one of a caller that is known."""
+        services = self.services
+        services.metrics.inc(
             REFUSED,
             OTHER if caller is None else caller.organization.id,
             OTHER if caller is None else caller.credential.id,
             OTHER if head is None else head.route.capability,
-            str(refusal.details.get("limit") or refusal.code),
+            refused_by(refused.refusal),
         )
+        if services.refusal_log is not None and head is not None and caller is not None:
+            try:
+                services.refusal_log.note(refused, head, caller)
+            except Exception:  # noqa: BLE001 - as above: the answer matters more
+                _log.exception("the refusal of exchange %s could not be noted", head.client.id)
 
     def answer_options(self, client: Client) -> None:
         """Answer what can be asked of a path, and by whom: without a key or an exchange, and without the upstream."""

@@ -67,6 +67,12 @@ class Understanding:
         facts, asked = await self.batches.bound_all(head, caller, facts, received, query=intake.query)
         return facts, asked, named
 
+    async def _check_job(self, head: Head, caller: Caller, facts: RequestFacts) -> None:
+        """Refuse work that goes on after its answer where it cannot be followed, or there is no room for more."""
+        if not head.is_shared:
+            raise Refused(VIDEO_NEEDS_OWN_KEY if facts.job_kind in VIDEOS else JOB_NEEDS_OWN_KEY)
+        await self._check_room_for_job(caller)
+
     async def _check_room_for_job(self, caller: Caller) -> None:
         """Refuse one more job than an organization may have open. While the ledger is away it is not known, and served."""
         try:
@@ -103,17 +109,19 @@ class Understanding:
     ) -> tuple[RequestFacts, Estimate, NamedObjects]:
         """A request that a dialect reads. kept: what its connection itself has made, with the tokens that each brings at most."""
         facts = await self.facts(head, caller, received)
-        if facts.job_kind is not None:
-            if not head.is_shared:
-                raise Refused(VIDEO_NEEDS_OWN_KEY if facts.job_kind in VIDEOS else JOB_NEEDS_OWN_KEY)
-            await self._check_room_for_job(caller)
-        check_models(caller.credential, facts)
-        references = [each for each in facts.references if each not in kept] if kept else facts.references
-        named = await check_objects(self._services.owners, head, caller, references)
-        if len(references) < len(facts.references):
-            named = with_kept(named, head.route.upstream, {each: kept[each] for each in facts.references if each in kept})
-        size = len(received.body) if received.form is None else received.form.form.text_chars()  # files are no text
-        facts, asked = await self.bound(head, caller, facts, named, size=size, fee_nano_usd=head.route.fee_nano_usd)
+        try:
+            if facts.job_kind is not None:
+                await self._check_job(head, caller, facts)
+            check_models(caller.credential, facts)
+            references = [each for each in facts.references if each not in kept] if kept else facts.references
+            named = await check_objects(self._services.owners, head, caller, references)
+            if len(references) < len(facts.references):
+                named = with_kept(named, head.route.upstream, {each: kept[each] for each in facts.references if each in kept})
+            size = len(received.body) if received.form is None else received.form.form.text_chars()  # files are no text
+            facts, asked = await self.bound(head, caller, facts, named, size=size, fee_nano_usd=head.route.fee_nano_usd)
+        except Refused as refused:
+            refused.model = facts.model
+            raise
         return facts, asked, named
 
     async def bound(

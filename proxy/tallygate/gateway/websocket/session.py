@@ -85,7 +85,7 @@ class Stages(Protocol):
 
     async def identify(self, head: Head) -> Caller: ...
     def permit(self, head: Head, caller: Caller) -> None: ...
-    def count_refused(self, refusal: Refusal, head: Head | None, caller: Caller | None) -> None: ...
+    def count_refused(self, refused: Refused, head: Head | None, caller: Caller | None) -> None: ...
 
 
 class Session:
@@ -366,7 +366,7 @@ class Session:
     async def _refuse(self, client: ClientSocket, refused: Refused, head: Head, caller: Caller | None, lane: str) -> None:
         """Answer a message with an error event. The session goes on, unless its key or its organization may not."""
         refusal = refused.refusal
-        self._stages.count_refused(refusal, head, caller)
+        self._stages.count_refused(refused, head, caller)
         ours: list[Header] = []
         if refused.decision is not None and caller is not None:
             ours = limit_headers(refused.decision, caller.limits, head.dialect)

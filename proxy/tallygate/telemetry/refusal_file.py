@@ -1,0 +1,105 @@
+"""The lines of the log of refused requests that one worker has written and nobody has taken yet: a ring in a memory-mapped file.
+
+A killed worker loses nothing of it, since the pages belong to the kernel. Its size is fixed: with every slot taken, a line is not
+written, and its writer is told. One process writes lines, one other takes them.
+
+`<owner>.ring`: three numbers of 64 bits (identity, lines ever written, lines ever taken), then from SLOT_BYTES on SLOTS slots, each
+with the number of its line, its length, and the line.
+"""
+
+import mmap
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+DIRECTORY: Final = "refusals"  # within the data directory
+SLOT_BYTES: Final = 4_096
+SLOTS: Final = 1_024  # a sparse file of 4 MiB a worker
+_HEAD: Final = struct.Struct("=qqq")
+_OF_SLOT: Final = struct.Struct("=qi")
+_NUMBER: Final = struct.Struct("=q")
+_WRITTEN_AT: Final = 8
+_TAKEN_AT: Final = 16
+LINE_BYTES_MAX: Final = SLOT_BYTES - _OF_SLOT.size
+
+
+class RefusalFile:
+    """The file of one owner, open for writing. new_identity: makes the number of a new file, 1 to 2**63 - 1."""
+
+    def __init__(self, directory: Path, owner: str, *, new_identity: Callable[[], int], slots: int = SLOTS) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._slots = slots
+        file = os.open(directory / f"{owner}.ring", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(file, SLOT_BYTES * (slots + 1))
+            self._map = mmap.mmap(file, SLOT_BYTES * (slots + 1))
+        finally:
+            os.close(file)
+        identity, self._written, _ = _HEAD.unpack_from(self._map)
+        if identity == 0:
+            _NUMBER.pack_into(self._map, 0, new_identity())
+
+    def write(self, line: bytes) -> bool:
+        """Append a line. False: it is too long, or too many wait to be taken."""
+        (taken,) = _NUMBER.unpack_from(self._map, _TAKEN_AT)
+        if self._written - taken >= self._slots or len(line) > LINE_BYTES_MAX:
+            return False
+        start = SLOT_BYTES * (1 + self._written % self._slots)
+        _OF_SLOT.pack_into(self._map, start, self._written, len(line))
+        self._map[start + _OF_SLOT.size : start + _OF_SLOT.size + len(line)] = line
+        self._written += 1
+        _NUMBER.pack_into(self._map, _WRITTEN_AT, self._written)  # last: a reader never sees a line that is not there
+        return True
+
+    def close(self) -> None:
+        self._map.close()
+
+
+class Waiting(NamedTuple):
+    """Lines that wait, with their numbers. source: their file's name and identity; upto: the number after the last of them."""
+
+    path: Path
+    source: str
+    upto: int
+    lines: list[tuple[int, bytes]]
+
+
+class RefusalFiles:
+    """Takes the lines of one machine's workers, of those too whose slot is served no more."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def waiting(self, lines_max: int) -> list[Waiting]:
+        """The oldest lines of each file that has some, at most so many. What a power failure tore is left out."""
+        found = []
+        for path in sorted(self._directory.glob("*.ring")):
+            with path.open("rb") as file:
+                head = file.read(_HEAD.size)
+                if len(head) < _HEAD.size:
+                    continue
+                identity, written, taken = _HEAD.unpack(head)
+                slots = os.fstat(file.fileno()).st_size // SLOT_BYTES - 1
+                first = max(taken, written - slots)
+                upto = min(written, first + lines_max)
+                if first >= upto:
+                    continue
+                lines = []
+                for number in range(first, upto):
+                    slot = os.pread(file.fileno(), SLOT_BYTES, SLOT_BYTES * (1 + number % slots))
+                    of_line, length = _OF_SLOT.unpack_from(slot)
+                    if of_line == number and 0 <= length <= LINE_BYTES_MAX:
+                        lines.append((number, slot[_OF_SLOT.size : _OF_SLOT.size + length]))
+                found.append(Waiting(path, f"{path.stem}-{identity:x}", upto, lines))
+        return found
+
+    @staticmethod
+    def give_back(taken: Waiting) -> None:
+        """Let the slots of lines that were taken be written again."""
+        file = os.open(taken.path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(file, _NUMBER.pack(taken.upto), _TAKEN_AT)
+        finally:
+            os.close(file)
