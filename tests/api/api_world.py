@@ -13,8 +13,10 @@ import msgspec
 from aiohttp import ClientSession
 from api_values import ACME, GLOBEX, INITECH, NOW_MS, ROUTES, TOKENS
 from gateway_harness import TIMEOUTS
+from prices import price_of
 
 from tallygate.app.console_part import directory_routes
+from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.load import load_config
 from tallygate.config.model import GatewayConfig
 from tallygate.config.shipped import shipped_directory
@@ -109,6 +111,8 @@ class World:
         self.now_ms = NOW_MS
         self.organizations: dict[str, Organization] = {org.id: org for org in (ACME, GLOBEX, INITECH)}
         self.tokens = StaticTokens()
+        self.prices = PriceCatalogue((price_of("gpt-4o", input=2_500_000, output=10_000_000),))
+        self.routes_in_force = ROUTES
         self.windows = StaticWindows()
         self.limiter = ReferenceLimiter(lambda: self.now_ms)
         self.routes: tuple[ApiRoute, ...] = ()
@@ -183,7 +187,9 @@ async def served(database: Database, *, url: str = "") -> AsyncIterator[World]:
         windows=world.windows,
         read_limits=world.read_limits,
         organizations=lambda: world.organizations,
-        routes=lambda: ROUTES,
+        routes=lambda: world.routes_in_force,
+        upstreams=lambda: shipped_config().upstreams,
+        prices=lambda: world.prices,
         now_ms=lambda: world.now_ms,
     )
     exports = export_routes(scopes_over(sources), database, now_ms=sources.now_ms)

@@ -80,6 +80,7 @@ OPERATIONS = [
     ("GET", "/api/usage"),
     ("GET", "/api/usage/values"),
     ("GET", "/api/limits"),
+    ("GET", "/api/prices"),
     ("GET", "/api/spend"),
     ("GET", "/api/events"),
     ("GET", "/api/refusals"),

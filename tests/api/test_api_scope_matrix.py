@@ -40,6 +40,7 @@ ENDPOINTS = [
     ("/api/spend", {}, "org", "credential"),
     ("/api/limits", {}, "org", "credential"),
     ("/api/credentials", {}, "org", None),
+    ("/api/prices", {}, None, None),
     ("/api/capabilities", {}, None, None),
 ]
 

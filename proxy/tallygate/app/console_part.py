@@ -86,6 +86,8 @@ def usage_sources(resources: Resources) -> UsageSources:
         read_limits=limiter.read_limits,
         organizations=organizations,
         routes=lambda: holder.current.routes,
+        upstreams=lambda: holder.current.upstreams,
+        prices=lambda: holder.current.prices,
         now_ms=now_ms,
     )
 

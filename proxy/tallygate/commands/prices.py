@@ -132,24 +132,9 @@ def update(*, source: str | None, providers: tuple[str, ...], dry_run: bool, con
 
 
 def _rows(catalogue: "PriceCatalogue", model: str, at_ms: int) -> list[dict[str, Any]]:
-    applied = catalogue.find(model, at_ms)
-    listed = catalogue.listed.candidates(model) if catalogue.listed is not None else ()
-    updated = _listed(catalogue).updated_since
-    found, has_applied = [], False
-    for series in catalogue.candidates(model):
-        for price in reversed(series.prices):
-            is_it = not has_applied and applied is not None and _is_of(price, applied)
-            has_applied |= is_it
-            layer = "prices.yaml"
-            if series in listed:
-                is_updated = price.model in updated and price.effective_ms >= updated[price.model]
-                layer = "listed_prices.yaml" if is_updated else "shipped list"
-            found.append(_row(price, layer, applies=is_it))
-    return found
+    from tallygate.config.stated_price import stated_prices
 
-
-def _is_of(price: "Price", applied: "Price") -> bool:
-    return (price.version, price.effective_ms) == (applied.version, applied.effective_ms)
+    return [_row(row.price, row.layer.value, applies=row.applies) for row in stated_prices(catalogue, model, at_ms)]
 
 
 def _row(price: "Price", layer: str, *, applies: bool) -> dict[str, Any]:
@@ -172,11 +157,11 @@ def _row(price: "Price", layer: str, *, applies: bool) -> dict[str, Any]:
 
 
 def _rule(rule: Any) -> dict[str, Any]:
-    from tallygate.config.price_row import days_text
+    from tallygate.config.price_row import days_text, hours_text
 
     members = {name: value for name in ("service_tier", "speed", "geography") if (value := getattr(rule, name)) is not None}
     if rule.utc_minutes is not None:
-        members["utc_hours"] = "-".join(f"{minute // 60:02}:{minute % 60:02}" for minute in rule.utc_minutes)
+        members["utc_hours"] = hours_text(rule.utc_minutes)
     if rule.utc_days is not None:
         members["utc_days"] = days_text(rule.utc_days)
     if not rule.rates:
@@ -198,15 +183,9 @@ def _phrase(rule: dict[str, Any]) -> str:
 def _rates(rates: Any) -> dict[str, str]:
     """Figures in USD with what they are of, such as "0.15 per million tokens"."""
     from tallygate.domain.money import rate_text
-    from tallygate.domain.unit import TOKEN_UNITS, UNITS_PER_RATE, Unit
+    from tallygate.domain.unit_words import per_words, units_per_rate
 
-    per = {1_000_000: "million", 1_000: "thousand", 1: "one"}
-    found = {}
-    for name, rate in rates.items():
-        unit = Unit(name.partition(":")[0])
-        of = UNITS_PER_RATE[unit]
-        found[str(name)] = f"{rate_text(rate, of)} per {per[of]}{' tokens' if unit in TOKEN_UNITS else ''}"
-    return found
+    return {str(name): f"{rate_text(rate, units_per_rate(name))} per {per_words(name)}" for name, rate in rates.items()}
 
 
 def _print_differences(found: "list[Difference]", reasons: "dict[Difference, str]") -> None:

@@ -197,6 +197,10 @@ def _days(text: str) -> tuple[int, int]:
     return DAYS.index(first), DAYS.index(last or first)
 
 
+def hours_text(minutes: tuple[int, int]) -> str:
+    return "-".join(f"{minute // 60:02}:{minute % 60:02}" for minute in minutes)
+
+
 def days_text(days: tuple[int, int]) -> str:
     return "-".join(DAYS[day] for day in dict.fromkeys(days))
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from tallygate.config.model import Route
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.model import Route, Upstream
 from tallygate.console.api_directory import DirectoryApi
 from tallygate.console.api_events import EventsApi
 from tallygate.console.api_export import ROWS_MAX, WRITE_SECONDS, ExportApi
@@ -13,6 +14,7 @@ from tallygate.console.api_limits import LimitsApi, ReadLimits
 from tallygate.console.api_notices import NoticesApi
 from tallygate.console.api_openai_costs import OpenAiCostsApi
 from tallygate.console.api_openai_usage import OpenAiUsageApi
+from tallygate.console.api_prices import PricesApi
 from tallygate.console.api_refusals import RefusalsApi
 from tallygate.console.api_routes import ApiRoute
 from tallygate.console.api_scope import Scopes
@@ -38,7 +40,7 @@ class UsageSources:
     """The sources of the answers.
 
     organizations   those in force, by id; asked on every call
-    routes          those in force
+    routes, upstreams, prices   those in force
     now_ms          Unix time
     """
 
@@ -47,6 +49,8 @@ class UsageSources:
     read_limits: ReadLimits
     organizations: Callable[[], Mapping[str, Organization]]
     routes: Callable[[], Iterable[Route]]
+    upstreams: Callable[[], Mapping[str, Upstream]]
+    prices: Callable[[], PriceCatalogue]
     now_ms: Callable[[], int]
 
 
@@ -91,6 +95,9 @@ def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
         *RefusalsApi(scopes=scopes, log=RefusedRequests(sources.database), now_ms=now_ms).routes(),
         *NoticesApi(
             scopes=scopes, pages=NoticePages(sources.database), deliveries=Deliveries(sources.database), now_ms=now_ms
+        ).routes(),
+        *PricesApi(
+            scopes=scopes, prices=sources.prices, routes=sources.routes, upstreams=sources.upstreams, now_ms=now_ms
         ).routes(),
         *DirectoryApi(scopes=scopes, routes_in_force=sources.routes).routes(),
     )
