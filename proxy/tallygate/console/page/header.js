@@ -95,7 +95,9 @@ function follow(event, go) {
 }
 
 /** The line of filters. */
-export function filterLine(context) {
+/** What a tab's figures depend on; null if on nothing of it. tab: of tabs.js. */
+export function filterLine(context, { hasRange, hasViews }) {
+  if (!hasRange) return null;
   const { state, change, today, days, bucket } = context;
   const custom = state.range === "custom";
   const date = (label, name, least, most) =>
@@ -125,16 +127,17 @@ export function filterLine(context) {
     h(
       "div",
       { class: "line" },
-      segments({ label: "View by", value: state.view, options: VIEWS, onChange: (view) => change({ view }) }),
+      hasViews && segments({ label: "View by", value: state.view, options: VIEWS, onChange: (view) => change({ view }) }),
       segments({ label: "Time", value: state.range, options: RANGES, onChange: choose }),
       custom ? [date("From", "from", "2000-01-01", state.until), date("To", "until", state.from, today)] : null,
-      select({
-        label: "By",
-        value: bucket,
-        options: BUCKETS.filter(([key]) => key === bucket || barsOf(days, today, key) <= BARS_MAX),
-        onChange: (by) => change({ by }),
-        "data-keep": "by",
-      }),
+      hasViews &&
+        select({
+          label: "By",
+          value: bucket,
+          options: BUCKETS.filter(([key]) => key === bucket || barsOf(days, today, key) <= BARS_MAX),
+          onChange: (by) => change({ by }),
+          "data-keep": "by",
+        }),
     ),
     h(
       "div",

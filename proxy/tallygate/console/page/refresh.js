@@ -5,9 +5,10 @@ const SECONDS_MAX = 120; // between two tries while the console does not answer
 
 /** Runs `task(signal)` every few seconds once `run` was called, but not while the page is hidden. `onFailure(error, seconds)`: until the next try. */
 export class Refresh {
-  constructor(task, onFailure) {
+  constructor(task, onFailure, seconds = SECONDS) {
     this.task = task;
     this.onFailure = onFailure;
+    this.seconds = seconds;
     this.failures = 0;
     this.timer = 0;
     this.controller = null;
@@ -34,7 +35,7 @@ export class Refresh {
   }
 
   get pause() {
-    return Math.min(SECONDS * 2 ** Math.max(0, this.failures - 1), SECONDS_MAX);
+    return Math.min(this.seconds * 2 ** Math.max(0, this.failures - 1), SECONDS_MAX);
   }
 
   stop() {

@@ -78,7 +78,7 @@ class Shell {
       await this.read(state);
       if (state !== this.state) return; // another one was chosen meanwhile
       const context = this.context();
-      swap(this.head, ...top(), filterLine(context));
+      swap(this.head, ...top(), filterLine(context, TABS.find(({ id }) => id === state.tab)));
       document.title = `${TABS.find(({ id }) => id === state.tab).name} · ${context.organization?.name || state.org || "All organizations"} · tallygate`;
       await this.showTab(context);
     } catch (error) {
