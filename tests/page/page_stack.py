@@ -21,6 +21,15 @@ KEYS = {"acme-web": "websecret", "acme-batch": "batchsecret", "globex-app": "glo
 NAMES = {"acme-web": "Website", "acme-batch": "Nightly batch", "globex-app": "Support desk", "scout-app": "Camp"}
 
 
+def plans() -> dict[str, Any]:
+    """Ample ones that differ in what can be taken away."""
+    ample = AMPLE_PLANS["plans"]
+    return {
+        "plans": ample
+        | {"pay_as_you_go": ample["pay_as_you_go"] | {"billing": "weekly"}, "enterprise": {"export": True, "billing": "monthly"}}
+    }
+
+
 def organizations() -> dict[str, Any]:
     plans = {"acme": "pay_as_you_go", "globex": "enterprise", "scout": "free"}
     zones = {"acme": "America/New_York", "globex": "Europe/Berlin"}
@@ -117,7 +126,7 @@ def running_page_stack(directory: Path) -> Iterator[PageStack]:
     def run(work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result(90)
 
-    config = {"plans": AMPLE_PLANS, "organizations": organizations()}
+    config = {"plans": plans(), "organizations": organizations()}
     whole = running_stack(directory, config=config, admin_token=ADMIN_TOKEN, workers="1")
     try:
         started = PageStack(stack=run(whole.__aenter__()), loop=loop)

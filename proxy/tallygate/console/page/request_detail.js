@@ -59,8 +59,8 @@ function cost(event) {
       { class: "list" },
       h("caption", { class: "unseen" }, "Cost by kind"),
       h("thead", {}, h("tr", {}, ["", "Tokens", "Cost"].map((text, index) => h("th", { scope: "col", class: index ? "number" : "" }, text)))),
-      h("tbody", {}, rows.map(([name, tokens, nano]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "number" }, tokens === null ? "" : grouped(tokens)), h("td", { class: "number" }, usd(BigInt(nano), 9))))),
-      h("tfoot", {}, h("tr", {}, h("th", { scope: "row" }, "Cost"), h("td", { class: "number" }, grouped(event.total_tokens)), h("td", { class: "number" }, usd(nanoOf(event.cost_usd), 9)))),
+      h("tbody", {}, rows.map(([name, tokens, nano]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "number" }, tokens === null ? "" : grouped(tokens)), h("td", { class: "number" }, usd(BigInt(nano), 7))))),
+      h("tfoot", {}, h("tr", {}, h("th", { scope: "row" }, "Cost"), h("td", { class: "number" }, grouped(event.total_tokens)), h("td", { class: "number" }, usd(nanoOf(event.cost_usd), 7)))),
     ),
     h("p", { class: "quiet" }, "Price ", code(event.price_version || "none")),
   );

@@ -1,0 +1,147 @@
+"""The other tabs in a browser: what they list is what the API answers, and what they change is changed."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from page_stack import CHAT, NAMES, PageStack, chat
+from page_visit import number
+from playwright.sync_api import Locator, expect
+
+GRAVE = {"serious", "critical"}
+
+
+def cells(table: Locator) -> list[dict[str, str]]:
+    table.wait_for()
+    rows = table.evaluate("table => [...table.rows].map(row => [...row.cells].map(cell => cell.textContent.trim()))")
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+
+
+def test_requests_are_listed_as_the_api_has_them(page_stack: PageStack, visit: Any) -> None:
+    page = visit("/?tab=requests&org=acme&range=7d").page
+    table = page.get_by_role("table", name="Served requests")
+    events = page_stack.api("GET", "/api/events", org="acme", limit=50)["events"]
+    assert [
+        (row["Model"], row["Credential"], number(row["Prompt"]), number(row["Completion"]), number(row["Cost"]), row["Request id"])
+        for row in cells(table)
+    ] == [
+        (
+            event["model"] or "\N{EN DASH}",
+            NAMES[event["credential"]],
+            event["prompt_tokens"],
+            event["completion_tokens"],
+            Decimal(event["cost_usd"]),
+            event["event_id"],
+        )
+        for event in events
+    ]
+    table.locator("tbody tr", has_text="gpt-4o-mini").filter(has_text="200").first.locator("button").click()
+    opened = page.get_by_role("dialog")
+    lines = cells(opened.get_by_role("table"))
+    assert sum(number(line["Cost"]) for line in lines[:-1]) == number(lines[-1]["Cost"]) > 0
+    page.keyboard.press("Escape")
+    expect(opened).to_have_count(0)
+    page.get_by_role("combobox", name="Outcome").select_option("client_error")
+    expect(table.locator("tbody tr")).to_have_count(1)
+    assert "outcome=client_error" in page.url
+
+
+def test_a_refused_request_says_why(page_stack: PageStack, visit: Any) -> None:
+    seen = visit("/?tab=requests&org=scout&range=7d")
+    seen.press("Refused")
+    table = seen.page.get_by_role("table", name="Refused requests")
+    refusals = page_stack.api("GET", "/api/refusals", org="scout")["refusals"]
+    assert len(refusals) == 3
+    assert [(row["Limit"], row["Why"], row["Request id"]) for row in cells(table)] == [
+        (refusal["refused_by"], refusal["message"], refusal["request_id"]) for refusal in refusals
+    ]
+    table.locator("button").first.click()
+    expect(seen.page.get_by_role("dialog")).to_contain_text(refusals[0]["message"])
+
+
+def test_an_organization_runs_its_own_limit_and_credentials(page_stack: PageStack, visit: Any) -> None:
+    page_stack.api("POST", "/api/organizations", {"id": "florist", "plan": "pay_as_you_go"})
+    token = page_stack.api("POST", "/api/tokens", {"name": "florist", "access": "write", "organizations": ["florist"]})["token"]
+    page = visit("/?tab=limits", token=token, refused=(403,)).page
+
+    page.get_by_label("Limit in any 7 days, USD").fill("12.50")
+    page.get_by_label("Warnings at, percent").fill("40, 90")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".banner.done")).to_contain_text("The limit is changed")
+    (limit,) = page_stack.api("GET", "/api/organizations/florist")["effective"]["spend_limits"]
+    assert (limit["usd"], limit["warn_at"]) == ("12.50", [0.4, 0.9])
+    page.get_by_label("Limit in any 7 days, USD").fill("50")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".banner.paused")).to_contain_text("raising it takes")
+
+    page.get_by_label("New Client ID").fill("florist-shop")
+    page.get_by_role("button", name="Create credential").click()
+    secret = page.get_by_role("textbox", name="The key of florist-shop").input_value()
+    assert page_stack.run(eventually_status(page_stack, secret, 200))
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Rotate the key of florist-shop").click()
+    page.get_by_role("button", name="Rotate", exact=True).click()
+    rotated = page.get_by_role("textbox", name="The new key of florist-shop").input_value()
+    assert rotated != secret
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Revoke florist-shop").click()
+    page.get_by_role("button", name="Cancel").click()
+    assert page_stack.api("GET", "/api/organizations/florist/credentials/florist-shop")["status"] == "active"
+    page.get_by_role("button", name="Revoke florist-shop").click()
+    page.get_by_role("button", name="Revoke for ever").click()
+    expect(page.get_by_role("table", name="Credentials")).to_contain_text("revoked")
+    assert page_stack.run(eventually_status(page_stack, rotated, 401))
+    assert secret not in page.content()
+    actions = [row["What"] for row in cells(page.get_by_role("table", name="The latest changes"))]
+    assert actions == [
+        "credential revoked",
+        "credential rotated",
+        "credential created",
+        "organization changed",
+        "organization created",
+    ]
+
+
+async def eventually_status(stack: PageStack, api_key: str, status: int) -> bool:
+    """Whether a request comes to be answered so: a change reaches every worker within a second."""
+    for _ in range(200):
+        if await stack.ask(api_key, chat("gpt-4o-mini", "tokens=5"), CHAT) == status:
+            return True
+    return False
+
+
+def test_plans_say_what_can_be_taken_away(page_stack: PageStack, visit: Any, tmp_path: Path) -> None:
+    seen = visit("/?tab=export&org=globex&range=7d")
+    with seen.page.expect_download() as downloaded:
+        seen.page.get_by_role("link", name="Download").click()
+    downloaded.value.save_as(tmp_path / "export.csv")
+    rows = (tmp_path / "export.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(page_stack.api("GET", "/api/events", org="globex")["events"]) > 1
+    invoice = seen.page.get_by_role("link", name="JSON").first.get_attribute("href")
+    assert seen.context.request.get(page_stack.url + invoice).status == 200
+
+    other = visit("/?tab=export&org=acme")
+    expect(other.page.locator("main")).to_contain_text("The plan pay_as_you_go has no export.")
+    statement = other.page.get_by_role("link", name="JSON").first.get_attribute("href")
+    assert other.context.request.get(page_stack.url + statement).status == 200
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_use_the_tabs(visit: Any, scheme: str) -> None:
+    phone = {"viewport": {"width": 360, "height": 740}}
+    for path, options in (
+        ("/?tab=requests&org=acme", {}),
+        ("/?tab=requests&org=scout&kind=refused", phone),
+        ("/?tab=limits&org=acme", phone),
+        ("/?tab=limits", {}),
+        ("/?tab=export&org=globex", phone),
+    ):
+        seen = visit(path, color_scheme=scheme, **options)
+        seen.page.locator("main .card h2, main .card table").first.wait_for()
+        if "requests" in path:
+            seen.page.locator("table button").first.click()
+        found = Axe().run(seen.page).response["violations"]
+        assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in GRAVE] == [], path
+        assert seen.page.evaluate("document.documentElement.scrollWidth") <= seen.page.viewport_size["width"]
