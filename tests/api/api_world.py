@@ -1,6 +1,7 @@
 """The whole API served over a real ledger and directory, with a clock and a limiter that tests move."""
 
 import itertools
+import secrets
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-from aiohttp import ClientSession
+from aiohttp import ClientSession, DummyCookieJar
 from api_values import ACME, GLOBEX, INITECH, NOW_MS, ROUTES, TOKENS
 from gateway_harness import TIMEOUTS
 from prices import price_of
@@ -20,11 +21,13 @@ from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.load import load_config
 from tallygate.config.model import GatewayConfig
 from tallygate.config.shipped import shipped_directory
+from tallygate.config.sign_in import OpenIdProvider
 from tallygate.console.api_access import AdminAccess
 from tallygate.console.api_document import DocumentApi
 from tallygate.console.api_routes import Api, ApiRoute
 from tallygate.console.api_session import session_routes
 from tallygate.console.known_hosts import KnownHosts
+from tallygate.console.openid import OpenIdSignIn
 from tallygate.console.page_files import PageFiles
 from tallygate.console.server import ConsoleServer
 from tallygate.console.sessions import ConsoleSessions
@@ -117,6 +120,7 @@ class World:
         self.limiter = ReferenceLimiter(lambda: self.now_ms)
         self.routes: tuple[ApiRoute, ...] = ()
         self.wrong_tokens = WrongTokens(now_ms=lambda: self.now_ms, sleep=_wait_for_nothing)
+        self.openid: OpenIdProvider | None = None
         self.session: ClientSession | None = None
         self.url = ""
         self.directory = directory_book(
@@ -180,8 +184,19 @@ def _items(value: Any) -> Iterable[Any]:
 @asynccontextmanager
 async def served(database: Database, *, url: str = "") -> AsyncIterator[World]:
     """url: the console's public address."""
-    world = World(database)
-    sessions = ConsoleSessions(world.directory.sign_ins, world.tokens, hosts=KnownHosts(["usage.example"]), url=url)
+    world, outgoing = World(database), ClientSession(cookie_jar=DummyCookieJar())
+    sessions = ConsoleSessions(
+        world.directory.sign_ins, world.tokens, hosts=KnownHosts(["usage.example"]), url=url, openid=lambda: world.openid
+    )
+    openid = OpenIdSignIn(
+        sessions,
+        outgoing,
+        existing=world.directory.sign_ins.existing,
+        now_ms=lambda: world.now_ms,
+        monotonic_ms=lambda: world.now_ms,
+        timeout_ms=5_000,
+        random_bytes=secrets.token_bytes,
+    )
     sources = UsageSources(
         database=database,
         windows=world.windows,
@@ -210,6 +225,7 @@ async def served(database: Database, *, url: str = "") -> AsyncIterator[World]:
         api=Api(world.routes, world.tokens, sessions),
         tokens=world.tokens,
         page=PageFiles.of_package(),
+        openid=openid,
         hosts=KnownHosts(["usage.example"]),
         wrong_tokens=world.wrong_tokens,
     )
@@ -221,3 +237,4 @@ async def served(database: Database, *, url: str = "") -> AsyncIterator[World]:
             world.session = session
             yield world
         await server.close()
+    await outgoing.close()

@@ -28,6 +28,6 @@ def test_a_bad_file_is_refused_with_its_line_and_the_fix(bad: Path, tmp_path: Pa
 
 
 def test_there_is_a_bad_file_for_every_file_of_a_configuration() -> None:
-    assert {"plans", "routes", "upstreams", "prices", "organizations", "authentication", "webhooks"} == {
+    assert {"plans", "routes", "upstreams", "prices", "organizations", "authentication", "webhooks", "sign_in"} == {
         expected_problems(bad.read_text())[0].partition(".")[0] for bad in BAD
     }

@@ -14,6 +14,7 @@ UPSTREAMS = """upstreams:
 """
 WEBHOOKS = "webhooks:\n  - {name: a, url: 'https://c.example', secret_env: SIGNING, old_secret_env: SHARED}\n"
 AUTHENTICATION = "key_lookup: {url: 'https://d.example', secret_env: LOOKUP}\n"
+SIGN_IN = "openid: {issuer: 'https://e.example', client_secret_env: CLIENT}\n"
 SECRETS = {
     "TALLYGATE_UPSTREAM_API_KEY": "1",
     "TALLYGATE_ADMIN_TOKEN_FILE": "/run/secrets/admin",
@@ -23,6 +24,7 @@ SECRETS = {
     "SHARED": "6",
     "SIGNING": "7",
     "LOOKUP": "8",
+    "CLIENT": "9",
 }
 PLAIN = {
     "PATH": "/bin",
@@ -33,6 +35,7 @@ PLAIN = {
 }
 OF_WORKERS = {"TALLYGATE_UPSTREAM_API_KEY", "OPENAI_KEY", "OAUTH_ID", "SHARED", "LOOKUP"}
 OF_WEBHOOKS = {"SIGNING", "SHARED"}
+OF_SIGN_IN = {"CLIENT"}
 OF_CONSOLE = {"TALLYGATE_ADMIN_TOKEN_FILE", "TALLYGATE_METRICS_TOKEN"}
 
 
@@ -41,16 +44,17 @@ def config_dir(tmp_path: Path) -> Path:
     (tmp_path / "upstreams.yaml").write_text(UPSTREAMS)
     (tmp_path / "authentication.yaml").write_text(AUTHENTICATION)
     (tmp_path / "webhooks.yaml").write_text(WEBHOOKS)
+    (tmp_path / "sign_in.yaml").write_text(SIGN_IN)
     return tmp_path
 
 
 @pytest.mark.parametrize(
     ("role", "console"),
     [
-        (Role.SERVE, OF_CONSOLE | OF_WEBHOOKS),
+        (Role.SERVE, OF_CONSOLE | OF_WEBHOOKS | OF_SIGN_IN),
         (Role.LEDGER, OF_CONSOLE | OF_WEBHOOKS),
         (Role.GATEWAY, OF_CONSOLE),
-        (Role.CONSOLE, OF_CONSOLE),
+        (Role.CONSOLE, OF_CONSOLE | OF_SIGN_IN),
     ],
 )
 def test_each_child_has_its_own_secrets_and_all_plain_settings(config_dir: Path, role: Role, console: set[str]) -> None:

@@ -14,9 +14,9 @@ from tallygate.outbound.way_out import WayOut, way_out
 
 
 def config_source(
-    settings: Settings, environ: Mapping[str, str], *, forwards: bool = True, sends_webhooks: bool = True
+    settings: Settings, environ: Mapping[str, str], *, forwards: bool = True, sends_webhooks: bool = True, signs_in: bool = False
 ) -> ConfigSource:
-    """The source of this process's reviewed configuration. forwards, sends_webhooks: the purposes for which it needs secrets.
+    """The source of this process's reviewed configuration. forwards, sends_webhooks, signs_in: what it needs secrets for.
 
     Raises ConfigError for proxies and authorities that cannot be used.
     """
@@ -29,6 +29,7 @@ def config_source(
         environ=environ,
         forwards=forwards,
         sends_webhooks=sends_webhooks,
+        signs_in=signs_in,
         way=process_way_out(settings, environ),
     )
 
@@ -38,9 +39,11 @@ def process_way_out(settings: Settings, environ: Mapping[str, str]) -> WayOut:
     return way_out(environ, ca_file=settings.upstream_ca_file)
 
 
-def config_holder(settings: Settings, *, forwards: bool = False, sends_webhooks: bool = False) -> ConfigHolder:
+def config_holder(
+    settings: Settings, *, forwards: bool = False, sends_webhooks: bool = False, signs_in: bool = False
+) -> ConfigHolder:
     """Read the configuration. Raises ConfigError."""
-    source = config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks)
+    source = config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks, signs_in=signs_in)
     return ConfigHolder(source.load(), source.load)
 
 
@@ -55,9 +58,12 @@ def prices_of(settings: Settings) -> PriceCatalogue:
     return config_source(settings, os.environ, forwards=False, sends_webhooks=False).load().prices
 
 
-def config_problems(settings: Settings, *, forwards: bool = True, sends_webhooks: bool = True) -> tuple[str, ...]:
+def config_problems(
+    settings: Settings, *, forwards: bool = True, sends_webhooks: bool = True, signs_in: bool = True
+) -> tuple[str, ...]:
     """Every problem of the reviewed configuration, each as "file:line: what, and the fix"."""
     try:
-        return config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks).problems()
+        source = config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks, signs_in=signs_in)
+        return source.problems()
     except ConfigError as error:
         return error.problems

@@ -1,12 +1,16 @@
 """The console: usage API, admin API, their OpenAPI document, and the metrics that are the same at every console."""
 
+import os
 import secrets
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from aiohttp import DummyCookieJar
+
 from tallygate.app.access import keep_started_link, known_hosts, metrics_token, platform_token
-from tallygate.app.clocks import now_ms
+from tallygate.app.clocks import monotonic_ms, now_ms
+from tallygate.app.configuration import process_way_out
 from tallygate.app.part import Part
 from tallygate.app.product import product_version
 from tallygate.app.resources import Resources
@@ -23,6 +27,7 @@ from tallygate.console.api_tokens import token_routes
 from tallygate.console.directory_access import DirectoryTokens
 from tallygate.console.ledger_totals import LedgerTotals
 from tallygate.console.limiter_store import LimiterStore
+from tallygate.console.openid import OpenIdSignIn
 from tallygate.console.sessions import ConsoleSessions
 from tallygate.console.spend_windows import LimiterSpendWindows
 from tallygate.console.usage_api import UsageSources, export_routes, scopes_over, usage_routes
@@ -38,25 +43,44 @@ from tallygate.limiter.directory_channel import announce_change
 from tallygate.limiter.object_marks import drop_marks
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
+from tallygate.outbound.session import open_session
 
 
 def console_part(resources: Resources, store: LimiterStore) -> Part:
     settings = resources.settings
     book = open_directory(settings, resources.database, lambda: resources.holder.current)
+    tokens = admin_tokens(settings, book)
+    sessions = ConsoleSessions(
+        book.sign_ins,
+        tokens,
+        hosts=known_hosts(settings),
+        url=settings.console_url,
+        openid=lambda: resources.holder.current.openid,
+    )
+    session = open_session(process_way_out(settings, os.environ), cookie_jar=DummyCookieJar())
+    openid = OpenIdSignIn(
+        sessions,
+        session,
+        existing=book.sign_ins.existing,
+        now_ms=now_ms,
+        monotonic_ms=monotonic_ms,
+        timeout_ms=settings.oauth_timeout_ms,
+        random_bytes=secrets.token_bytes,
+    )
     return Part(
         store=store,
         totals=LedgerTotals(resources.database),
-        api=build_api(settings, book, usage_sources(resources)),
+        api=build_api(book, usage_sources(resources), tokens, sessions),
+        openid=openid,
         opening=(partial(keep_started_link, settings, book.sign_ins),),
         beside=(partial(purge_forever, book.sign_ins),),
+        closing=(session.close,),
     )
 
 
-def build_api(settings: Settings, book: DirectoryBook, sources: UsageSources) -> Api:
+def build_api(book: DirectoryBook, sources: UsageSources, tokens: DirectoryTokens, sessions: ConsoleSessions) -> Api:
     """Build every route of the API, and the document that describes them."""
     exports = export_routes(scopes_over(sources), sources.database, now_ms=sources.now_ms)
-    tokens = admin_tokens(settings, book)
-    sessions = ConsoleSessions(book.sign_ins, tokens, hosts=known_hosts(settings), url=settings.console_url)
     routes = (*session_routes(tokens, sessions), *usage_routes(sources), *exports, *directory_routes(book))
     described = DocumentApi(routes, version=product_version()).routes()
     return Api((*routes, *described), tokens, sessions)

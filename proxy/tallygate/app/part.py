@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 
 from tallygate.console.api_routes import Api
+from tallygate.console.openid import OpenIdSignIn
 from tallygate.console.ports import SharedTotals, Store
 from tallygate.console.readiness import Probe
 from tallygate.console.workers import Workers
@@ -12,12 +13,13 @@ from tallygate.telemetry.metric import Samples
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """The contributions of a part to its process; at most one part has each of the first four.
+    """The contributions of a part to its process; at most one part has each of the first five.
 
     workers   shown by /metrics: the worker processes of this machine
     store     shown by /metrics: spend windows from the limiter, and the ledger's lag
     totals    shown by /metrics: the counters that are the same at every console
     api       routes beside /metrics and health
+    openid    signing in at a provider
     samples   shown by /metrics: values of this process alone
     probes    conditions of readiness
     opening   awaited before the process reports that it is ready
@@ -29,6 +31,7 @@ class Part:
     store: Store | None = None
     totals: SharedTotals | None = None
     api: Api | None = None
+    openid: OpenIdSignIn | None = None
     samples: tuple[Callable[[], Samples], ...] = ()
     probes: tuple[Probe, ...] = ()
     opening: tuple[Callable[[], Awaitable[None]], ...] = ()

@@ -47,9 +47,9 @@ class Resources:
             await close()
 
 
-async def open_resources(settings: Settings, *, sends_webhooks: bool) -> Resources:
+async def open_resources(settings: Settings, *, sends_webhooks: bool, signs_in: bool) -> Resources:
     """Open the resources. Raises ConfigError, and StoreError if a store cannot be reached."""
-    holder = config_holder(settings, sends_webhooks=sends_webhooks)
+    holder = config_holder(settings, sends_webhooks=sends_webhooks, signs_in=signs_in)
     store = await open_store(settings)
     database = await open_ledger(settings)
     return Resources(

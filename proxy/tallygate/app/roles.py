@@ -40,7 +40,7 @@ _Found = TypeVar("_Found")
 
 async def build_console(role: Role, settings: Settings) -> Console:
     """Build the process behind the console's port. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
-    resources = await open_resources(settings, sends_webhooks=role.keeps_ledger)
+    resources = await open_resources(settings, sends_webhooks=role.keeps_ledger, signs_in=role.has_api)
     parts = (*_parts(role, resources), Part(beside=(resources.follow_directory, resources.listen_to_directory)))
     book = open_directory(settings, resources.database, lambda: resources.holder.current)
     return console_of(
@@ -130,6 +130,7 @@ def console_of(
         token_sha256=asked_token_sha256(settings),
         api=api,
         page=None if api is None else PageFiles.of_package(),
+        openid=_only(part.openid for part in parts),
         tokens=tokens,
         hosts=known_hosts(settings),
         wrong_tokens=wrong_tokens,

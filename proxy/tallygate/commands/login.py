@@ -53,8 +53,9 @@ def login(*, orgs: tuple[str, ...], read_only: bool, name: str | None, as_json: 
     found = in_session(work, options, writes=True)
 
     def plain(console: Console) -> None:
+        may = "to read" if read_only else "to read and change"
         whose = ", ".join(found["organizations"] or ["all organizations"])
-        console.print(f"Signs in once, until {found['expires_at']}, to {found['access']} {escape(whose)}:\n", soft_wrap=True)
+        console.print(f"Signs in once, until {found['expires_at']}, {may} {escape(whose)}:\n", soft_wrap=True)
         console.print(escape(found["url"]), style="bold", soft_wrap=True)
 
     show(found, as_json=as_json, plain=plain)

@@ -119,7 +119,7 @@ def _refuse_unusable(role: Role, settings: Settings) -> None:
     """Check the settings here, so that problems appear in the terminal rather than in a child's log. Raises ConfigError."""
     from tallygate.app.configuration import config_problems
 
-    problems = config_problems(settings, forwards=role.has_workers, sends_webhooks=role.keeps_ledger)
+    problems = config_problems(settings, forwards=role.has_workers, sends_webhooks=role.keeps_ledger, signs_in=role.has_api)
     if role.shares_stores:
         problems = (*_missing_stores(role, settings), *problems)
     if problems:

@@ -56,7 +56,7 @@ def read_authentication(document: Section, *, environ: Mapping[str, str] | None)
 def _read_issuer(item: Section) -> JwtIssuer:
     plain = JwtIssuer(issuer="")
     item.require("issuer")
-    algorithms = _read_algorithms(item) or plain.algorithms
+    algorithms = read_algorithms(item) or plain.algorithms
     url, key_set = _read_keys(item, algorithms)
     issuer = item.text("issuer", chars_max=1024)
     return JwtIssuer(
@@ -73,7 +73,8 @@ def _read_issuer(item: Section) -> JwtIssuer:
     )
 
 
-def _read_algorithms(item: Section) -> tuple[str, ...]:
+def read_algorithms(item: Section) -> tuple[str, ...]:
+    """Parse `algorithms` of signatures; () if it is left out."""
     found = []
     for place, name in item.scalars("algorithms", items_max=len(ALGORITHMS), may_be_empty=False) or []:
         if name in ALGORITHMS:

@@ -20,6 +20,7 @@ from tallygate.config.problems import Problems, nearest
 from tallygate.config.routes import capabilities_of, read_routes, report_unknown_upstreams
 from tallygate.config.section import Section, show
 from tallygate.config.shipped import alone, placed_in, shipped_tables
+from tallygate.config.sign_in import read_sign_in
 from tallygate.config.upstreams import read_upstreams
 from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.config.webhooks import read_webhooks
@@ -32,7 +33,8 @@ REQUIRED_FILES: Final = ("plans.yaml", "routes.yaml", "upstreams.yaml", "prices.
 ORGANIZATIONS_FILE: Final = "organizations.yaml"
 AUTHENTICATION_FILE: Final = "authentication.yaml"
 WEBHOOKS_FILE: Final = "webhooks.yaml"
-CONFIG_FILES: Final = (*REQUIRED_FILES, ORGANIZATIONS_FILE, AUTHENTICATION_FILE, WEBHOOKS_FILE, UPDATES_FILE)
+SIGN_IN_FILE: Final = "sign_in.yaml"
+CONFIG_FILES: Final = (*REQUIRED_FILES, ORGANIZATIONS_FILE, AUTHENTICATION_FILE, WEBHOOKS_FILE, SIGN_IN_FILE, UPDATES_FILE)
 _DIRECT: Final = WayOut()
 _MISSPELT_LIKENESS: Final = 0.85  # of names without the suffix
 _SHORT_NAME: Final = re.compile(r"(org|auth|upstr|hook)[a-z]*")  # orgs.yaml, auth.yml
@@ -78,10 +80,11 @@ class ConfigSource:
     known_dialects    names that routes may use, each with what decides which routes may
     default_url,      of the upstream called `default`, if upstreams.yaml names none
     default_api_key
-    environ           variables that upstreams.yaml, authentication.yaml and webhooks.yaml may name
+    environ           variables that upstreams.yaml, authentication.yaml, webhooks.yaml and sign_in.yaml may name
     forwards          whether this process forwards requests: only then are secrets and the URL of upstreams read and required
     way               the proxies and authorities of this process
     sends_webhooks    whether this process signs webhooks: only then are their secrets read and required
+    signs_in          whether people sign in at this process: only then is the secret of sign_in.yaml read and required
     """
 
     directory: Path | None
@@ -92,6 +95,7 @@ class ConfigSource:
     environ: Mapping[str, str]
     forwards: bool = True
     sends_webhooks: bool = True
+    signs_in: bool = True
     way: WayOut = _DIRECT
 
     def load(self) -> GatewayConfig:
@@ -104,6 +108,7 @@ class ConfigSource:
             environ=self.environ,
             forwards=self.forwards,
             sends_webhooks=self.sends_webhooks,
+            signs_in=self.signs_in,
             way=self.way,
         )
 
@@ -126,6 +131,7 @@ def load_config(
     default_api_key: str = "",
     forwards: bool = True,
     sends_webhooks: bool = True,
+    signs_in: bool = True,
     way: WayOut = _DIRECT,
 ) -> GatewayConfig:
     """Load the configuration of a directory; see ConfigSource. Raises ConfigError with every problem of every file."""
@@ -147,6 +153,7 @@ def load_config(
     organizations_document = _optional(ORGANIZATIONS_FILE, directory, digest, problems)
     authentication_document = _optional(AUTHENTICATION_FILE, directory, digest, problems)
     webhooks_document = _optional(WEBHOOKS_FILE, directory, digest, problems)
+    sign_in_document = _optional(SIGN_IN_FILE, directory, digest, problems)
     updates_document = _optional(UPDATES_FILE, directory, digest, problems)
 
     if documents.keys() | ready != texts.keys():
@@ -183,6 +190,7 @@ def load_config(
     webhooks: tuple[WebhookEndpoint, ...] = ()
     if webhooks_document is not None:
         webhooks = read_webhooks(webhooks_document, environ=environ, reads_secrets=sends_webhooks)
+    openid = None if sign_in_document is None else read_sign_in(sign_in_document, environ=environ if signs_in else None)
     organizations: tuple[Organization, ...] = ()
     if organizations_document is not None:
         organizations = read_organizations(
@@ -201,6 +209,7 @@ def load_config(
         jwt_issuers=authentication.jwt_issuers,
         key_lookup=authentication.key_lookup,
         webhooks=webhooks,
+        openid=openid,
     )
 
 

@@ -11,6 +11,7 @@ from tallygate.config.jwt_issuer import JwtIssuer
 from tallygate.config.key_lookup import KeyLookup
 from tallygate.config.plans import StatedPlan
 from tallygate.config.route_objects import NO_OBJECTS, RouteObjects
+from tallygate.config.sign_in import OpenIdProvider
 from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.domain.organization import Organization, Plan
 from tallygate.outbound.way_out import ProxyServer
@@ -160,6 +161,7 @@ class GatewayConfig:
     jwt_issuers: tuple[JwtIssuer, ...] = ()
     key_lookup: KeyLookup | None = None
     webhooks: tuple[WebhookEndpoint, ...] = ()
+    openid: OpenIdProvider | None = None
     capabilities: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:

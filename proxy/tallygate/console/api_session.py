@@ -19,6 +19,7 @@ from tallygate.console.api_body import read_object
 from tallygate.console.api_errors import ApiError, json_answer
 from tallygate.console.api_parameters import choice
 from tallygate.console.api_routes import ApiCall, ApiRoute
+from tallygate.console.openid import FAILED, START_PATH
 from tallygate.console.sessions import ConsoleSessions
 from tallygate.domain.instants import optional_instant
 from tallygate.ledger.directory import records
@@ -147,6 +148,7 @@ class _SessionApi:
     async def _begin_by_token(self, request: web.Request, token: str) -> MadeSession:
         found = await self._tokens.find(token) if token.isascii() and len(token) <= TOKEN_CHARS_MAX else None
         if found is None:
+            request[FAILED] = True
             raise ApiError(status=401, code="invalid_admin_token", message="this admin token is unknown, expired or revoked")
         refuse_metrics_only(found)
         who = SignedIn(
@@ -162,6 +164,7 @@ class _SessionApi:
     async def _begin_by_link(self, request: web.Request, link: str) -> MadeSession:
         made = await self._sessions.begin_by_link(request, link) if link.isascii() and len(link) <= TOKEN_CHARS_MAX else None
         if made is None:
+            request[FAILED] = True
             message = "this link was used, has expired, or never was: `tallygate login` makes another"
             raise ApiError(status=401, code="invalid_link", message=message)
         return made
@@ -177,4 +180,6 @@ class _SessionApi:
         )
 
     def _shown_sign_in(self, by: Method | None) -> SignInShown:
-        return SignInShown(by=None if by is None else by.value, openid=None)
+        provider = self._sessions.openid()
+        openid = None if provider is None else OpenIdShown(name=provider.name, path=START_PATH)
+        return SignInShown(by=None if by is None else by.value, openid=openid)

@@ -14,8 +14,8 @@ from tallygate.config.settings import variable_name
 from tallygate.console.api_access import AdminTokens, PlatformToken, access_of
 from tallygate.console.api_errors import RETRY_SECONDS, ApiError
 from tallygate.console.api_routes import Api
-from tallygate.console.api_session import SESSION_PATH
 from tallygate.console.known_hosts import KnownHosts
+from tallygate.console.openid import FAILED, OpenIdSignIn
 from tallygate.console.page_files import PageFiles, nothing_here
 from tallygate.console.readiness import Readiness
 from tallygate.console.scrape import Scrape
@@ -63,6 +63,7 @@ class ConsoleServer:
     api            further routes, which require their own tokens wherever the console listens
     tokens         further tokens that /metrics accepts, if they may see all organizations; so it does sessions of the API
     page           the page's files, served under known hosts
+    openid         signing in at a provider
     hosts          the known hosts
     wrong_tokens   delays the answers to wrong tokens
     timeouts       for clients, as at the gateway's port; connections_max: of them at once (`OpenConnections`)
@@ -78,6 +79,7 @@ class ConsoleServer:
         api: Api | None = None,
         tokens: AdminTokens | None = None,
         page: PageFiles | None = None,
+        openid: OpenIdSignIn | None = None,
         hosts: KnownHosts | None = None,
         wrong_tokens: WrongTokens | None = None,
         connections_max: int = CONNECTIONS_MAX,
@@ -97,6 +99,8 @@ class ConsoleServer:
             api.add_to(app)
         if page is not None:
             page.add_to(app, self._hosts)
+        if openid is not None:
+            openid.add_to(app)
         app.on_response_prepare.append(self._finish_head)
         self._runner = web.AppRunner(
             app,
@@ -179,17 +183,13 @@ class ConsoleServer:
     @web.middleware
     async def _slow_wrong_tokens(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
-        if response.status == 401 and (hdrs.AUTHORIZATION in request.headers or _signs_in(request)):
+        if (response.status == 401 and hdrs.AUTHORIZATION in request.headers) or request.get(FAILED):
             path = request.path[:PATH_CHARS_LOGGED]
             if not await self._wrong_tokens.slow_down(request.remote or "", path):
                 headers: dict[str, str] = {hdrs.RETRY_AFTER: str(RETRY_SECONDS)}
                 text = "too many wrong admin tokens are being answered; a right one is not kept waiting"
                 return ApiError(status=429, code="too_many_wrong_tokens", message=text, headers=headers).answer()
         return response
-
-
-def _signs_in(request: web.Request) -> bool:
-    return request.method == hdrs.METH_POST and request.path == SESSION_PATH
 
 
 def _answer_fault(fault: Fault) -> web.Response:

@@ -4,11 +4,13 @@ A browser sends a cookie with whatever request it makes, also on behalf of other
 those; a change also needs the browser's word for the page that asked (Sec-Fetch-Site or Origin), and JSON, which forms cannot send.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
 from aiohttp import hdrs, web
 
+from tallygate.config.sign_in import OpenIdProvider
 from tallygate.console.api_access import TOKEN_CHARS_MAX, Access, AdminAccess, AdminTokens
 from tallygate.console.api_errors import ApiError, unknown_host
 from tallygate.console.known_hosts import KnownHosts
@@ -31,10 +33,20 @@ class ConsoleSessions:
 
     hosts   names under which pages are served: another name may be somebody else's that was made to resolve here
     url     the address under which people reach the console, "" if it has none of its own; with https, cookies are Secure
+    openid  the provider in force, if any
     """
 
-    def __init__(self, sign_ins: SignIns, tokens: SignInTokens, *, hosts: KnownHosts, url: str) -> None:
+    def __init__(
+        self,
+        sign_ins: SignIns,
+        tokens: SignInTokens,
+        *,
+        hosts: KnownHosts,
+        url: str,
+        openid: Callable[[], OpenIdProvider | None] = lambda: None,
+    ) -> None:
         self.tokens = tokens
+        self.openid = openid
         self._sign_ins = sign_ins
         self._hosts = hosts
         self._url = url
@@ -43,7 +55,7 @@ class ConsoleSessions:
     async def find(self, request: web.Request) -> AdminAccess | None:
         """See Sessions. Raises LedgerUnavailableError."""
         secret = self._secret(request)
-        if not secret or not self._is_known_host(request):
+        if not secret or not self.is_known_host(request):
             return None
         session = await self._sign_ins.find(secret)
         return None if session is None else await self.access_of(session)
@@ -65,14 +77,15 @@ class ConsoleSessions:
             await self._sign_ins.end(secret)
 
     def set_cookie(self, request: web.Request, response: web.Response, made: MadeSession) -> None:
-        self._put_cookie(request, response, made.secret, (made.session.expires_at_ms - made.session.created_at_ms) // 1000)
+        lifetime_ms = made.session.expires_at_ms - made.session.created_at_ms
+        self.put_cookie(request, response, COOKIE, made.secret, lifetime_ms // 1000)
 
     def clear_cookie(self, request: web.Request, response: web.Response) -> None:
-        self._put_cookie(request, response, "", 0)
+        self.put_cookie(request, response, COOKIE, "", 0)
 
     def require_own_page(self, request: web.Request) -> None:
         """See Sessions."""
-        if not self._is_known_host(request):
+        if not self.is_known_host(request):
             raise unknown_host()
         site = request.headers.get(_FETCH_SITE)
         origin = request.headers.get(hdrs.ORIGIN, "")
@@ -82,7 +95,11 @@ class ConsoleSessions:
         if request.body_exists and request.content_type != "application/json":
             raise ApiError(status=415, code="not_json", message="the body must be sent as application/json")
 
-    def _is_known_host(self, request: web.Request) -> bool:
+    def origin_of(self, request: web.Request) -> str:
+        """The address of the console, as its setting has it, or else as this request does."""
+        return self._url or f"http://{request.headers.get(hdrs.HOST, '')}"
+
+    def is_known_host(self, request: web.Request) -> bool:
         return self._hosts.include(request.headers.getall(hdrs.HOST, ()))
 
     def _is_own(self, origin: str, request: web.Request) -> bool:
@@ -91,28 +108,42 @@ class ConsoleSessions:
         return scheme in _OWN_PORTS and (origin == self._url or host == request.headers.get(hdrs.HOST, ""))
 
     def _secret(self, request: web.Request) -> str:
-        found = request.cookies.get(self._cookie_name(request), "")
+        return self.cookie_of(request, COOKIE)
+
+    def cookie_of(self, request: web.Request, name: str) -> str:
+        """The value of a cookie, "" for none."""
+        found = request.cookies.get(self._full_name(request, name), "")
         return found if len(found) <= TOKEN_CHARS_MAX else ""
 
-    def _cookie_name(self, request: web.Request) -> str:
+    def _full_name(self, request: web.Request, name: str) -> str:
         """A browser sends one cookie to all ports of a host, so that two consoles on one machine need two names.
 
         With `__Host-`, a browser takes it from this very host alone (RFC 6265bis, section 4.1.3.2).
         """
         if self._is_secure:
-            return f"__Host-{COOKIE}"
+            return f"__Host-{name}"
         port = request.headers.get(hdrs.HOST, "").rpartition(":")[2]
-        return f"{COOKIE}_{port}" if port.isdecimal() else COOKIE
+        return f"{name}_{port}" if port.isdecimal() else name
 
-    def _put_cookie(self, request: web.Request, response: web.Response, value: str, max_age: int) -> None:
+    def put_cookie(
+        self,
+        request: web.Request,
+        response: web.Response,
+        name: str,
+        value: str,
+        max_age: int,
+        *,
+        is_from_elsewhere: bool = False,
+    ) -> None:
+        """Set a cookie. is_from_elsewhere: it also comes with a link of another site's, such as one back from a provider."""
         response.set_cookie(
-            self._cookie_name(request),
+            self._full_name(request, name),
             value,
             max_age=max_age,
             path="/",
             secure=self._is_secure,
             httponly=True,
-            samesite="Strict",
+            samesite="Lax" if is_from_elsewhere else "Strict",
         )
 
     async def access_of(self, session: Session) -> AdminAccess | None:
@@ -124,7 +155,9 @@ class ConsoleSessions:
             ends = [at_ms for at_ms in (found.expires_at_ms, session.expires_at_ms) if at_ms is not None]
             return replace(found, expires_at_ms=min(ends), session=session)
         if session.method is Method.OPENID:
-            return None
+            provider = self.openid()
+            if provider is None or provider.fingerprint != session.source:
+                return None
         return AdminAccess(
             actor=session.actor,
             access=Access(session.access.value),

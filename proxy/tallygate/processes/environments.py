@@ -36,10 +36,11 @@ def environments(role: Role, settings: Settings, environ: Mapping[str, str]) -> 
         settings.config_dir, "authentication.yaml"
     )
     of_webhooks = secret_variables(settings.config_dir, "webhooks.yaml")
-    webhooks_here = of_webhooks if role.keeps_ledger else frozenset()
+    of_sign_in = secret_variables(settings.config_dir, "sign_in.yaml")
+    here = (of_webhooks if role.keeps_ledger else frozenset()) | (of_sign_in if role.has_api else frozenset())
     return Environments(
-        worker=_without(environ, settings=_CONSOLE, named=of_webhooks - of_workers),
-        console=_without(environ, settings=_UPSTREAMS, named=(of_workers | of_webhooks) - webhooks_here),
+        worker=_without(environ, settings=_CONSOLE, named=(of_webhooks | of_sign_in) - of_workers),
+        console=_without(environ, settings=_UPSTREAMS, named=(of_workers | of_webhooks | of_sign_in) - here),
         valkey={name: value for name, value in environ.items() if _PLAIN.fullmatch(name)},
     )
 

@@ -1,7 +1,7 @@
 // The page: signed in, or the way in.
 
 import { announce } from "./elements.js";
-import { currentSession, reason, showSignIn, signIn, takeLink } from "./session.js";
+import { currentSession, reason, showSignIn, signIn, takeFailure, takeLink } from "./session.js";
 import { openShell } from "./shell.js";
 import { problem } from "./states.js";
 
@@ -9,9 +9,10 @@ const root = document.getElementById("page");
 
 async function start() {
   const link = takeLink();
+  const failure = takeFailure();
   try {
     const session = link ? await signIn({ link }) : await currentSession();
-    if (session.name === undefined) enter("", session.sign_in);
+    if (session.name === undefined) enter(failure, session.sign_in);
     else open(session);
   } catch (error) {
     if (link && error.status === 401) enter("This link has been used already, or has expired. Ask for another one.");

@@ -21,6 +21,24 @@ export function takeLink() {
   return decodeURIComponent(found[1]);
 }
 
+const FAILURES = {
+  no_organization:
+    "You are signed in with your provider, but none of your organizations is known here. Ask whoever runs this console for access.",
+  cancelled: "The sign-in was cancelled at your provider.",
+  expired: "That took too long, or was begun in another window. Sign in again.",
+  elsewhere: "Another site began a sign-in here. Sign in yourself, if you want to.",
+  unavailable: "Your provider does not answer. Try again in a moment.",
+  refused: "Your provider's answer was not accepted. Try again; if that does not help, the console's log says why.",
+};
+
+/** Why a sign-in at a provider failed, "" if none did. It is taken from the address. */
+export function takeFailure() {
+  const found = /^#sign_in=(\w+)$/.exec(location.hash);
+  if (!found) return "";
+  history.replaceState(null, "", location.pathname + location.search);
+  return FAILURES[found[1]] ?? FAILURES.refused;
+}
+
 /** proof: {token} or {link}. Returns the session. Raises ApiError. */
 export function signIn(proof) {
   return call("POST", "/api/session", { body: proof });

@@ -150,8 +150,10 @@ class SignIns:
         if access is Access.METRICS:
             raise InvalidChangeError("access must be read or write: /metrics alone needs no session", param="access")
         async with self._changes.begin(actor) as change:
+            known = await self._existing(change.connection, orgs or ())
             for org in orgs or ():
-                await self._refuse_unknown(change.connection, org)
+                if org not in known:
+                    raise InvalidChangeError(f"there is no organization {org!r}", param="organizations")
             await change.log(
                 "link.created", name, org=None, after={"access": access.value, "organizations": None if orgs is None else [*orgs]}
             )
@@ -240,10 +242,15 @@ class SignIns:
         await connection.execute(CONSOLE_SESSIONS.insert().values(_row_of(session) | {"secret_sha256": digest_of(secret)}))
         return MadeSession(session=session, secret=secret)
 
-    async def _refuse_unknown(self, connection: AsyncConnection, org: str) -> None:
-        query = select(ORGANIZATIONS.c.id).where(ORGANIZATIONS.c.id == org)
-        if self._rules.in_file(org) is None and (await connection.execute(query)).first() is None:
-            raise InvalidChangeError(f"there is no organization {org!r}", param="organizations")
+    async def existing(self, orgs: Sequence[str]) -> tuple[str, ...]:
+        """Those of some ids that are organizations, of the file or of the database."""
+        async with self._database.read() as connection:
+            return await self._existing(connection, orgs)
+
+    async def _existing(self, connection: AsyncConnection, orgs: Sequence[str]) -> tuple[str, ...]:
+        stored = select(ORGANIZATIONS.c.id).where(ORGANIZATIONS.c.id.in_(orgs))
+        known = self._rules.orgs_in_file() | set((await connection.execute(stored)).scalars())
+        return tuple(org for org in orgs if org in known)
 
 
 def new_link_secret(random_bytes: Callable[[int], bytes]) -> str:
