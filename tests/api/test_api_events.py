@@ -62,6 +62,43 @@ async def test_events_filter_by_every_dimension(world: World) -> None:
     assert len((await world.ok("/api/events", model="gpt-4o", credential="acme-prod"))["events"]) == 2
 
 
+async def test_events_are_found_by_their_ids_however_old(world: World) -> None:
+    old = an_entry(1, settled_at_ms=NOW_MS - 60 * DAY_MS, client_request_id="mine", response_model="o3")
+    await world.record(
+        [old, an_entry(2, client_request_id="mine"), an_entry(3), an_entry(4, org="globex", client_request_id="mine")]
+    )
+
+    async def found(**query) -> list[str]:
+        return [event["event_id"] for event in (await world.ok("/api/events", **query))["events"]]
+
+    newer, plain, foreign = (an_entry(2).event_id, an_entry(3).event_id, an_entry(4, org="globex").event_id)
+    assert await found(event_id=old.event_id) == await found(request_id=old.event_id) == [old.event_id]
+    assert set(await found(event_id=[old.event_id, plain, foreign])) == {old.event_id, plain, foreign}
+    assert await found(event_id=[old.event_id, plain], request_id=plain) == [plain]
+    assert set(await found(client_request_id="mine")) == {old.event_id, newer, foreign}
+    assert await found(client_request_id="mine", org="acme", order="asc") == [old.event_id, newer]
+    assert await found(client_request_id=["mine", "never sent"], model="o3") == [old.event_id]
+    assert await found(client_request_id="mine", event_id=[newer, plain]) == [newer]
+    assert await found(event_id=old.event_id, from_="2026-08-25") == []
+    assert await found(event_id="never was") == await found(event_id=foreign, token="one") == []
+
+
+@pytest.mark.parametrize("name", ["event_id", "client_request_id"])
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_pages_of_events_with_ids_show_each_once(world: World, name: str, order: str) -> None:
+    entries = [an_entry(number, settled_at_ms=NOW_MS - DAY_MS + number // 3, client_request_id="same") for number in range(7)]
+    await world.record([*entries, an_entry(99)])
+    wanted = "same" if name == "client_request_id" else [entry.event_id for entry in entries]
+    found, cursor = [], None
+    while cursor is not None or not found:
+        page = await world.ok("/api/events", order=order, limit=3, **{name: wanted}, **({"cursor": cursor} if cursor else {}))
+        found += [event["event_id"] for event in page["events"]]
+        cursor = page["next_cursor"]
+
+    expected = [entry.event_id for entry in entries]
+    assert found == (expected if order == "asc" else expected[::-1])
+
+
 async def test_events_beyond_a_plans_history_are_not_shown(world: World) -> None:
     await world.record(
         [an_entry(1, settled_at_ms=NOW_MS - 91 * DAY_MS), an_entry(2, org="globex", settled_at_ms=NOW_MS - 91 * DAY_MS)]

@@ -9,6 +9,7 @@ ASKED = [
     ("/api/usage", {"group_by": ["org", "credential", "model", "status"], "bucket": "hour", "time_zone": "Asia/Kathmandu"}),
     ("/api/usage", {"credential": "acme-gone", "bucket": "total"}),
     ("/api/events", {"limit": 3, "model": "m1"}),
+    ("/api/events", {"limit": 3, "client_request_id": ["mine", "yours"]}),
     ("/api/refusals", {"limit": 3, "refused_by": "spend_7d", "order": "asc"}),
     ("/api/spend", {"org": "globex"}),
     ("/v1/organization/usage/completions", {"start_time": START, "bucket_width": "1m", "limit": 1440, "group_by": ["model"]}),
@@ -27,6 +28,7 @@ async def test_both_databases_give_the_same_answers(world: World, postgres_world
             org=("acme", "globex")[number % 2],
             credential="acme-gone" if number == 4 else f"{('acme', 'globex')[number % 2]}-prod",
             response_model=f"m{number % 3}",
+            client_request_id=("mine", "yours", None)[number % 3],
         )
         for number in range(1, 40)
     ]

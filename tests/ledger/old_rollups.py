@@ -25,6 +25,7 @@ def put_back(connection: Connection) -> None:
         connection.execute(text(f"CREATE UNIQUE INDEX pk_{name} ON {name} ({key})"))
     for name in _SINCE:
         connection.execute(text(f"DROP TABLE {name}"))
+    connection.execute(text("DROP INDEX ix_entries_client_request_id"))
     for name in KIND_COSTS:
         connection.execute(text(f"ALTER TABLE entries DROP COLUMN {name}"))
     connection.execute(text("UPDATE ledger_version SET version_num = '0013'"))

@@ -1,6 +1,6 @@
 """GET /api/events: the ledger's entries one by one, page after page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, get_type_hints
 
@@ -8,10 +8,12 @@ import msgspec
 
 from tallygate.console.api_cursor import question_of, seal, unseal
 from tallygate.console.api_errors import invalid_parameter
-from tallygate.console.api_parameters import choice, integer
+from tallygate.console.api_parameters import choice, integer, texts
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import Scopes, filters
 from tallygate.console.api_times import (
+    RANGE_DAYS_MAX,
+    TIME_MIN_MS,
     at_ms,
     check_range,
     instant,
@@ -29,7 +31,12 @@ EVENTS_DEFAULT: Final = 100
 EVENTS_MAX: Final = 1_000  # of one page
 EVENT_ORGS_MAX: Final = 200  # of one query: each is read by itself
 DAYS_DEFAULT: Final = 7
-_FROM: Final = instant("from", f"Beginning of the range, inclusive. Default: {DAYS_DEFAULT} days before `to`.")
+_FROM: Final = instant(
+    "from", f"Beginning of the range, inclusive. Default: {DAYS_DEFAULT} days before `to`; the whole history, where ids are given."
+)
+_EVENT_ID: Final = texts("event_id", "Ids of events.")
+_REQUEST_ID: Final = texts("request_id", "The `x-request-id` of answers, which is the id of their event.")
+CLIENT_REQUEST_ID: Final = texts("client_request_id", "The `x-request-id` that clients sent.")
 _ORDER: Final = choice("order", "newest or oldest first, by the time of settlement.", ["desc", "asc"], default="desc")
 _LIMIT: Final = integer("limit", "Events of a page.", least=1, most=EVENTS_MAX, default=EVENTS_DEFAULT)
 
@@ -74,7 +81,7 @@ class EventsApi:
                 path="/api/events",
                 handler=self._events,
                 summary="Usage events, one by one",
-                parameters=(_FROM, TO, time_zone(), *FILTERS, _ORDER, _LIMIT, CURSOR),
+                parameters=(_FROM, TO, time_zone(), *FILTERS, _EVENT_ID, _REQUEST_ID, CLIENT_REQUEST_ID, _ORDER, _LIMIT, CURSOR),
                 answer=EventsAnswer,
             ),
         )
@@ -86,10 +93,13 @@ class EventsApi:
         await self._scopes.check_capabilities(organizations, values["capability"])
         zone = zone_of(values, organizations)
         question = question_of("/api/events", values)
+        event_ids, client_ids = _event_ids(values), values["client_request_id"]
         if values["cursor"] is None:
             end = at_ms("to", values["to"], zone, default=self._now_ms() + 1)
-            first_day = local_date(end, zone) - timedelta(days=DAYS_DEFAULT)
-            start, cursor = at_ms("from", values["from"], zone, default=day_start_ms(first_day, zone)), ""
+            days = DAYS_DEFAULT if event_ids is None and not client_ids else RANGE_DAYS_MAX - 1
+            first_day = local_date(end, zone) - timedelta(days=days)
+            earliest = max(day_start_ms(first_day, zone), TIME_MIN_MS)
+            start, cursor = at_ms("from", values["from"], zone, default=earliest), ""
             check_range(start, end, zone)
         else:
             start, end, cursor = _position(unseal("cursor", values["cursor"], question))
@@ -98,6 +108,8 @@ class EventsApi:
             from_ms=start,
             to_ms=end,
             filters=filters(values, FILTERS),
+            event_ids=event_ids,
+            client_request_ids=frozenset(client_ids) if client_ids else None,
             cursor=cursor,
             limit=values["limit"],
             newest_first=values["order"] == "desc",
@@ -113,6 +125,12 @@ class EventsApi:
             return await self._queries.entries_page(query)
         except (ValueError, OverflowError) as error:  # numbers in a cursor that exceed the database's
             raise invalid_parameter("cursor", "is not a cursor that an earlier page gave") from error
+
+
+def _event_ids(values: Mapping[str, Any]) -> frozenset[str] | None:
+    """The events that are named; both ways where two are given."""
+    named = [frozenset(values[parameter.name]) for parameter in (_EVENT_ID, _REQUEST_ID) if values[parameter.name]]
+    return frozenset.intersection(*named) if named else None
 
 
 def _position(position: str) -> tuple[int, int, str]:

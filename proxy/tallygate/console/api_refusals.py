@@ -8,6 +8,7 @@ import msgspec
 
 from tallygate.console.api_cursor import question_of, seal, unseal
 from tallygate.console.api_errors import invalid_parameter
+from tallygate.console.api_events import CLIENT_REQUEST_ID
 from tallygate.console.api_parameters import choice, choices, integer, texts
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import CAPABILITY, CREDENTIAL, ORG, Scopes
@@ -26,8 +27,6 @@ _FROM: Final = instant("from", f"Beginning of the range, inclusive. Default: {DA
 _ORDER: Final = choice("order", "newest or oldest first.", ["desc", "asc"], default="desc")
 _LIMIT: Final = integer("limit", "Lines of a page.", least=1, most=PAGE_MAX, default=LINES_DEFAULT)
 REFUSED_BY: Final = texts("refused_by", "Limits that refused, by name, or error codes where it was none.")
-REQUEST_ID: Final = texts("request_id", "The `x-request-id` of answers.")
-CLIENT_REQUEST_ID: Final = texts("client_request_id", "The `x-request-id` that clients sent.")
 _FILTERS: Final = (
     CREDENTIAL,
     CAPABILITY,
@@ -36,7 +35,7 @@ _FILTERS: Final = (
     integer("status", "HTTP statuses.", least=400, most=599, is_list=True),
     choices("code", "Error codes.", [*ErrorCode]),
     REFUSED_BY,
-    REQUEST_ID,
+    texts("request_id", "The `x-request-id` of answers."),
     CLIENT_REQUEST_ID,
 )
 

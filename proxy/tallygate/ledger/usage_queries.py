@@ -6,7 +6,7 @@ Every query names its organizations; no query covers all of them.
 import base64
 import binascii
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
@@ -120,12 +120,17 @@ class UsageRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntriesQuery:
-    """A query for entries by their settlement time, [from_ms, to_ms). cursor: from the previous page, "" for the first."""
+    """A query for entries by their settlement time, [from_ms, to_ms). cursor: from the previous page, "" for the first.
+
+    event_ids, client_request_ids   of events that are asked for by name; None: all
+    """
 
     scopes: tuple[OrgScope, ...]
     from_ms: int
     to_ms: int
     filters: Mapping[Dimension, frozenset[str]] = field(default_factory=dict)
+    event_ids: frozenset[str] | None = None
+    client_request_ids: frozenset[str] | None = None
     cursor: str = ""
     limit: int = 100
     newest_first: bool = True
@@ -198,11 +203,15 @@ class UsageQueries:
         found: list[tuple[int, str, int]] = []
         async with self._database.read() as connection:
             spans = _spans(query, after)
-            if query.filters:
+            if query.event_ids is not None:
+                spans = await _spans_of_events(connection, query.event_ids, spans)
+            elif query.filters and query.client_request_ids is None:
                 spans = await _with_matches(connection, query, spans, limit + 1, after_ms=None if after is None else after[0])
-            for at in range(0, len(spans), PARTS_MAX):
+            wanted: Collection[str | None] = (None,) if query.client_request_ids is None else sorted(query.client_request_ids)
+            parts = [(span, client_id) for span in spans for client_id in wanted]
+            for at in range(0, len(parts), PARTS_MAX):
                 # Each organization's index has the positions; at most a page of them is kept.
-                positions = [_positions(span, query, after, limit + 1) for span in spans[at : at + PARTS_MAX]]
+                positions = [_positions(span, client_id, query, after, limit + 1) for span, client_id in parts[at : at + PARTS_MAX]]
                 statement = union_all(*(select(one.subquery()) for one in positions))
                 more = [tuple(row) for row in await connection.execute(statement)]
                 found = sorted([*found, *more], reverse=query.newest_first)[: limit + 1]
@@ -352,6 +361,18 @@ def _spans(query: EntriesQuery, after: tuple[int, str, int] | None) -> list[Span
     return [Span(scope.org, max(low, scope.visible_from_ms), high) for scope in query.scopes]
 
 
+async def _spans_of_events(connection: AsyncConnection, event_ids: Collection[str], within: Sequence[Span]) -> list[Span]:
+    """The instants at which these events were settled, of those within the spans."""
+    columns = ENTRIES.c
+    statement = select(columns.org, columns.settled_at_ms).where(columns.event_id.in_(sorted(event_ids))).distinct()
+    limits = {span.org: span for span in within}
+    return [
+        Span(org, at_ms, at_ms + 1)
+        for org, at_ms in await connection.execute(statement)
+        if org in limits and limits[org].low_ms <= at_ms < limits[org].high_ms
+    ]
+
+
 async def _with_matches(
     connection: AsyncConnection, query: EntriesQuery, spans: Sequence[Span], enough: int, *, after_ms: int | None
 ) -> list[Span]:
@@ -371,8 +392,13 @@ async def _with_matches(
     ).find()
 
 
-def _positions(span: Span, query: EntriesQuery, after: tuple[int, str, int] | None, limit: int) -> Select[Any]:
-    """The first `limit` positions of matching entries after `after`."""
+def _positions(
+    span: Span, client_request_id: str | None, query: EntriesQuery, after: tuple[int, str, int] | None, limit: int
+) -> Select[Any]:
+    """The first `limit` positions of matching entries after `after`; of one client's id if one is given.
+
+    Of several ids at once SQLite would read the whole span.
+    """
     columns = ENTRIES.c
     position = (columns.settled_at_ms, columns.event_id, columns.sequence)
     conditions = [
@@ -381,6 +407,10 @@ def _positions(span: Span, query: EntriesQuery, after: tuple[int, str, int] | No
         columns.settled_at_ms < span.high_ms,
         *_matches(query.filters, _ENTRY_COLUMNS),
     ]
+    if client_request_id is not None:
+        conditions.append(columns.client_request_id == client_request_id)
+    if query.event_ids is not None:
+        conditions.append(columns.event_id.in_(sorted(query.event_ids)))
     if after is not None:
         edge = tuple_(*map(literal, after))
         conditions.append(tuple_(*position) < edge if query.newest_first else tuple_(*position) > edge)
