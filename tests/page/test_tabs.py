@@ -128,6 +128,25 @@ def test_plans_say_what_can_be_taken_away(page_stack: PageStack, visit: Any, tmp
     assert other.context.request.get(page_stack.url + statement).status == 200
 
 
+def test_prices_are_those_of_the_api(page_stack: PageStack, visit: Any) -> None:
+    page = visit("/?tab=prices&org=acme&find=gpt-4o").page
+    table = page.get_by_role("table", name="What models cost")
+    models = page_stack.api("GET", "/api/prices", model="gpt-4o*", limit=50)["models"]
+    rates = {model["model"]: {rate["unit"]: Decimal(rate["usd"]) for rate in model["rows"][0]["rates"]} for model in models}
+    shown = {row["Model"]: (number(row["Prompt"]), number(row["Completion"])) for row in cells(table)}
+    assert shown == {model: (found["input"], found["output"]) for model, found in rates.items()}
+    table.get_by_role("button", name="gpt-4o", exact=True).click()
+    (price,) = page_stack.api("GET", "/api/prices", model="gpt-4o")["models"][0]["rows"][:1]
+    lines = cells(page.get_by_role("dialog").get_by_role("table").first)
+    assert [(line["Unit"], number(line["USD"])) for line in lines] == [
+        (rate["name"], Decimal(rate["usd"])) for rate in price["rates"]
+    ]
+    page.keyboard.press("Escape")
+    page.get_by_label("Models that begin with").fill("nobodys-model")
+    page.get_by_role("button", name="Find").click()
+    expect(page.locator("main")).to_contain_text("No model with a price begins so.")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_use_the_tabs(visit: Any, scheme: str) -> None:
     phone = {"viewport": {"width": 360, "height": 740}}
@@ -136,11 +155,12 @@ def test_everybody_can_use_the_tabs(visit: Any, scheme: str) -> None:
         ("/?tab=requests&org=scout&kind=refused", phone),
         ("/?tab=limits&org=acme", phone),
         ("/?tab=limits", {}),
+        ("/?tab=prices", phone),
         ("/?tab=export&org=globex", phone),
     ):
         seen = visit(path, color_scheme=scheme, **options)
         seen.page.locator("main .card h2, main .card table").first.wait_for()
-        if "requests" in path:
+        if "requests" in path or "prices" in path:
             seen.page.locator("table button").first.click()
         found = Axe().run(seen.page).response["violations"]
         assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in GRAVE] == [], path

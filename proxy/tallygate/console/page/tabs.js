@@ -7,5 +7,6 @@ export const TABS = [
   { id: "usage", name: "Usage", hasRange: true, hasViews: true, load: () => import("./usage_tab.js") },
   { id: "requests", name: "Requests", hasRange: true, load: () => import("./requests_tab.js") },
   { id: "limits", name: "Limits and credentials", load: () => import("./limits_tab.js") },
+  { id: "prices", name: "Prices", load: () => import("./prices_tab.js") },
   { id: "export", name: "Export", hasRange: true, load: () => import("./export_tab.js") },
 ];
