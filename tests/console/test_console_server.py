@@ -342,7 +342,9 @@ async def test_all_else_gets_a_constant_answer_without_banner_or_cors(console, m
     answered, headers, text = await console.get(path, method=method, headers={"Origin": "http://evil.example"})
 
     assert answered == status
-    assert text in {'{"error": "not_found"}\n', '{"error": "method_not_allowed"}\n'}
+    error = json.loads(text)["error"]
+    assert (error["code"], error["param"]) in {("unknown_path", None), ("method_not_allowed", None)}
+    assert path not in text
     assert "Server" not in headers
     assert not [name for name in headers if name.lower().startswith("access-control")]
     assert headers["Content-Type"].startswith("application/json")
@@ -355,7 +357,12 @@ async def test_a_malformed_request_gets_nothing_of_itself_back(console, caplog):
     writer.close()
 
     assert answer.split()[1] == b"400"
-    assert answer.endswith(b'{"error": "bad_request"}\n')
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == {
+        "message": "The request is not valid HTTP/1.1.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "bad_request",
+    }
     assert b"canary" not in answer
     assert b"aiohttp" not in answer
     assert "canary" not in caplog.text
@@ -408,16 +415,16 @@ async def ask(console, request):
         (b"PRI * HTTP/2.0", b"\r\nSM", 505, "http_version_not_supported"),
         (b"GET /healthz HTTP/1.1", b"Host: a\r\nConnection: upgrade\r\nUpgrade: websocket", 426, "websocket_not_served"),
         (b"POST /healthz HTTP/1.1", b"Host: a\r\nConnection: upgrade\r\nUpgrade: websocket", 426, "websocket_not_served"),
-        (b"GET /nothing HTTP/1.1", b"Host: a\r\nConnection: upgrade\r\nUpgrade: websocket", 404, "not_found"),
+        (b"GET /nothing HTTP/1.1", b"Host: a\r\nConnection: upgrade\r\nUpgrade: websocket", 404, "unknown_path"),
     ],
 )
 async def test_http_to_the_letter(console, request_line, headers, status, code):
     answered, told, body = await ask(console, request_line + b"\r\n" + headers + b"\r\n\r\n")
 
-    assert (answered, json.loads(body)["error"]) == (status, code)
+    assert (answered, json.loads(body)["error"]["code"]) == (status, code)
     assert told["connection"] in {"close", "upgrade, close"}
     assert told.get("upgrade") == ("HTTP/1.1" if status == 426 else None)
-    assert status == 404 or json.loads(body)["message"]
+    assert json.loads(body)["error"]["message"]
     assert "aiohttp" not in told.get("server", "")
 
 
@@ -478,7 +485,7 @@ async def test_a_page_whose_name_leads_here_gets_no_metrics(console, host):
     console.server._hosts = KnownHosts(["console.internal"])
     console.server._tokens = PlatformToken(hashlib.sha256(b"tga_right").digest(), actor="metrics", access=Access.METRICS)
     status, _, body = await console.get("/metrics", headers={"Host": host})
-    assert (status, json.loads(body)["error"]) == (403, "unknown_host")
+    assert (status, json.loads(body)["error"]["code"]) == (403, "unknown_host")
     assert "acme" not in body
     assert (await console.get("/metrics", headers={"Host": host, "Authorization": "Bearer tga_wrong"}))[0] == 401
     assert (await console.get("/metrics", headers={"Host": host, "Authorization": "Bearer tga_right"}))[0] == 200

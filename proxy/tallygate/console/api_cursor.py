@@ -9,7 +9,7 @@ from typing import Any, Final
 from tallygate.console.api_errors import invalid_parameter
 
 _DIGEST_BYTES: Final = 12
-CURSOR_CHARS_MAX: Final = 512
+CURSOR_CHARS_MAX: Final = 2_048  # of the position of a stored object, the longest
 
 
 def question_of(path: str, values: Mapping[str, Any]) -> str:

@@ -4,10 +4,12 @@ import json
 from typing import Any, Final
 
 from tallygate.console.api_body import read_object
-from tallygate.console.api_errors import ApiError
+from tallygate.console.api_cursor import question_of, seal, unseal
+from tallygate.console.api_errors import ApiError, invalid_parameter
 from tallygate.console.api_organizations import LIMIT, ORG
 from tallygate.console.api_parameters import text
 from tallygate.console.api_routes import ApiCall, ApiRoute
+from tallygate.console.api_usage import CURSOR
 from tallygate.console.directory_access import directory_route, need_platform, the_org
 from tallygate.console.directory_shapes import NamedObjects, ObjectPage, ObjectsAdopted, ObjectsForgotten
 from tallygate.ledger.directory.book import DirectoryBook
@@ -16,7 +18,6 @@ from tallygate.ledger.directory.objects import object_shown
 TAG: Final = "objects"
 _ALL: Final = "/api/organizations/{org}/objects"
 _KIND: Final = text("kind", "Only objects of this kind, such as file.")
-_AFTER: Final = text("after", "`next_after` of the page before.", chars_max=1_000)
 _FIELDS: Final = ("kind", "ids", "upstream")
 
 
@@ -28,7 +29,7 @@ def object_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
             _ALL,
             resource.list,
             "The objects upstream that an organization owns.",
-            parameters=(ORG, _KIND, _AFTER, LIMIT),
+            parameters=(ORG, _KIND, LIMIT, CURSOR),
             answer=ObjectPage,
             tag=TAG,
         ),
@@ -63,9 +64,11 @@ class _Objects:
         org = the_org(call)
         need_platform(call, "seeing stored objects")
         limit: int = call.values["limit"]
-        found = await self._book.objects.list(org, kind=call.values["kind"], after=_position(call.values["after"]), limit=limit)
+        question, cursor = question_of(_ALL, call.values), call.values["cursor"]
+        after = None if cursor is None else _position(unseal("cursor", cursor, question))
+        found = await self._book.objects.list(org, kind=call.values["kind"], after=after, limit=limit)
         more = json.dumps([found[-1].upstream, found[-1].kind, found[-1].id]) if len(found) == limit else None
-        return {"objects": [object_shown(item) for item in found], "next_after": more}
+        return {"objects": [object_shown(item) for item in found], "next_cursor": None if more is None else seal(more, question)}
 
     async def adopt(self, call: ApiCall) -> object:
         """Body: kind, ids (a list), upstream (default: `default`)."""
@@ -97,13 +100,12 @@ async def _named(call: ApiCall) -> dict[str, Any]:
     return {"kind": kind, "ids": ids, "upstream": upstream}
 
 
-def _position(after: str | None) -> tuple[str, str, str] | None:
-    if after is None:
-        return None
+def _position(text: str) -> tuple[str, str, str]:
+    """Upstream, kind and id of an object. Raises ApiError."""
     try:
-        upstream, kind, id_ = (str(part) for part in json.loads(after))
+        upstream, kind, id_ = (str(part) for part in json.loads(text))
     except (ValueError, TypeError, RecursionError):
-        raise _invalid("after", "is not a position that an earlier page gave") from None
+        raise invalid_parameter("cursor", "is not a cursor that an earlier page gave") from None
     return upstream, kind, id_
 
 

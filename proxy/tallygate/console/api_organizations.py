@@ -4,9 +4,11 @@ from functools import partial
 from typing import Any, Final
 
 from tallygate.console.api_body import read_object
+from tallygate.console.api_cursor import question_of, seal, unseal
 from tallygate.console.api_errors import ApiError
 from tallygate.console.api_parameters import Place, integer, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
+from tallygate.console.api_usage import CURSOR
 from tallygate.console.directory_access import directory_route, need_platform, the_org
 from tallygate.console.directory_shapes import (
     NewOrganization,
@@ -21,7 +23,6 @@ from tallygate.ledger.directory.shown import effective_shown, file_shown, stored
 
 TAG: Final = "organizations"
 ORG: Final = text("org", "The organization's id.", place=Place.PATH, is_required=True)
-AFTER: Final = text("after", "`next_after` of the page before.", default="")
 LIMIT: Final = integer("limit", "Organizations of a page.", least=1, most=1_000, default=100)
 # By a token of the organization, which can lower its spend limit and set its warnings. All else is the platform's.
 CHANGED_BY_ITSELF: Final = frozenset({"name", "spend_limit"})
@@ -38,7 +39,7 @@ def organization_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
             resource.list,
             "The organizations that the token sees.",
             answer=OrganizationPage,
-            parameters=(AFTER, LIMIT),
+            parameters=(LIMIT, CURSOR),
         ),
         route(
             "POST",
@@ -73,14 +74,15 @@ class _Organizations:
 
     async def list(self, call: ApiCall) -> object:
         """List the organizations of the file and of the database, in the order of their ids."""
-        after, limit = call.values["after"], call.values["limit"]
+        limit, question = call.values["limit"], question_of("/api/organizations", call.values)
+        after = "" if call.values["cursor"] is None else unseal("cursor", call.values["cursor"], question)
         in_file = {organization.id: organization for organization in self._book.config().organizations}
         rows = await self._book.organizations.list(ids=call.access.orgs, after=after, limit=limit + 1)
         shown = {stored.id: stored_shown(stored, credentials=len(theirs)) for stored, theirs in rows}
         seen = {org: file_shown(item) for org, item in in_file.items() if org > after and call.access.sees(org)}
         found = [item for _, item in sorted({**shown, **seen}.items())]
         page = found[:limit]
-        return {"organizations": page, "next_after": page[-1]["id"] if len(found) > limit else None}
+        return {"organizations": page, "next_cursor": seal(page[-1]["id"], question) if len(found) > limit else None}
 
     async def create(self, call: ApiCall) -> object:
         need_platform(call, "making an organization")

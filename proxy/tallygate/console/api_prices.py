@@ -9,11 +9,12 @@ from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.model import Route, Upstream
 from tallygate.config.price_row import days_text, hours_text
 from tallygate.config.stated_price import Layer, StatedPrice, stated_prices
-from tallygate.console.api_cursor import CURSOR_CHARS_MAX, question_of, seal, unseal
+from tallygate.console.api_cursor import question_of, seal, unseal
 from tallygate.console.api_parameters import integer, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import Scopes
 from tallygate.console.api_spend import Money, money
+from tallygate.console.api_usage import CURSOR
 from tallygate.domain.instants import instant_text, optional_instant
 from tallygate.domain.money import nano_usd_from_pico, rate_text
 from tallygate.domain.organization import Plan
@@ -28,7 +29,6 @@ _MODEL: Final = text(
 )
 _ORG: Final = text("org", "An organization id: only the routes that its plan includes are in `routes`.")
 _LIMIT: Final = integer("limit", "Models of a page.", least=1, most=MODELS_MAX, default=MODELS_DEFAULT)
-_CURSOR: Final = text("cursor", "`next_cursor` of the page before.", chars_max=CURSOR_CHARS_MAX)
 
 
 class RateLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +142,7 @@ class PricesApi:
                 path="/api/prices",
                 handler=self._answer,
                 summary="What models cost here",
-                parameters=(_MODEL, _ORG, _LIMIT, _CURSOR),
+                parameters=(_MODEL, _ORG, _LIMIT, CURSOR),
                 answer=PricesAnswer,
             ),
         )

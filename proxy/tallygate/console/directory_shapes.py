@@ -84,10 +84,10 @@ class OrganizationShown(OrganizationListed):
 
 
 class OrganizationPage(TypedDict):
-    """next_after: the `after` of the next page; null on the last."""
+    """next_cursor: the `cursor` of the next page; null on the last."""
 
     organizations: list[OrganizationListed]
-    next_after: str | None
+    next_cursor: str | None
 
 
 class OrganizationDeleted(TypedDict):
@@ -190,10 +190,10 @@ class ChangeListed(TypedDict):
 
 
 class ChangePage(TypedDict):
-    """next_before: the `before` of the next page; null on the last."""
+    """next_cursor: the `cursor` of the next page; null on the last."""
 
     entries: list[ChangeListed]
-    next_before: int | None
+    next_cursor: str | None
 
 
 class NamedObjects(TypedDict):
@@ -232,4 +232,4 @@ class ObjectListed(TypedDict):
 
 class ObjectPage(TypedDict):
     objects: list[ObjectListed]
-    next_after: str | None
+    next_cursor: str | None

@@ -10,9 +10,8 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from tallygate.config.settings import variable_name
 from tallygate.console.api_access import AdminTokens, PlatformToken, access_of
-from tallygate.console.api_errors import RETRY_SECONDS, ApiError
+from tallygate.console.api_errors import RETRY_SECONDS, ApiError, unavailable, unknown_host
 from tallygate.console.api_routes import Api
 from tallygate.console.known_hosts import KnownHosts
 from tallygate.console.openid import FAILED, OpenIdSignIn
@@ -22,7 +21,7 @@ from tallygate.console.scrape import Scrape
 from tallygate.console.wrong_tokens import WrongTokens
 from tallygate.http1.client_connection import ClientConnection, ClientTimeouts
 from tallygate.http1.client_port import ClientPort
-from tallygate.http1.faults import MALFORMED, Fault
+from tallygate.http1.faults import Fault
 from tallygate.http1.received_head import asks_about_nothing, fault_of_request, offers_websocket
 from tallygate.http1.server_connection import last_answer, put_before
 from tallygate.ledger.database import LedgerUnavailableError
@@ -51,6 +50,22 @@ _CODES: Final = {
     501: "unknown_method",
     505: "http_version_not_supported",
 }
+_UNKNOWN_PATH: Final = ApiError(status=404, code="unknown_path", message="there is nothing at this path; see /api/openapi.json")
+_NO_WEBSOCKETS: Final = ApiError(
+    status=426,
+    code="websocket_not_served",
+    message="this is served over plain HTTP only, not over a WebSocket",
+    headers={hdrs.UPGRADE: "HTTP/1.1", hdrs.CONNECTION: "upgrade, close"},
+)
+_NO_METRICS_TOKEN: Final = ApiError(
+    status=401,
+    code="missing_or_wrong_token",
+    message="a token is needed: Authorization: Bearer <token>",
+    headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
+)
+_ALL_ORGANIZATIONS: Final = ApiError(
+    status=403, code="token_of_some_organizations", message="metrics name all organizations, and this token sees some"
+)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 BaseHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -148,7 +163,7 @@ class ConsoleServer:
         try:
             refusal = await self._refusal(request)
         except LedgerUnavailableError:
-            return _answer(503, {"error": "ledger_unavailable"})
+            return unavailable("ledger_unavailable", "the ledger does not answer, so admin tokens cannot be checked").answer()
         if refusal is not None:
             return refusal
         accept, scraped = request.headers.get(hdrs.ACCEPT, ""), await self._scrape.gather()
@@ -175,10 +190,10 @@ class ConsoleServer:
         for tokens in (platform, self._tokens):
             found = None if tokens is None else await access_of(request, tokens, self._sessions)
             if found is not None:
-                return None if found.sees_metrics else _answer(403, {"error": "token_of_some_organizations"})
+                return None if found.sees_metrics else _ALL_ORGANIZATIONS.answer()
         if self._token_sha256 is None and hdrs.AUTHORIZATION not in request.headers:
-            return _answer(403, {"error": "unknown_host", "fix": f"name it in {variable_name('console_hosts')}, or send a token"})
-        return _answer(401, {"error": "missing_or_wrong_token"}, {hdrs.WWW_AUTHENTICATE: "Bearer"})
+            return unknown_host().answer()
+        return _NO_METRICS_TOKEN.answer()
 
     @web.middleware
     async def _slow_wrong_tokens(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -193,9 +208,7 @@ class ConsoleServer:
 
 
 def _answer_fault(fault: Fault) -> web.Response:
-    return _answer(
-        fault.status, {"error": _CODES[fault.status]} | ({} if fault.message == MALFORMED.message else {"message": fault.message})
-    )
+    return ApiError(status=fault.status, code=_CODES[fault.status], message=fault.message).answer()
 
 
 def _checked(handler: BaseHandler) -> BaseHandler:
@@ -234,8 +247,7 @@ async def _no_websockets(request: web.Request, handler: Handler) -> web.StreamRe
     found = request.match_info.http_exception
     if not offers_websocket(request) or (found is not None and found.status == 404):
         return await handler(request)
-    answer = {"error": "websocket_not_served", "message": "This is served over plain HTTP only, not over a WebSocket."}
-    response = _answer(426, answer, {hdrs.UPGRADE: "HTTP/1.1", hdrs.CONNECTION: "upgrade, close"})
+    response = _NO_WEBSOCKETS.answer()
     response.force_close()
     return response
 
@@ -246,18 +258,17 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except web.HTTPMethodNotAllowed as error:
-        return _answer(405, {"error": "method_not_allowed"}, {hdrs.ALLOW: ", ".join(sorted(error.allowed_methods))})
+        allowed = ", ".join(sorted(error.allowed_methods))
+        message = f"this path takes {allowed}, and no other method"
+        return ApiError(status=405, code="method_not_allowed", message=message, headers={hdrs.ALLOW: allowed}).answer()
     except web.HTTPException as error:
-        if error.status == 404 and request.path.startswith(_API_PATHS):
-            return ApiError(
-                status=404, code="unknown_path", message="there is nothing at this path; see /api/openapi.json"
-            ).answer()
-        if error.status == 404 and "text/html" in request.headers.get(hdrs.ACCEPT, ""):
-            return nothing_here()
-        return _answer(error.status, {"error": "not_found" if error.status == 404 else "refused"})
+        if error.status != 404:
+            return ApiError(status=error.status, code="refused", message="the request cannot be answered as it is").answer()
+        is_page = not request.path.startswith(_API_PATHS) and "text/html" in request.headers.get(hdrs.ACCEPT, "")
+        return nothing_here() if is_page else _UNKNOWN_PATH.answer()
     except Exception:  # noqa: BLE001 - the outermost place: logged, and answered without a word of it
         _LOG.exception("the console failed to answer")
-        return _answer(500, {"error": "internal_error"})
+        return ApiError(status=500, code="internal_error", message="the console failed to answer; its log says why").answer()
 
 
 def _answer(status: int, body: Mapping[str, object], headers: dict[str, str] | None = None) -> web.Response:

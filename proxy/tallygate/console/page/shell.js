@@ -40,7 +40,7 @@ class Shell {
   async open() {
     window.addEventListener("popstate", this.onHistory);
     try {
-      const [{ organizations, next_after: more }, { capabilities }] = await Promise.all([
+      const [{ organizations, next_cursor: more }, { capabilities }] = await Promise.all([
         ask("/api/organizations", { limit: LISTED }),
         ask("/api/capabilities"),
       ]);
