@@ -21,16 +21,20 @@ from tallygate.commands.audit import audit
 from tallygate.commands.changes import changes
 from tallygate.commands.correct import correct
 from tallygate.commands.credentials import credentials
+from tallygate.commands.events import events
 from tallygate.commands.export import export
 from tallygate.commands.init import init
 from tallygate.commands.invoice import invoice
 from tallygate.commands.login import login, logout
+from tallygate.commands.models import models
 from tallygate.commands.objects import objects
 from tallygate.commands.orgs import orgs
+from tallygate.commands.plans import plans
 from tallygate.commands.prices import prices
 from tallygate.commands.reprice import reprice
 from tallygate.commands.serving import console, gateway, ledger, serve
 from tallygate.commands.settings_options import friendly, with_settings
+from tallygate.commands.spend import spend
 from tallygate.commands.tokens import tokens
 from tallygate.commands.usage import usage
 from tallygate.commands.webhooks import webhooks
@@ -56,6 +60,7 @@ Settings are flags of `serve`, TALLYGATE_* variables, or lines of a .env file, i
 
 
 @click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="tallygate", message="tallygate %(version)s")
 def main() -> None:
     """Entry point of the `tallygate` script."""
 
@@ -235,6 +240,10 @@ main.add_command(reprice)
 main.add_command(assumed)
 main.add_command(correct)
 main.add_command(usage)
+main.add_command(spend)
+main.add_command(events)
+main.add_command(plans)
+main.add_command(models)
 main.add_command(webhooks)
 
 

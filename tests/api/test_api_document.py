@@ -92,6 +92,7 @@ OPERATIONS = [
     ("GET", "/api/statements/{org}/{week}"),
     ("GET", "/api/organizations"),
     ("POST", "/api/organizations"),
+    ("GET", "/api/plans"),
     ("GET", _ORG),
     ("PATCH", _ORG),
     ("DELETE", _ORG),

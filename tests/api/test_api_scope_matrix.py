@@ -42,6 +42,7 @@ ENDPOINTS = [
     ("/api/credentials", {}, "org", None),
     ("/api/prices", {}, None, None),
     ("/api/capabilities", {}, None, None),
+    ("/api/plans", {}, None, None),
 ]
 
 
@@ -260,3 +261,13 @@ async def test_no_endpoint_is_missing_from_the_matrix(world: World) -> None:
     tried = {("GET", path) for path in (*(path for path, *_ in ENDPOINTS), *LISTS, EXPORT)}
     tried |= {(method, path) for method, path, _ in (*OF_ONE, *PLATFORM)}
     assert {(route.method, route.path) for route in world.routes if not (route.is_public or route.admits)} == tried
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("token", TOKENS)
+async def test_plans_are_those_of_the_scope(shown: World, token) -> None:
+    plans = {plan["id"] for plan in (await shown.ok("/api/plans", token=token))["plans"]}
+    of_orgs = {org["plan"] for org in (await shown.ok("/api/organizations", token=token))["organizations"]}
+
+    assert of_orgs <= plans
+    assert (plans == of_orgs) is (TOKENS[token].orgs is not None), "one for all sees every plan"

@@ -83,7 +83,7 @@ def test_an_organization_and_its_key_from_nothing_to_revoked(commands: Commands)
     directory = commands.served()
     assert directory.find(key)
     assert directory.find(new)
-    assert commands.json("credentials", "revoke", "acme", "acme-prod")["status"] == "revoked"
+    assert commands.json("credentials", "revoke", "acme", "acme-prod", "--yes")["status"] == "revoked"
     directory = commands.served()
     assert directory.find(key) is directory.find(new) is None
     assert [entry["action"] for entry in commands.json("changes", "--subject", "acme-prod")] == [
@@ -138,8 +138,8 @@ def test_changes_by_flag_and_by_field(commands: Commands) -> None:
     assert commands.json("credentials", "set", "acme", "c", "--disable", "--expires", "2030-01-01")["status"] == "disabled"
     assert commands.json("credentials", "set", "acme", "c", "--enable", "--fields", '{"expires": null}')["status"] == "active"
     token = commands.json("tokens", "create", "ops", "--all")["id"]
-    assert commands.json("tokens", "revoke", token)["revoked_at"]
-    assert "Aborted" in commands("orgs", "delete", "acme", code=1).output
+    assert commands.json("tokens", "revoke", token, "--yes")["revoked_at"]
+    assert "give --yes" in commands("orgs", "delete", "acme", code=1).output
     assert commands.json("orgs", "delete", "acme", "--yes") == {"id": "acme", "deleted": True}
 
 
@@ -158,7 +158,7 @@ def test_changes_by_flag_and_by_field(commands: Commands) -> None:
         (["credentials", "rotate", "gone", "x", "--overlap", "soon"], 2, "must be a whole number with a unit"),
         (["tokens", "create", "x"], 2, "say --all, or which with --org"),
         (["tokens", "create", "x", "--all", "--expires", "soon"], 2, "must be a date"),
-        (["tokens", "revoke", "tok_gone"], 1, "no admin token"),
+        (["tokens", "revoke", "tok_gone", "--yes"], 1, "no admin token"),
         (["orgs", "list", "--database-url", "mysql://x:secret@y/z"], 78, "must begin with postgresql://"),
     ],
 )
@@ -212,7 +212,7 @@ def test_a_changed_file_changes_only_what_differs(commands: Commands) -> None:
     assert found is not None
     assert (found[1].key_sha256, found[1].old_key_sha256) == (bytes.fromhex("4c" * 32), bytes.fromhex("2c" * 32))
 
-    pruned = commands.apply(wanted, "--prune")
+    pruned = commands.apply(wanted, "--prune", "--yes")
     assert [(step["verb"], step["organization"], step["credential"]) for step in pruned] == [
         ("revoke", "acme", "acme-ci"),
         ("delete", "big", None),
@@ -234,7 +234,7 @@ def test_a_file_with_a_mistake_changes_nothing_and_says_where(commands: Commands
 
 def test_a_revoked_credential_in_the_file_is_refused_before_anything_is_changed(commands: Commands) -> None:
     commands.apply(ORGANIZATIONS)
-    commands("credentials", "revoke", "acme", "acme-ci")
+    commands("credentials", "revoke", "acme", "acme-ci", "--yes")
     wanted = json.loads(json.dumps(ORGANIZATIONS))
     wanted["organizations"][0]["name"] = "Other"
     commands.file.write_text(yaml.safe_dump(wanted))
@@ -245,7 +245,7 @@ def test_a_revoked_credential_in_the_file_is_refused_before_anything_is_changed(
 
 def test_a_client_id_that_was_retired_is_refused_before_anything_is_changed_and_released_on_demand(commands: Commands) -> None:
     commands.apply(ORGANIZATIONS)
-    commands("credentials", "revoke", "acme", "acme-ci")
+    commands("credentials", "revoke", "acme", "acme-ci", "--yes")
     commands("orgs", "delete", "acme", "--yes")
 
     assert "revoked, for ever" in commands("apply", str(commands.file), "--dry-run", code=1).output

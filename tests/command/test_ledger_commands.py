@@ -157,7 +157,7 @@ def test_a_piped_table_is_not_cut_to_the_width_of_a_terminal(kept: Kept) -> None
 
 
 def test_usage_of_an_organization_that_is_not_there_is_refused(kept: Kept) -> None:
-    assert "there is no organization nobody" in kept("usage", "--org", "nobody", code=1).output
+    assert "no organization 'nobody'" in kept("usage", "--org", "nobody", code=1).output
 
 
 def test_usage_without_the_configuration_that_names_the_organizations_is_not_no_usage(kept: Kept) -> None:

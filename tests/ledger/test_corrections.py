@@ -16,8 +16,7 @@ from tallygate.domain.usage import UsageSource, usage_of_totals
 from tallygate.ledger.book import Book
 from tallygate.ledger.corrections import Corrections, Figures, UnknownEventError
 from tallygate.ledger.database import Database
-from tallygate.ledger.directory.audit_log import read_audit_log
-from tallygate.ledger.directory.changes import Changes
+from tallygate.ledger.directory.changes import Changes, read_audit_log
 from tallygate.ledger.entry import Entry, Kind
 from tallygate.ledger.reprice import RepriceQuery, Repricing
 from tallygate.ledger.schema import ENTRIES

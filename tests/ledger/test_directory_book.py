@@ -19,7 +19,7 @@ from tallygate.domain.money import nano_usd_from_usd, usd_text
 from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database, UnstorableError
 from tallygate.ledger.directory import admin_tokens
-from tallygate.ledger.directory.audit_log import read_audit_log
+from tallygate.ledger.directory.changes import read_audit_log
 from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError, ManagedByFileError, NotFoundError
 from tallygate.ledger.directory.records import Access, CredentialStatus
 from tallygate.ledger.directory.replica import DirectoryReplica

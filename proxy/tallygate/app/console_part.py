@@ -21,6 +21,7 @@ from tallygate.console.api_credentials import credential_routes
 from tallygate.console.api_document import DocumentApi
 from tallygate.console.api_objects import object_routes
 from tallygate.console.api_organizations import organization_routes
+from tallygate.console.api_plans import plan_routes
 from tallygate.console.api_routes import Api, ApiRoute
 from tallygate.console.api_session import session_routes
 from tallygate.console.api_tokens import token_routes
@@ -80,10 +81,15 @@ def console_part(resources: Resources, store: LimiterStore) -> Part:
 
 def build_api(book: DirectoryBook, sources: UsageSources, tokens: DirectoryTokens, sessions: ConsoleSessions) -> Api:
     """Build every route of the API, and the document that describes them."""
-    exports = export_routes(scopes_over(sources), sources.database, now_ms=sources.now_ms)
-    routes = (*session_routes(tokens, sessions), *usage_routes(sources), *exports, *directory_routes(book))
+    routes = (*session_routes(tokens, sessions), *resource_routes(book, sources))
     described = DocumentApi(routes, version=product_version()).routes()
     return Api((*routes, *described), tokens, sessions)
+
+
+def resource_routes(book: DirectoryBook, sources: UsageSources) -> tuple[ApiRoute, ...]:
+    """Every route of the API that is about organizations, their usage and the plans, whoever asks."""
+    exports = export_routes(scopes_over(sources), sources.database, now_ms=sources.now_ms)
+    return (*usage_routes(sources), *exports, *directory_routes(book))
 
 
 def admin_tokens(settings: Settings, book: DirectoryBook) -> DirectoryTokens:
@@ -92,7 +98,14 @@ def admin_tokens(settings: Settings, book: DirectoryBook) -> DirectoryTokens:
 
 
 def directory_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
-    return (*organization_routes(book), *credential_routes(book), *token_routes(book), *object_routes(book), *audit_routes(book))
+    return (
+        *organization_routes(book),
+        *credential_routes(book),
+        *plan_routes(book),
+        *token_routes(book),
+        *object_routes(book),
+        *audit_routes(book),
+    )
 
 
 def usage_sources(resources: Resources) -> UsageSources:

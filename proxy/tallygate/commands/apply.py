@@ -10,7 +10,9 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from tallygate.commands.directory_session import actor, directory_options, in_session, show
+from tallygate.commands.answers import confirm, json_option, show, yes_option
+from tallygate.commands.api_client import actor
+from tallygate.commands.directory_session import directory_options, in_session
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.apply import Step
@@ -27,8 +29,10 @@ _COLOURS = {"create": "green", "change": "yellow", "rotate": "yellow", "revoke":
 )
 @click.option("--prune", is_flag=True, help="Delete organizations and revoke credentials that the file does not have.")
 @click.option("--overlap", default="24h", show_default=True, help="How long a key that the file replaces still holds; 0 to end it.")
+@yes_option
+@json_option
 @directory_options
-def apply(file: Path, *, dry_run: bool, prune: bool, overlap: str, as_json: bool, **options: Any) -> None:
+def apply(file: Path, *, dry_run: bool, prune: bool, overlap: str, yes: bool, as_json: bool, **options: Any) -> None:
     """Make the database hold what FILE, written as organizations.yaml, says.
 
     The whole file is checked first; then the changes are made one after the other, each whole.
@@ -36,6 +40,8 @@ def apply(file: Path, *, dry_run: bool, prune: bool, overlap: str, as_json: bool
     from tallygate.config.section import duration_ms
     from tallygate.ledger.directory.apply import apply_step, steps_to
 
+    if prune and not dry_run:
+        confirm(f"Delete organizations and revoke credentials, for ever, that {file} does not have?", yes=yes)
     try:
         overlap_ms = 0 if overlap in {"0", "0s"} else duration_ms(overlap)
     except ValueError as error:

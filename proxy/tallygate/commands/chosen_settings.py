@@ -1,12 +1,14 @@
 """The settings of a command: its own, and where nothing is given, those of the `serve` that runs on the data directory."""
 
+import os
 from collections.abc import Mapping
 from typing import Final
 
+import click
 from pydantic import SecretStr
 
 from tallygate.commands.settings_options import print_error, warn_of_secrets
-from tallygate.config.settings import Settings, flag_name, load_settings, variable_name
+from tallygate.config.settings import URL_VARIABLE, Settings, flag_name, load_settings, variable_name
 from tallygate.processes.running_settings import STORES, RunningSettings, read_running_settings
 from tallygate.processes.valkey import running_url
 
@@ -23,6 +25,9 @@ def chosen_settings(flags: Mapping[str, object], *, uses_stores: bool = True, wr
 
     Raises ConfigError.
     """
+    if uses_stores and os.environ.get(URL_VARIABLE):
+        command = click.get_current_context().command_path
+        raise click.UsageError(f"`{command}` works where serve runs, not over a console: unset {URL_VARIABLE}")
     warn_of_secrets(flags)
     settings = load_settings(flags)
     running = read_running_settings(settings.data_dir)

@@ -1,28 +1,40 @@
 """`tallygate credentials`: callers' keys."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
-from tallygate.commands.declared_options import options_of
-from tallygate.commands.directory_session import actor, directory_options, in_session, parsed_fields, secret, show, table
+from tallygate.commands.answers import (
+    Column,
+    confirm,
+    form_options,
+    json_option,
+    print_table,
+    secret,
+    show,
+    show_rows,
+    yes_option,
+)
+from tallygate.commands.api_client import actor, api_options, asked, quoted
+from tallygate.commands.declared_options import options_of, parsed_fields
+from tallygate.commands.directory_session import directory_options, in_session
 from tallygate.commands.import_credentials import import_credentials
 from tallygate.domain.organization import CREDENTIAL_FIELDS
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
 
-_COLUMNS = {
-    "id": "Client ID",
-    "name": "Name",
-    "environment": "Environment",
-    "status": "Status",
-    "expires": "Expires",
-    "old_key_until": "Old key until",
-    "last_used_at": "Last used",
-}
+_COLUMNS: Final = (
+    Column("id", "Client ID"),
+    Column("name", "Name"),
+    Column("environment", "Environment"),
+    Column("status", "Status"),
+    Column("expires", "Expires"),
+    Column("old_key_until", "Old key until"),
+    Column("last_used_at", "Last used"),
+)
 
 
 @click.group(short_help="Credentials: list, create, import, set, rotate, revoke.")
@@ -35,19 +47,12 @@ credentials.add_command(import_credentials)
 
 @credentials.command("list")
 @click.argument("org")
-@directory_options
-def list_credentials(org: str, *, as_json: bool, **options: Any) -> None:
+@form_options
+@api_options
+def list_credentials(org: str, *, as_json: bool, as_csv: bool, **options: Any) -> None:
     """The credentials of the organization ORG."""
-    from tallygate.ledger.directory.shown import file_credential_shown
-
-    async def work(book: "DirectoryBook") -> list[dict[str, Any]]:
-        in_file = book.rules.in_file(org)
-        if in_file is not None:
-            return [file_credential_shown(credential, book.now_ms()) for credential in in_file.credentials]
-        return [credential.shown(book.now_ms()) for credential in await book.credentials.list(org)]
-
-    rows = in_session(work, options)
-    show(rows, as_json=as_json, plain=lambda console: table(console, _COLUMNS, rows, empty=f"{org} has no credentials"))
+    rows = asked(lambda client: client.get(_all(org)), options)["credentials"]
+    show_rows(rows, _COLUMNS, as_json=as_json, as_csv=as_csv, empty=f"{org} has no credentials")
 
 
 @credentials.command("create")
@@ -57,16 +62,12 @@ def list_credentials(org: str, *, as_json: bool, **options: Any) -> None:
 @click.option("--key-sha256", metavar="HEX", help="Digest of a key that the caller has already.")
 @click.option("--no-key", is_flag=True, help="Only signed tokens that name its Client ID identify it.")
 @click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml, such as rate_limits.")
-@directory_options
+@json_option
+@api_options
 def create_credential(org: str, client_id: str, *, no_key: bool, fields: str | None, as_json: bool, **options: Any) -> None:
     """Make the credential CLIENT_ID of the organization ORG, and show its key, once."""
     document = {"id": client_id, "has_key": not no_key, **_given(options), **parsed_fields(fields)}
-
-    async def work(book: "DirectoryBook") -> dict[str, Any]:
-        made = await book.credentials.create(actor(), org, document)
-        return _with_key(made.stored.shown(book.now_ms()), made.api_key)
-
-    _show_made(in_session(work, options, writes=True), as_json=as_json)
+    _show_made(asked(lambda client: client.call("POST", _all(org), body=document), options, writes=True), as_json=as_json)
 
 
 @credentials.command("set")
@@ -74,15 +75,13 @@ def create_credential(org: str, client_id: str, *, no_key: bool, fields: str | N
 @click.argument("client_id")
 @options_of(CREDENTIAL_FIELDS)
 @click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml; null takes one away.")
-@directory_options
+@json_option
+@api_options
 def set_credential(org: str, client_id: str, *, fields: str | None, as_json: bool, **options: Any) -> None:
     """Change what is named of a credential, and nothing else."""
     changes = {**_given(options), **parsed_fields(fields)}
-
-    async def work(book: "DirectoryBook") -> dict[str, Any]:
-        return (await book.credentials.change(actor(), org, client_id, changes)).stored.shown(book.now_ms())
-
-    _show_made(in_session(work, options, writes=True), as_json=as_json)
+    path = f"{_all(org)}/{quoted(client_id)}"
+    _show_made(asked(lambda client: client.call("PATCH", path, body=changes), options, writes=True), as_json=as_json)
 
 
 @credentials.command("rotate")
@@ -90,33 +89,31 @@ def set_credential(org: str, client_id: str, *, fields: str | None, as_json: boo
 @click.argument("client_id")
 @click.option("--overlap", default="24h", show_default=True, help="How long the key before still holds; 0 to end it now.")
 @click.option("--key-sha256", metavar="HEX", help="Digest of a new key that the caller has already.")
-@directory_options
+@json_option
+@api_options
 def rotate_credential(org: str, client_id: str, *, overlap: str, key_sha256: str | None, as_json: bool, **options: Any) -> None:
     """Give a credential another key, and show it, once."""
-    overlap_ms = _overlap_ms(overlap)
-
-    async def work(book: "DirectoryBook") -> dict[str, Any]:
-        made = await book.credentials.rotate(actor(), org, client_id, overlap_ms=overlap_ms, key_sha256=key_sha256)
-        return _with_key(made.stored.shown(book.now_ms()), made.api_key)
-
-    _show_made(in_session(work, options, writes=True), as_json=as_json)
+    body = {"overlap": overlap} | ({} if key_sha256 is None else {"key_sha256": key_sha256})
+    path = f"{_all(org)}/{quoted(client_id)}/rotate"
+    _show_made(asked(lambda client: client.call("POST", path, body=body), options, writes=True), as_json=as_json)
 
 
 @credentials.command("revoke")
 @click.argument("org")
 @click.argument("client_id")
-@directory_options
-def revoke_credential(org: str, client_id: str, *, as_json: bool, **options: Any) -> None:
+@yes_option
+@json_option
+@api_options
+def revoke_credential(org: str, client_id: str, *, yes: bool, as_json: bool, **options: Any) -> None:
     """End a credential for ever: its keys, and the tokens that name it."""
-
-    async def work(book: "DirectoryBook") -> dict[str, Any]:
-        return (await book.credentials.revoke(actor(), org, client_id)).shown(book.now_ms())
-
-    _show_made(in_session(work, options, writes=True), as_json=as_json)
+    confirm(f"Revoke {client_id} of {org}, for ever?", yes=yes)
+    path = f"{_all(org)}/{quoted(client_id)}/revoke"
+    _show_made(asked(lambda client: client.call("POST", path), options, writes=True), as_json=as_json)
 
 
 @credentials.command("release")
 @click.argument("client_id")
+@json_option
 @directory_options
 def release_client_id(client_id: str, *, as_json: bool, **options: Any) -> None:
     """Give a Client ID free again that was revoked or disabled when its organization was deleted."""
@@ -129,6 +126,10 @@ def release_client_id(client_id: str, *, as_json: bool, **options: Any) -> None:
     show(found, as_json=as_json, plain=lambda console: console.print(f"released {escape(found['id'])}"))
 
 
+def _all(org: str) -> str:
+    return f"/api/organizations/{quoted(org)}/credentials"
+
+
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """Remove the fields from the options and return them."""
     found = {}
@@ -139,23 +140,10 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _overlap_ms(text: str) -> int:
-    from tallygate.config.section import duration_ms
-
-    try:
-        return 0 if text in {"0", "0s"} else duration_ms(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--overlap") from error
-
-
-def _with_key(shown: dict[str, Any], api_key: str | None) -> dict[str, Any]:
-    return shown if api_key is None else shown | {"api_key": api_key}
-
-
 def _show_made(found: dict[str, Any], *, as_json: bool) -> None:
     def plain(console: Console) -> None:
         if "api_key" in found:
             secret(console, f"The key of {escape(found['id'])}", found["api_key"])
-        table(console, _COLUMNS, [found], empty="")
+        print_table([found], _COLUMNS)
 
     show(found, as_json=as_json, plain=plain)

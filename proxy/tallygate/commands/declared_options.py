@@ -1,6 +1,8 @@
 """Options of commands, derived from declared fields."""
 
+import json
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import click
 
@@ -37,3 +39,14 @@ def _option(declared: Declared, default: str) -> Callable[[Callable[..., None]],
             return click.option(name, declared.key, metavar="TIME", help=about)
         case _:
             return click.option(name, declared.key, help=about)
+
+
+def parsed_fields(text: str | None) -> dict[str, Any]:
+    """Parse --fields: a JSON object with keys as in organizations.yaml."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise click.BadParameter("must be a JSON object, such as '{\"rate_limits\": []}'", param_hint="--fields")
+    return found

@@ -9,8 +9,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tallygate.commands.answers import json_option, show
+from tallygate.commands.api_client import actor
 from tallygate.commands.apply import EX_DIFFERENCE
-from tallygate.commands.directory_session import actor, directory_options, in_session, show
+from tallygate.commands.directory_session import directory_options, in_session
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -25,6 +27,7 @@ _LINES_SHOWN = 10
 @click.option(
     "--dry-run", is_flag=True, help=f"Only check, and count. Exit code {EX_DIFFERENCE} if something would be made, 0 if nothing."
 )
+@json_option
 @directory_options
 def import_credentials(file: BinaryIO, *, plain_keys: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Make credentials of the rows of FILE, CSV with a first line of names or JSON Lines; `-` is standard input.

@@ -63,8 +63,7 @@ async def open_session(flags: Mapping[str, Path | str | None], *, writes: bool =
     from tallygate.commands.chosen_settings import chosen_settings
 
     settings = chosen_settings(flags, writes=writes)
-    if not settings.database_url.get_secret_value() and not (settings.data_dir / "ledger.db").exists():
-        raise click.ClickException(f"no ledger is kept in {settings.data_dir}: give the --data-dir of serve, or --database-url")
+    require_ledger(settings)
     holder = config_holder(settings)
     database = await open_ledger(settings)
     try:
@@ -79,6 +78,12 @@ async def open_session(flags: Mapping[str, Path | str | None], *, writes: bool =
         )
     finally:
         await database.close()
+
+
+def require_ledger(settings: Settings) -> None:
+    """Raise click.ClickException if there is no ledger."""
+    if not settings.database_url.get_secret_value() and not (settings.data_dir / "ledger.db").exists():
+        raise click.ClickException(f"no ledger is kept in {settings.data_dir}: give the --data-dir of serve, or --database-url")
 
 
 @contextmanager

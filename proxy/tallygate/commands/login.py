@@ -1,31 +1,34 @@
 """`tallygate login` and `logout`: people's sign-ins at the console's page."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
-from tallygate.commands.directory_session import actor, directory_options, in_session, show, table
+from tallygate.commands.answers import Column, json_option, print_table, show
+from tallygate.commands.api_client import actor
+from tallygate.commands.directory_session import directory_options, in_session
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
 
-_COLUMNS = {
-    "actor": "Who",
-    "name": "Name",
-    "by": "By",
-    "access": "Access",
-    "organizations": "Organizations",
-    "signed_in_at": "Signed in",
-    "seen_at": "Last seen",
-}
+_COLUMNS: Final = (
+    Column("actor", "Who"),
+    Column("name", "Name"),
+    Column("by", "By"),
+    Column("access", "Access"),
+    Column("organizations", "Organizations"),
+    Column("signed_in_at", "Signed in"),
+    Column("seen_at", "Last seen"),
+)
 
 
 @click.command(short_help="Make a link that signs in at the console's page, once.")
 @click.option("--org", "orgs", multiple=True, help="Only this organization; repeatable.  [default: all]")
 @click.option("--read-only", is_flag=True, help="Whoever signs in may read, not change.")
 @click.option("--name", help="Whose sign-in it is, for the page.  [default: you]")
+@json_option
 @directory_options
 def login(*, orgs: tuple[str, ...], read_only: bool, name: str | None, as_json: bool, **options: Any) -> None:
     """Make a link that signs in at the console's page: once, and within 10 minutes.
@@ -65,6 +68,7 @@ def login(*, orgs: tuple[str, ...], read_only: bool, name: str | None, as_json: 
 @click.argument("who", required=False)
 @click.option("--all", "ends_all", is_flag=True, help="Everybody's, and all links that were not opened yet.")
 @click.option("--list", "lists", is_flag=True, help="List who is signed in, and end nothing.")
+@json_option
 @directory_options
 def logout(who: str | None, *, ends_all: bool, lists: bool, as_json: bool, **options: Any) -> None:
     """End the sessions and unopened links of WHO: a token's id, or another name that --list shows."""
@@ -81,7 +85,10 @@ def logout(who: str | None, *, ends_all: bool, lists: bool, as_json: bool, **opt
     def plain(console: Console) -> None:
         if lists:
             rows = [row | {"organizations": row["organizations"] or "all"} for row in found]
-            table(console, _COLUMNS, rows, empty="nobody is signed in")
+            if rows:
+                print_table(rows, _COLUMNS)
+            else:
+                console.print("[dim]nobody is signed in[/]")
         else:
             console.print(f"{found['sessions_ended']} sessions ended")
 

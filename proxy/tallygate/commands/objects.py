@@ -1,25 +1,27 @@
 """`tallygate objects`: what organizations own upstream."""
 
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
-from tallygate.commands.directory_session import actor, directory_options, in_session, show, table
+from tallygate.commands.answers import Column, form_options, json_option, show, show_rows
+from tallygate.commands.api_client import actor
+from tallygate.commands.directory_session import directory_options, in_session
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
 
-_COLUMNS = {
-    "kind": "Kind",
-    "id": "Id",
-    "upstream": "Upstream",
-    "credential": "Credential",
-    "made_at": "Made",
-    "tokens": "Tokens",
-    "event_id": "Event",
-}
+_COLUMNS: Final = (
+    Column("kind", "Kind"),
+    Column("id", "Id"),
+    Column("upstream", "Upstream"),
+    Column("credential", "Credential"),
+    Column("made_at", "Made"),
+    Column("tokens", "Tokens", is_amount=True),
+    Column("event_id", "Event"),
+)
 _IDS_AT_ONCE = 10_000
 
 
@@ -33,9 +35,17 @@ def objects() -> None:
 @click.option("--kind", help="Only of this kind, such as file.")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000), help="So many at most.")
 @click.option("--after", nargs=3, metavar="UPSTREAM KIND ID", help="Those behind this one, in the order of these three.")
+@form_options
 @directory_options
 def list_objects(
-    org: str, *, kind: str | None, limit: int, after: tuple[str, str, str] | None, as_json: bool, **options: Any
+    org: str,
+    *,
+    kind: str | None,
+    limit: int,
+    after: tuple[str, str, str] | None,
+    as_json: bool,
+    as_csv: bool,
+    **options: Any,
 ) -> None:
     """The objects of the organization ORG."""
     from tallygate.ledger.directory.objects import object_shown
@@ -44,7 +54,7 @@ def list_objects(
         return [object_shown(found) for found in await book.objects.list(org, kind=kind, after=after, limit=limit)]
 
     rows = in_session(work, options)
-    show(rows, as_json=as_json, plain=lambda console: table(console, _COLUMNS, rows, empty=f"{org} has no objects"))
+    show_rows(rows, _COLUMNS, as_json=as_json, as_csv=as_csv, empty=f"{org} has no objects")
 
 
 def _named(command: Any) -> Any:
@@ -62,6 +72,7 @@ def _named(command: Any) -> Any:
 
 @objects.command("adopt")
 @_named
+@json_option
 @directory_options
 def adopt(
     org: str, kind: str, *, ids: tuple[str, ...], upstream: str, from_file: TextIO | None, as_json: bool, **options: Any
@@ -86,9 +97,17 @@ def adopt(
 
 @objects.command("forget")
 @_named
+@json_option
 @directory_options
 def forget(
-    org: str, kind: str, *, ids: tuple[str, ...], upstream: str, from_file: TextIO | None, as_json: bool, **options: Any
+    org: str,
+    kind: str,
+    *,
+    ids: tuple[str, ...],
+    upstream: str,
+    from_file: TextIO | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """End the ownership of the organization ORG. The objects stay where they are, and nobody can reach them."""
     named = _ids(ids, from_file)

@@ -1,20 +1,26 @@
 """`tallygate orgs`: organizations of the database."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
-from tallygate.commands.declared_options import options_of
-from tallygate.commands.directory_session import actor, directory_options, in_session, parsed_fields, show, table
+from tallygate.commands.answers import Column, confirm, form_options, json_option, show, show_rows, yes_option
+from tallygate.commands.api_client import api_options, asked, quoted
+from tallygate.commands.declared_options import options_of, parsed_fields
 from tallygate.domain.organization import ORGANIZATION_FIELDS
 from tallygate.domain.rate_limit import Quantity
 
-if TYPE_CHECKING:
-    from tallygate.ledger.directory.book import DirectoryBook
-
-_PAGE = 1_000
+_ALL: Final = "/api/organizations"
+_COLUMNS: Final = (
+    Column("id", "Id"),
+    Column("name", "Name"),
+    Column("plan", "Plan"),
+    Column("time_zone", "Time zone"),
+    Column("credentials", "Credentials", is_amount=True),
+    Column("managed_by", "From"),
+)
 
 
 @click.group(short_help="Organizations: list, show, create, set, delete.")
@@ -23,46 +29,21 @@ def orgs() -> None:
 
 
 @orgs.command("list")
-@directory_options
-def list_organizations(*, as_json: bool, **options: Any) -> None:
+@form_options
+@api_options
+def list_organizations(*, as_json: bool, as_csv: bool, **options: Any) -> None:
     """All organizations, those of organizations.yaml too."""
-    from tallygate.ledger.directory.shown import file_shown, stored_shown
-
-    async def work(book: "DirectoryBook") -> list[dict[str, Any]]:
-        found = {organization.id: file_shown(organization) for organization in book.config().organizations}
-        after = ""
-        while rows := await book.organizations.list(after=after, limit=_PAGE):
-            for stored, credentials in rows:
-                found.setdefault(stored.id, stored_shown(stored, credentials=len(credentials)))
-            after = rows[-1][0].id
-        return [found[org] for org in sorted(found)]
-
-    rows = in_session(work, options)
-    columns = {
-        "id": "Id",
-        "name": "Name",
-        "plan": "Plan",
-        "time_zone": "Time zone",
-        "credentials": "Credentials",
-        "managed_by": "From",
-    }
-    show(rows, as_json=as_json, plain=lambda console: table(console, columns, rows, empty="no organizations"))
+    rows = asked(lambda client: client.organizations(), options)
+    show_rows(rows, _COLUMNS, as_json=as_json, as_csv=as_csv, empty="no organizations")
 
 
 @orgs.command("show")
 @click.argument("org")
-@directory_options
+@json_option
+@api_options
 def show_organization(org: str, *, as_json: bool, **options: Any) -> None:
     """One organization, with its limits in effect."""
-    from tallygate.ledger.directory.shown import effective_shown, file_shown
-
-    async def work(book: "DirectoryBook") -> dict[str, Any]:
-        in_file = book.rules.in_file(org)
-        if in_file is not None:
-            return file_shown(in_file) | {"effective": effective_shown(in_file)}
-        return _state_shown(await book.organizations.get(org))
-
-    _show_one(in_session(work, options), as_json=as_json)
+    _show_one(asked(lambda client: client.get(_path(org)), options), as_json=as_json)
 
 
 @orgs.command("create")
@@ -77,15 +58,12 @@ def show_organization(org: str, *, as_json: bool, **options: Any) -> None:
     help="Such as 50, over 7 days, or 500/month; up to the plan's maximum; repeatable.",
 )
 @click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml, such as rate_limits.")
-@directory_options
+@json_option
+@api_options
 def create_organization(org: str, *, as_json: bool, fields: str | None, **options: Any) -> None:
     """Make the organization ORG."""
     document = {"id": org, **_given(options), **parsed_fields(fields)}
-
-    async def work(book: "DirectoryBook") -> dict[str, Any]:
-        return _state_shown(await book.organizations.create(actor(), document))
-
-    _show_one(in_session(work, options, writes=True), as_json=as_json)
+    _show_one(asked(lambda client: client.call("POST", _ALL, body=document), options, writes=True), as_json=as_json)
 
 
 @orgs.command("set")
@@ -100,31 +78,28 @@ def create_organization(org: str, *, as_json: bool, fields: str | None, **option
     help="Such as 50, over 7 days, or 500/month; repeatable: they take the place of all its own; `plan`: back to the plan's.",
 )
 @click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml; null takes one away.")
-@directory_options
+@json_option
+@api_options
 def set_organization(org: str, *, as_json: bool, fields: str | None, **options: Any) -> None:
     """Change what is named of the organization ORG, and nothing else."""
     changes = {**_given(options), **parsed_fields(fields)}
-
-    async def work(book: "DirectoryBook") -> dict[str, Any]:
-        return _state_shown(await book.organizations.change(actor(), org, changes))
-
-    _show_one(in_session(work, options, writes=True), as_json=as_json)
+    _show_one(asked(lambda client: client.call("PATCH", _path(org), body=changes), options, writes=True), as_json=as_json)
 
 
 @orgs.command("delete")
 @click.argument("org")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@directory_options
+@yes_option
+@json_option
+@api_options
 def delete_organization(org: str, *, yes: bool, as_json: bool, **options: Any) -> None:
     """Forget the organization ORG and its credentials. What it used stays in the ledger."""
-    if not yes:
-        click.confirm(f"Delete organization {org} and all of its credentials?", abort=True, err=True)
+    confirm(f"Delete organization {org} and all of its credentials?", yes=yes)
+    found = asked(lambda client: client.call("DELETE", _path(org)), options, writes=True)
+    show(found, as_json=as_json, plain=lambda console: console.print(f"deleted {escape(org)}"))
 
-    async def work(book: "DirectoryBook") -> None:
-        await book.organizations.delete(actor(), org)
 
-    in_session(work, options, writes=True)
-    show({"id": org, "deleted": True}, as_json=as_json, plain=lambda console: console.print(f"deleted {escape(org)}"))
+def _path(org: str) -> str:
+    return f"{_ALL}/{quoted(org)}"
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -144,12 +119,6 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 def _limit_of(text: str) -> dict[str, str]:
     amount, _, window = text.partition("/")
     return {"usd": amount, "window": window} if window else {"usd": amount}
-
-
-def _state_shown(state: Any) -> dict[str, Any]:
-    from tallygate.ledger.directory.shown import effective_shown, stored_shown
-
-    return stored_shown(state.stored, credentials=len(state.credentials)) | {"effective": effective_shown(state.effective)}
 
 
 def _show_one(found: dict[str, Any], *, as_json: bool) -> None:

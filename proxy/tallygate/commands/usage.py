@@ -1,113 +1,105 @@
-"""`tallygate usage`: the usage of organizations, as a table or JSON."""
+"""`tallygate usage`: the usage of organizations, as a table, JSON or CSV."""
 
-import asyncio
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+import time
+from types import SimpleNamespace
+from typing import Any, Final
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
-from tallygate.commands.ledger_session import LedgerSession, open_session, plain_errors
-from tallygate.commands.output_console import output_console
-from tallygate.commands.time_range import RangeOptions, common_billing_day, common_zone, read_range
-
-if TYPE_CHECKING:
-    from tallygate.ledger.usage_queries import UsageRow
+from tallygate.commands.answers import Column, check_form, form_options, print_csv, show_rows
+from tallygate.commands.api_client import ApiClient, api_options, asked
+from tallygate.commands.time_range import RangeOptions, common_zone, range_options, read_range
 
 BUCKETS: Final = ("15m", "hour", "day", "week", "month")  # tallygate.ledger.time_buckets.Bucket, without importing it for --help
 DIMENSIONS: Final = ("org", "credential", "capability", "model", "endpoint", "status", "outcome", "refused_by")
-_LAST_DAYS_MS: Final = 7 * 86_400_000
+_LAST: Final = "7d"
+_AMOUNTS: Final = (
+    Column("requests", "Requests", is_amount=True),
+    Column("refused", "Refused", is_amount=True),
+    Column("prompt_tokens", "Prompt", is_amount=True),
+    Column("completion_tokens", "Completion", is_amount=True),
+    Column("cost_usd", "USD", is_amount=True),
+)
 
 
 @click.command(short_help="Show requests, tokens and cost.")
 @click.option("--org", "orgs", multiple=True, help="Organization; repeatable.  [default: all]")
-@click.option("--from", "from_text", metavar="TIME", help="Beginning, inclusive.  [default: seven days ago]")
-@click.option("--to", "to_text", metavar="TIME", help="End, exclusive.  [default: now]")
-@click.option("--month", metavar="YYYY-MM", help="Instead of --from and --to: the month that begins then.")
-@click.option("--time-zone", help="Zone of dates and days.  [default: the organization's if it is one, else UTC]")
+@click.option("--credential", "credentials", multiple=True, help="Only of this Client ID; repeatable.")
+@click.option("--capability", "capabilities", multiple=True, help="Only of this capability; repeatable.")
+@click.option("--model", "models", multiple=True, help="Only of this model; repeatable.")
+@range_options
 @click.option("--by", "group_by", multiple=True, type=click.Choice(DIMENSIONS), help="Divide by; repeatable.  [default: org]")
 @click.option("--each", "bucket", type=click.Choice(BUCKETS), help="Divide the time.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line; money in nano-USD.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="As of serve.")
-@click.option("--database-url", help="As of serve.")
-@click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
+@click.option("--top", type=click.IntRange(1, 100), help="The dearest so many, and all others as one.")
+@form_options
+@api_options
 def usage(
     *,
     orgs: tuple[str, ...],
+    credentials: tuple[str, ...],
+    capabilities: tuple[str, ...],
+    models: tuple[str, ...],
     from_text: str | None,
     to_text: str | None,
     month: str | None,
+    last: str | None,
     time_zone: str | None,
     group_by: tuple[str, ...],
     bucket: str | None,
+    top: int | None,
     as_json: bool,
-    **flags: str | Path | None,
+    as_csv: bool,
+    **options: Any,
 ) -> None:
-    """Show requests, tokens and cost of organizations, as far back as their history goes."""
-    options = RangeOptions(from_text=from_text, to_text=to_text, month=month, time_zone=time_zone)
-    dimensions = group_by or ("org",)
+    """Show requests, tokens and cost of organizations, as far back as their history goes.  [default range: --last 7d]
 
-    async def fetch() -> "tuple[str, list[UsageRow]]":
-        async with open_session(flags) as session:
-            return await _ask(session, orgs, options, dimensions, bucket)
+    With --json one JSON object a line; money also in nano-USD.
+    """
+    check_form(as_json=as_json, as_csv=as_csv)
+    times = RangeOptions(from_text=from_text, to_text=to_text, month=month, time_zone=time_zone, last=last)
+    dimensions = tuple(dict.fromkeys(group_by)) or ("org",)
+    asks = {"credential": credentials, "capability": capabilities, "model": models, "top": top, "group_by": dimensions}
 
-    with plain_errors():
-        zone, rows = asyncio.run(fetch())
+    async def fetch(client: ApiClient) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        found = await client.organizations(orgs)
+        if not found:
+            raise click.ClickException(
+                "no organization is known: give the --config-dir of serve, or add one with `tallygate orgs create`"
+            )
+        start, end, zone = asked_range(times, found, default=_LAST)
+        question = {**asks, "from": start, "to": end, "time_zone": zone, "bucket": bucket or "total", "org": orgs}
+        totals = (await client.get("/api/usage", **question, limit=1))["totals"]
+        return [row async for row in client.pages("/api/usage", "rows", question)], totals
+
+    rows, totals = asked(fetch, options, needs_ledger=True)
+    flat = [{name: row[name] for name in ("start", "start_ms", "end_ms")} | row["group"] | row["usage"] for row in rows]
     if as_json:
-        for row in rows:
-            click.echo(json.dumps(_facts(row, dimensions)))
+        for row in flat:
+            click.echo(json.dumps(row))
         return
-    _show(rows, dimensions, zone=zone, has_time=bucket is not None)
+    columns = (*([Column("start", "From")] if bucket else []), *(Column(name, _heading(name)) for name in dimensions), *_AMOUNTS)
+    if as_csv:
+        print_csv(flat, columns)
+        return
+    shown = [row | {"start": row["start"][:16].replace("T", " ")} for row in flat]
+    sums = {columns[0].key: "Total", **{column.key: totals[column.key] for column in _AMOUNTS}}
+    show_rows(shown, columns, as_json=False, as_csv=False, empty="no usage", totals=sums)
 
 
-async def _ask(
-    session: LedgerSession, orgs: tuple[str, ...], options: RangeOptions, dimensions: tuple[str, ...], bucket: str | None
-) -> "tuple[str, list[UsageRow]]":
-    from tallygate.ledger.retention import visible_from_ms
-    from tallygate.ledger.time_buckets import Bucket
-    from tallygate.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
+def asked_range(times: RangeOptions, organizations: list[dict[str, Any]], *, default: str) -> tuple[str, str, str]:
+    """Beginning, end and zone, as the API takes them. default: what --last is if nothing was given."""
+    from dataclasses import replace
 
-    asked = [session.organization(org, needs_export=False) for org in orgs] or list(session.organizations.values())
-    if not asked:
-        raise click.ClickException(
-            "no organization is known: give the --config-dir of serve, or add one with `tallygate orgs create`"
-        )
-    if options.from_text is None and options.month is None:
-        from_ms, to_ms = session.now_ms - _LAST_DAYS_MS, session.now_ms
-    else:
-        from_ms, to_ms = read_range(options, asked, now_ms=session.now_ms)
-    zone = options.time_zone or common_zone(asked)
-    query = UsageQuery(
-        scopes=tuple(OrgScope(org=found.id, visible_from_ms=visible_from_ms(found, session.now_ms)) for found in asked),
-        from_ms=from_ms,
-        to_ms=to_ms,
-        bucket=Bucket(bucket) if bucket else None,
-        time_zone=zone,
-        billing_day=common_billing_day(asked),
-        group_by=tuple(Dimension(name) for name in dimensions),
-    )
-    return zone, await UsageQueries(session.database).usage(query)
+    from tallygate.domain.instants import instant_text
+
+    zoned = [SimpleNamespace(time_zone=found["time_zone"], billing_day=found["billing_day"]) for found in organizations]
+    now_ms = time.time_ns() // 1_000_000
+    if times.is_open and times.to_text is None:
+        times = replace(times, last=default)
+    start, end = read_range(times, zoned, now_ms=now_ms)
+    return instant_text(start), instant_text(end), times.time_zone or common_zone(zoned)
 
 
-def _facts(row: "UsageRow", dimensions: tuple[str, ...]) -> dict[str, str | int]:
-    from dataclasses import asdict
-
-    return {"start_ms": row.start_ms, "end_ms": row.end_ms, **dict(zip(dimensions, row.group, strict=True)), **asdict(row.usage)}
-
-
-def _show(rows: "list[UsageRow]", dimensions: tuple[str, ...], *, zone: str, has_time: bool) -> None:
-    from datetime import datetime
-    from zoneinfo import ZoneInfo
-
-    from tallygate.domain.money import usd_text
-
-    table = Table(
-        *(["From"] if has_time else []), *dimensions, "requests", "refused", "prompt", "completion", "USD", box=None, pad_edge=False
-    )
-    for row in rows:
-        start = [f"{datetime.fromtimestamp(row.start_ms / 1000, ZoneInfo(zone)):%Y-%m-%d %H:%M}"] if has_time else []
-        amounts = (row.usage.requests, row.usage.refused, row.usage.prompt_tokens, row.usage.completion_tokens)
-        table.add_row(*start, *map(escape, row.group), *(f"{amount:,}" for amount in amounts), usd_text(row.usage.cost_nano_usd))
-    output_console().print(table if rows else "no usage")
+def _heading(dimension: str) -> str:
+    return {"org": "Organization", "refused_by": "Refused by"}.get(dimension, dimension.capitalize())

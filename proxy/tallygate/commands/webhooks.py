@@ -11,7 +11,8 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from tallygate.commands.directory_session import directory_options, in_session, show, table
+from tallygate.commands.answers import Column, form_options, json_option, show, show_rows
+from tallygate.commands.directory_session import directory_options, in_session
 from tallygate.commands.ledger_session import plain_errors
 
 if TYPE_CHECKING:
@@ -20,23 +21,23 @@ if TYPE_CHECKING:
     from tallygate.ledger.notices.deliveries import Delivery
     from tallygate.webhooks.answer import Answer
 
-_ENDPOINT_COLUMNS: Final = {
-    "name": "Name",
-    "url": "URL",
-    "enabled": "Enabled",
-    "organizations": "Organizations",
-    "events": "Events",
-}
-_DELIVERY_COLUMNS: Final = {
-    "queued_at": "Queued",
-    "endpoint": "Endpoint",
-    "event_id": "Notice",
-    "state": "State",
-    "attempts": "Attempts",
-    "last_status": "Status",
-    "last_error": "Error",
-    "next_attempt_at": "Next attempt",
-}
+_ENDPOINT_COLUMNS: Final = (
+    Column("name", "Name"),
+    Column("url", "URL"),
+    Column("enabled", "Enabled"),
+    Column("organizations", "Organizations"),
+    Column("events", "Events"),
+)
+_DELIVERY_COLUMNS: Final = (
+    Column("queued_at", "Queued"),
+    Column("endpoint", "Endpoint"),
+    Column("event_id", "Notice"),
+    Column("state", "State"),
+    Column("attempts", "Attempts", is_amount=True),
+    Column("last_status", "Status"),
+    Column("last_error", "Error"),
+    Column("next_attempt_at", "Next attempt"),
+)
 
 
 @click.group(short_help="Endpoints that spend warnings, pauses and resumes are sent to: list, test, deliveries, retry.")
@@ -46,8 +47,8 @@ def webhooks() -> None:
 
 @webhooks.command("list")
 @click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_endpoints(*, config_dir: Path | None, as_json: bool) -> None:
+@form_options
+def list_endpoints(*, config_dir: Path | None, as_json: bool, as_csv: bool) -> None:
     """The endpoints that webhooks.yaml names, without their secrets."""
     rows = [
         {
@@ -60,13 +61,13 @@ def list_endpoints(*, config_dir: Path | None, as_json: bool) -> None:
         for endpoint in _endpoints(config_dir, reads_secrets=False)
     ]
     shown = [row | {"organizations": row["organizations"] or "all", "enabled": "yes" if row["enabled"] else "no"} for row in rows]
-    show(rows, as_json=as_json, plain=lambda console: table(console, _ENDPOINT_COLUMNS, shown, empty="webhooks.yaml names none"))
+    show_rows(shown, _ENDPOINT_COLUMNS, as_json=as_json, as_csv=as_csv, empty="webhooks.yaml names none", whole=rows)
 
 
 @webhooks.command("test")
 @click.argument("name")
 @click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def try_endpoint(name: str, *, config_dir: Path | None, as_json: bool) -> None:
     """Send one signed message of type webhook.test to the endpoint NAME, and print its answer. Exit code 1 if it is no 2xx.
 
@@ -102,9 +103,10 @@ def try_endpoint(name: str, *, config_dir: Path | None, as_json: bool) -> None:
 @click.option("--state", type=click.Choice(["waiting", "delivered", "given_up"]), help="Only in this state.")
 @click.option("--notice", help="Only of this notice (ntc-...).")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="The newest so many.")
+@form_options
 @directory_options
 def list_deliveries(
-    *, endpoint: str | None, state: str | None, notice: str | None, limit: int, as_json: bool, **options: Any
+    *, endpoint: str | None, state: str | None, notice: str | None, limit: int, as_json: bool, as_csv: bool, **options: Any
 ) -> None:
     """List how far each notice got to each endpoint, newest first."""
 
@@ -117,13 +119,14 @@ def list_deliveries(
         return [_shown(delivery) for delivery in found]
 
     rows = in_session(work, options)
-    show(rows, as_json=as_json, plain=lambda console: table(console, _DELIVERY_COLUMNS, rows, empty="no deliveries"))
+    show_rows(rows, _DELIVERY_COLUMNS, as_json=as_json, as_csv=as_csv, empty="no deliveries")
 
 
 @webhooks.command("retry")
 @click.option("--endpoint", help="Those to this endpoint.")
 @click.option("--notice", help="Those of this notice (ntc-...).")
 @click.option("--all", "takes_all", is_flag=True, help="All of them.")
+@json_option
 @directory_options
 def retry(*, endpoint: str | None, notice: str | None, takes_all: bool, as_json: bool, **options: Any) -> None:
     """Send deliveries that were given up again, from the first attempt on; also to endpoints that had said they were gone."""

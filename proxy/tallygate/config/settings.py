@@ -23,6 +23,8 @@ from tallygate.domain.errors import ConfigError
 from tallygate.domain.money import nano_usd_from_usd
 
 PREFIX: Final = "TALLYGATE_"
+URL_VARIABLE: Final = f"{PREFIX}URL"  # of commands that ask a console elsewhere; no settings of a process that serves
+TOKEN_VARIABLE: Final = f"{PREFIX}TOKEN"
 _ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]*):(\d{1,5})", re.ASCII)
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]{1,253})(?::(?P<port>[0-9]{1,5}))?", re.ASCII
@@ -374,6 +376,7 @@ def secrets_on_command_line(flags: Mapping[str, object]) -> tuple[str, ...]:
 def misspelt_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
     """TALLYGATE_* variables that are no setting, each with the nearest one. Only for a warning, since others set variables too."""
     known = {variable_name(name) for name in Settings.model_fields} | {f"{variable_name(name)}_FILE" for name in secret_fields()}
+    known |= {URL_VARIABLE, TOKEN_VARIABLE}
     return tuple(
         f"{name} is not a setting{nearest(name, known)}"
         for name in sorted(environ)

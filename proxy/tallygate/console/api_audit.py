@@ -9,8 +9,8 @@ from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_usage import CURSOR
 from tallygate.console.directory_access import directory_route
 from tallygate.console.directory_shapes import ChangePage
-from tallygate.ledger.directory.audit_log import PAGE_MAX, read_audit_log
 from tallygate.ledger.directory.book import DirectoryBook
+from tallygate.ledger.directory.changes import PAGE_MAX, read_audit_log
 
 ORG: Final = text("org", "Id of an organization: only its changes.")
 SUBJECT: Final = text("subject", "Id of an organization, credential or admin token: only its changes.")

@@ -56,14 +56,29 @@ class SpendLimitShown(TypedDict):
 
 
 @with_keys_of(PLAN_FIELDS, is_given=False, by="attribute")
-class OrganizationLimits(TypedDict):
+class PlanLimits(TypedDict):
+    rate_limits: list[RateLimitShown]
+    spend_limits: list[SpendLimitShown]
+
+
+class PlanShown(PlanLimits):
+    """What a plan of plans.yaml allows."""
+
+    id: str
+
+
+class PlanList(TypedDict):
+    """In the order of plans.yaml."""
+
+    plans: list[PlanShown]
+
+
+class OrganizationLimits(PlanLimits):
     """Limits that the gateway holds it to: the plan with its own limits merged in.
 
     lowered: names of its own spend limits for which the plan's maximum holds, which was lowered below them.
     """
 
-    rate_limits: list[RateLimitShown]
-    spend_limits: list[SpendLimitShown]
     lowered: list[str]
 
 

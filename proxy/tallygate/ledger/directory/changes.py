@@ -1,18 +1,20 @@
-"""One change of the directory: a transaction that increments the version, makes the change, and logs it."""
+"""One change of the directory: a transaction that increments the version, makes the change, and logs it; and the log, read."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.ledger.database import Database
 from tallygate.ledger.directory.errors import InvalidChangeError
+from tallygate.ledger.directory.records import AuditEntry
 from tallygate.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION
 
 ACTOR_CHARS_MAX: Final = 128
+PAGE_MAX: Final = 1_000  # entries of the log
 
 
 class Change:
@@ -69,3 +71,36 @@ class Changes:
             version = (await connection.execute(moved.returning(DIRECTORY_VERSION.c.version))).scalar_one()
             yield Change(connection, version=version, at_ms=self.now_ms(), actor=actor)
         await self._on_committed()
+
+
+async def read_audit_log(
+    database: Database,
+    *,
+    orgs: Collection[str] | None = None,
+    subject: str | None = None,
+    before_id: int | None = None,
+    limit: int = 100,
+) -> list[AuditEntry]:
+    """Read entries, newest first. orgs: only of these organizations; None: all, and those of none. before_id: for paging."""
+    query = select(AUDIT_LOG).order_by(AUDIT_LOG.c.id.desc()).limit(min(limit, PAGE_MAX))
+    if orgs is not None:
+        query = query.where(AUDIT_LOG.c.org.in_(list(orgs)))
+    if subject is not None:
+        query = query.where(AUDIT_LOG.c.subject == subject)
+    if before_id is not None:
+        query = query.where(AUDIT_LOG.c.id < before_id)
+    async with database.read() as connection:
+        rows = (await connection.execute(query)).mappings().all()
+    return [
+        AuditEntry(
+            id=row["id"],
+            at_ms=row["at_ms"],
+            actor=row["actor"],
+            action=row["action"],
+            org=row["org"],
+            subject=row["subject"],
+            before=None if row["before"] is None else json.loads(row["before"]),
+            after=None if row["after"] is None else json.loads(row["after"]),
+        )
+        for row in rows
+    ]

@@ -36,11 +36,14 @@ def file_shown(organization: Organization) -> dict[str, Any]:
 
 def effective_shown(organization: Organization) -> dict[str, Any]:
     """The limits in effect: the plan's, merged with the organization's own."""
-    plan = organization.plan
+    return {**plan_shown(organization.plan), "lowered": list(organization.plan.lowered)}
+
+
+def plan_shown(plan: Plan) -> dict[str, Any]:
+    """What a plan allows."""
     return {
         **{declared.attribute: declared.kind.shown(getattr(plan, declared.attribute)) for declared in PLAN_FIELDS},
         **limits_shown(plan),
-        "lowered": list(plan.lowered),
     }
 
 

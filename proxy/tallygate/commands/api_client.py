@@ -1,0 +1,219 @@
+"""The console's API as commands call it: over HTTP with --url, else by its own handlers in this process. One client for both."""
+
+import asyncio
+import getpass
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from tallygate.commands.ledger_session import plain_errors, require_ledger
+from tallygate.commands.settings_options import print_error
+from tallygate.config.settings import TOKEN_VARIABLE, URL_VARIABLE
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+PAGE: Final = 1_000
+Options = dict[str, Any]
+Parameters = Mapping[str, Any]
+_WAIT_SECONDS: Final = 90.0
+
+
+def api_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say which tallygate is asked: a console elsewhere, or the settings of the `serve` here."""
+    for option in (
+        click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve."),
+        click.option("--redis-url", help="As of serve: running processes are told of changes over it."),
+        click.option("--database-url", help="As of serve."),
+        click.option("--data-dir", type=click.Path(path_type=Path), help="As of serve.  [default: ./tallygate-data]"),
+        click.option("--token", help=f"Admin token for --url; better {TOKEN_VARIABLE}, which nobody else can see."),
+        click.option(
+            "--url", help=f"A console to ask instead of the database here, or {URL_VARIABLE}: https://console.example.com"
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+class ApiClient:
+    """Calls the API, and raises click.ClickException with its message for an answer that is no success."""
+
+    def __init__(self, session: "ClientSession", base_url: str) -> None:
+        self._session = session
+        self._base_url = base_url
+
+    async def get(self, path: str, **parameters: Any) -> Any:
+        return await self.call("GET", path, parameters=parameters)
+
+    async def call(self, method: str, path: str, *, parameters: Parameters | None = None, body: object = None) -> Any:
+        """The JSON of an answer. parameters: values, or lists of them; None and () are left out."""
+        from aiohttp import ClientError
+
+        query = [(name, str(value)) for name, given in (parameters or {}).items() for value in _values(given)]
+        try:
+            async with self._session.request(
+                method, f"{self._base_url}{path}", params=query, json=body, allow_redirects=False
+            ) as answer:
+                if answer.status // 100 == 2:
+                    return await answer.json(content_type=None)
+                raise _error(await answer.read(), answer.status)
+        except (ClientError, TimeoutError, ValueError) as error:
+            raise click.ClickException(f"{self._base_url} does not answer: {str(error) or type(error).__name__}") from error
+
+    async def pages(
+        self, path: str, key: str, parameters: Parameters | None = None, *, at_most: int | None = None
+    ) -> AsyncIterator[Any]:
+        """The entries of all pages, one by one."""
+        position: dict[str, Any] = {}
+        count = 0
+        while True:
+            limit = PAGE if at_most is None else min(PAGE, at_most - count)
+            page = await self.get(path, **{**(parameters or {}), **position, "limit": limit})
+            for entry in page[key]:
+                yield entry
+            count += len(page[key])
+            position = {name: page[f"next_{name}"] for name in ("cursor", "after") if page.get(f"next_{name}") is not None}
+            if not position or (at_most is not None and count >= at_most):
+                return
+
+    async def organizations(self, ids: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+        """Organizations with their plan and time zone. Raises click.ClickException for an id that is not there."""
+        if not ids:
+            return [found async for found in self.pages("/api/organizations", "organizations")]
+        return [await self.get(f"/api/organizations/{quoted(org)}") for org in dict.fromkeys(ids)]
+
+
+def quoted(segment: str) -> str:
+    """A segment of a path."""
+    from urllib.parse import quote
+
+    return quote(segment, safe="")
+
+
+def asked(
+    work: Callable[[ApiClient], Awaitable[Any]], options: Options, *, writes: bool = False, needs_ledger: bool = False
+) -> Any:
+    """The result of one command's calls.
+
+    options       those of `api_options`
+    writes        whether it changes something
+    needs_ledger  whether it is of no use where nothing has served
+    """
+
+    async def run() -> Any:
+        async with _open(options, writes=writes, needs_ledger=needs_ledger) as client:
+            return await work(client)
+
+    with plain_errors():
+        return asyncio.run(run())
+
+
+def remote_url(given: object = None) -> str | None:
+    """The console that commands ask; None: they work here. Raises click.BadParameter."""
+    from tallygate.config.urls import http_url
+
+    url = given or os.environ.get(URL_VARIABLE)
+    if not url:
+        return None
+    try:
+        return http_url(str(url))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--url" if given else URL_VARIABLE) from None
+
+
+def actor() -> str:
+    """The user who runs the command, for the log of changes."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        return "cli"
+
+
+@asynccontextmanager
+async def _open(options: Options, *, writes: bool, needs_ledger: bool) -> AsyncIterator[ApiClient]:
+    flags = {name: value for name, value in options.items() if name not in {"url", "token"}}
+    url = remote_url(options.get("url"))
+    if url is None:
+        if options.get("token"):
+            raise click.UsageError(f"--token is for --url, or {URL_VARIABLE}")
+        async with _local(flags, writes=writes, needs_ledger=needs_ledger) as client:
+            yield client
+        return
+    if any(value is not None for value in flags.values()):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name, value in flags.items() if value is not None)
+        raise click.UsageError(f"{names}: not with a console elsewhere, which has its own ({url})")
+    async with _remote(url, _token(options)) as client:
+        yield client
+
+
+def _token(options: Options) -> str:
+    if options.get("token"):
+        print_error("warning", f"--token can be read by every user of this machine: use {TOKEN_VARIABLE}", color="yellow")
+        return str(options["token"])
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if not token:
+        raise click.UsageError(f"a console asks for an admin token: set {TOKEN_VARIABLE} (`tallygate tokens create` makes one)")
+    return token
+
+
+@asynccontextmanager
+async def _remote(url: str, token: str) -> AsyncIterator[ApiClient]:
+    from aiohttp import ClientTimeout
+
+    from tallygate.app.configuration import process_way_out
+    from tallygate.config.settings import load_settings
+    from tallygate.outbound.session import open_session
+
+    way = process_way_out(load_settings({}), os.environ)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with open_session(way, headers=headers, timeout=ClientTimeout(total=_WAIT_SECONDS)) as session:
+        yield ApiClient(session, url)
+
+
+@asynccontextmanager
+async def _local(flags: Options, *, writes: bool, needs_ledger: bool) -> AsyncIterator[ApiClient]:
+    from aiohttp import ClientSession, UnixConnector
+
+    from tallygate.app.local_api import local_api
+    from tallygate.commands.chosen_settings import chosen_settings
+    from tallygate.processes.closed_directory import TooOpenError, close_directory
+
+    settings = chosen_settings(flags, writes=writes)
+    if needs_ledger:
+        require_ledger(settings)
+    try:
+        close_directory(settings.data_dir)
+    except TooOpenError as error:
+        raise click.ClickException(str(error)) from error
+    async with (
+        local_api(settings, actor=actor()) as api,
+        ClientSession(connector=UnixConnector(str(api.socket)), headers={"Authorization": f"Bearer {api.token}"}) as session,
+    ):
+        yield ApiClient(session, "http://tallygate")
+
+
+def _values(given: Any) -> tuple[Any, ...]:
+    if given is None:
+        return ()
+    return tuple(given) if isinstance(given, list | tuple) else (given,)
+
+
+def _error(content: bytes, status: int) -> click.ClickException:
+    """The error of an answer. A parameter that is an option of the command is named as such."""
+    import json
+
+    try:
+        error = json.loads(content)["error"]
+        message, param = str(error["message"]), str(error.get("param"))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return click.ClickException(f"it answered with status {status}, which is no answer of a tallygate console")
+    context = click.get_current_context(silent=True)
+    option = f"--{param.replace('_', '-')}"
+    options = () if context is None else context.command.params
+    if message.startswith(f"{param}: ") and any(option in declared.opts for declared in options):
+        return click.BadParameter(message.removeprefix(f"{param}: "), param_hint=option)
+    return click.ClickException(message)

@@ -1,0 +1,192 @@
+"""Commands over the console's API: the same answers from the database here and from a console elsewhere."""
+
+import asyncio
+import csv
+import io
+import json
+import threading
+
+import pytest
+from aiohttp import ClientSession, UnixConnector, web
+from click.testing import CliRunner
+from new_ledger import new_ledger
+from test_ledger_commands import an_event
+
+from tallygate.app.local_api import local_api
+from tallygate.cli import main
+from tallygate.commands.events import _followed
+from tallygate.config.settings import load_settings
+from tallygate.ledger.book import Book
+from tallygate.ledger.entry import entry_of_stream
+
+TOKEN = "tga_aaaabbbbccccddddeeeeffff"
+ORGANIZATIONS = "organizations:\n- {id: acme, plan: enterprise, time_zone: Europe/Berlin}\n- {id: beta, plan: pay_as_you_go}\n"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A data directory with events, and a configuration, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("TALLYGATE_URL", "TALLYGATE_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TALLYGATE_CONFIG_DIR", "conf")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "organizations.yaml").write_text(ORGANIZATIONS)
+    (tmp_path / "tallygate-data").mkdir()
+    events = [an_event(1), an_event(2, credential="acme-ci", cost_nano_usd=123_456_789_012), an_event(3, org="beta", status=500)]
+
+    async def fill():
+        database = await new_ledger(tmp_path / "tallygate-data")
+        await Book(database).record([entry_of_stream(event[b"event"], event) for event in events])
+        await database.close()
+
+    asyncio.run(fill())
+    return tmp_path
+
+
+@pytest.fixture
+def console(here, monkeypatch):
+    """The API over TCP, in a thread of its own, as TALLYGATE_URL; each request's token is checked here."""
+    started, loop, ended = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
+    found = {}
+
+    async def serve():
+        settings = load_settings({"data_dir": here / "tallygate-data", "config_dir": here / "conf"})
+        async with local_api(settings, actor="tok_1") as api, ClientSession(connector=UnixConnector(str(api.socket))) as session:
+
+            async def relay(request):
+                if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+                    return web.json_response({"error": {"message": "an admin token is needed", "param": None}}, status=401)
+                headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"}
+                url = f"http://api{request.rel_url}"
+                async with session.request(request.method, url, headers=headers, data=await request.read()) as answer:
+                    return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
+
+            app = web.Application()
+            app.router.add_route("*", "/{path:.*}", relay)
+            runner = web.AppRunner(app)
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            found["url"] = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            started.set()
+            await ended.wait()
+            await runner.cleanup()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert started.wait(20)
+    yield found["url"]
+    loop.call_soon_threadsafe(ended.set)
+    thread.join(10)
+    loop.close()
+
+
+def run(*arguments, code=0, **environment):
+    result = CliRunner().invoke(main, list(arguments), env=environment)
+    assert result.exit_code == code, result.output
+    return result
+
+
+QUESTIONS = [
+    ("usage", "--json"),
+    ("usage", "--by", "credential", "--by", "model", "--each", "day", "--last", "2d"),
+    ("usage", "--model", "house-model", "--credential", "acme-ci", "--csv"),
+    ("events", "--json"),
+    ("events", "--org", "beta", "--csv"),
+    ("orgs", "list", "--json"),
+    ("orgs", "show", "acme"),
+    ("plans",),
+    ("plans", "--json"),
+    ("models", "gpt-4o*"),
+    ("credentials", "list", "acme"),
+    ("tokens", "list"),
+    ("changes", "--json"),
+]
+
+
+def test_a_console_elsewhere_answers_what_the_database_here_answers(console):
+    remote = {"TALLYGATE_URL": console, "TALLYGATE_TOKEN": TOKEN, "TALLYGATE_CONFIG_DIR": None}
+    for question in QUESTIONS:
+        assert run(*question, **remote).stdout == run(*question).stdout, question
+    made = json.loads(run("orgs", "create", "new", "--plan", "pro", "--json", **remote).stdout)
+    assert made["effective"]["spend_limits"]
+    key = json.loads(run("credentials", "create", "new", "new-1", "--json", **remote).stdout)["api_key"]
+    assert key.startswith("tg_new-1_")
+    assert "give --yes" in run("credentials", "revoke", "new", "new-1", code=1, **remote).stderr
+    assert json.loads(run("credentials", "revoke", "new", "new-1", "--yes", "--json", **remote).stdout)["status"] == "revoked"
+    assert json.loads(run("changes", "--json").stdout)[0]["actor"] == "tok_1", "whose token it is"
+
+
+def test_a_console_elsewhere_needs_a_token_and_its_own_stores(console):
+    assert "TALLYGATE_TOKEN" in run("usage", "--url", console, code=2, TALLYGATE_CONFIG_DIR=None).stderr
+    assert "an admin token is needed" in run("usage", "--url", console, "--token", "tga_other", code=1).stderr
+    told = run("usage", "--url", console, "--token", TOKEN, "--data-dir", "x", code=2).stderr
+    assert "--data-dir: not with a console elsewhere" in told
+    assert "can be read by every user" in run("usage", "--url", console, "--token", TOKEN).stderr
+    assert "works where serve runs" in run("apply", "conf/organizations.yaml", code=2, TALLYGATE_URL=console).stderr
+    assert "must be a URL" in run("usage", "--url", "console", code=2).stderr
+    assert "--token is for --url" in run("usage", "--token", TOKEN, code=2).stderr
+
+
+def test_nobody_at_the_address_is_told_in_a_line(here):
+    told = run("usage", code=1, TALLYGATE_URL="http://127.0.0.1:9", TALLYGATE_TOKEN=TOKEN).stderr
+
+    assert "http://127.0.0.1:9 does not answer" in told
+    assert "Traceback" not in told
+
+
+def test_money_is_at_the_right_and_never_cut(here):
+    for columns in ("20", "40", "200"):
+        lines = run("usage", "--by", "credential", COLUMNS=columns).stdout.splitlines()
+        amounts = [line.rsplit(maxsplit=1)[1] for line in lines if line.strip()]
+        assert amounts == ["USD", "123.456789012", "0.001", "123.457789012"]
+        assert len({len(line.rstrip()) for line in lines}) == 1
+
+
+def test_totals_and_filters_add_up(here):
+    *_, total = run("usage", "--by", "org").stdout.splitlines()
+    rows = list(csv.DictReader(io.StringIO(run("usage", "--by", "org", "--csv").stdout)))
+    assert total.split()[:2] == ["Total", str(sum(int(row["requests"]) for row in rows))]
+    assert {row["org"] for row in csv.DictReader(io.StringIO(run("events", "--status", "500", "--csv").stdout))} == {"beta"}
+    assert len(json.loads(run("events", "--limit", "2", "--json").stdout)) == 2
+    assert len(json.loads(run("events", "--last", "today", "--capability", "chat", "--json").stdout)) <= 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("usage", "--last", "soon"), "today, yesterday, week, month, last-month"),
+        (("usage", "--last", "7d", "--month", "2026-01"), "or --month, or --last"),
+        (("usage", "--json", "--csv"), "not both"),
+        (("usage", "--credential", "nobodys"), "--credential"),
+        (("events", "--follow", "--to", "2026-01-01"), "goes on for ever"),
+    ],
+)
+def test_wrong_options_are_named(here, arguments, says):
+    assert says in run(*arguments, code=2).stderr
+
+
+async def test_following_shows_what_comes_and_nothing_twice(monkeypatch):
+    monkeypatch.setattr("tallygate.commands.events.POLL_SECONDS", 0)
+    stored = [{"event_id": number, "sequence": 0} for number in range(3)]
+
+    class Client:
+        async def pages(self, path, key, question):
+            assert (path, key, question["order"], question["org"]) == ("/api/events", "events", "asc", ("acme",))
+            for entry in list(stored):
+                yield entry
+
+    followed = _followed(Client(), {"org": ("acme",)}, {(0, 0): None})
+    assert [entry["event_id"] for entry in await anext(followed)] == [1, 2]
+    stored += [{"event_id": 2, "sequence": 1}, {"event_id": 9, "sequence": 0}]
+    assert [(entry["event_id"], entry["sequence"]) for entry in await anext(followed)] == [(2, 1), (9, 0)]
+    await followed.aclose()
+
+
+def test_spend_without_a_store_says_so(here):
+    assert "store does not answer" in run("spend", "acme", code=1).stderr
+
+
+def test_the_version_is_an_option_too():
+    assert run("--version").stdout == run("version").stdout
