@@ -43,6 +43,15 @@ def test_requests_are_listed_as_the_api_has_them(page_stack: PageStack, visit: A
     assert sum(number(line["Cost"]) for line in lines[:-1]) == number(lines[-1]["Cost"]) > 0
     page.keyboard.press("Escape")
     expect(opened).to_have_count(0)
+    page.get_by_label("Request id, or the client's own").fill(events[2]["event_id"])
+    page.get_by_role("button", name="Find").click()
+    expect(table.locator("tbody tr")).to_have_count(1)
+    expect(table).to_contain_text(events[2]["event_id"])
+    page.get_by_label("Request id, or the client's own").fill("nobodys-id")
+    page.get_by_role("button", name="Find").click()
+    expect(page.locator("main")).to_contain_text("Nothing has this id in what you may see.")
+    page.get_by_label("Request id, or the client's own").fill("")
+    page.get_by_role("button", name="Find").click()
     page.get_by_role("combobox", name="Outcome").select_option("client_error")
     expect(table.locator("tbody tr")).to_have_count(1)
     assert "outcome=client_error" in page.url

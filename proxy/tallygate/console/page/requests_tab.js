@@ -93,7 +93,7 @@ class RequestsTab {
   async found(path, question, signal) {
     const { from, to, ...rest } = question;
     for (const name of ["request_id", "client_request_id"]) {
-      const answer = await ask(path, { ...rest, from: "2000-01-01", [name]: this.context.state.find }, signal);
+      const answer = await ask(path, { ...rest, [name]: this.context.state.find }, signal);
       if ((answer.events ?? answer.refusals).length) return answer;
     }
     return { events: [], refusals: [], next_cursor: null };
