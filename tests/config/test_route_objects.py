@@ -36,6 +36,16 @@ from tallygate.domain.errors import ConfigError
         ("GET", "/v1/fine_tuning/jobs/{job_id}", "fine_tuning_job", "", {"job_id": "fine_tuning_job"}, False),
         ("POST", "/v1/evals", "eval", "", {}, False),
         ("GET", "/v1/videos", "", "video", {}, False),
+        ("POST", "/v1beta/models/{model}:predictLongRunning", "operation", "", {"model": SHARED}, False),
+        (
+            "GET",
+            "/v1beta/models/{model}/operations/{operation_id}",
+            "operation",
+            "",
+            {"model": SHARED, "operation_id": "operation"},
+            False,
+        ),
+        ("GET", "/download/v1beta/files/{file_id}:download", "", "", {"file_id": "file"}, False),
         ("DELETE", "/v1/videos/{video_id}", "", "", {"video_id": "video"}, True),
         ("GET", "/v1/videos/characters/{character_id}", "", "", {"character_id": "character"}, False),
         ("POST", "/v1/messages/batches", "batch", "", {}, False),
@@ -115,6 +125,6 @@ def test_every_shipped_route_with_a_parameter_says_what_it_names() -> None:
     kinds = {kind for route in config.routes for _, kind in route.objects.names}
 
     known = {"batch", "chat_completion", "content_item", "conversation", "file", "model", "response", "tuned_model", "upload"}
-    known |= {"vector_store", "container", "fine_tuning_job", "assistant", "thread", "eval", "video", "character"}
-    known |= {"checkpoint", "permission", "operation"}  # off: these belong to nobody
+    known |= {"vector_store", "container", "fine_tuning_job", "assistant", "thread", "eval", "video", "character", "operation"}
+    known |= {"checkpoint", "permission", "interaction"}  # off: these belong to nobody
     assert kinds <= known | {SHARED}

@@ -75,3 +75,17 @@ def test_an_answer_says_what_came(
     meter.end_body()
     reading = meter.reading
     assert (reading.job_id, reading.awaits_final_usage, reading.failed, reading.ended) == (job_id, awaits, failed, True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/download/v1beta/files/a:download",
+        "/v1beta/models/m/operations/a",
+        "/v1beta1/projects/p/locations/l/publishers/google/models/m:fetchPredictOperation",
+        "/v1/publishers/google/models/m:fetchPredictOperation",
+    ],
+)
+def test_a_path_that_no_dialect_reads_is_google_s_by_its_beginning(path: str) -> None:
+    """So that the operator's key goes up in Google's header, and refusals have Google's shape, whatever header the client sent."""
+    assert dialects().unmetered(path, {}).key_header == "x-goog-api-key"

@@ -50,7 +50,9 @@ class GeminiDialect:
     name = "gemini"
     is_billed = True
     generates = True
-    own_paths: re.Pattern[str] | None = re.compile(r"/(?:upload/)?v1(?:beta|alpha)/(?!openai/)")
+    own_paths: re.Pattern[str] | None = re.compile(
+        r"/(?:upload/|download/)?v1(?:beta1?|alpha)/(?!openai/)|/v1/(?:projects|publishers)/"  # the latter at Vertex AI
+    )
     own_header: str | None = None
     has_version_in_base = False
     usage_reporting = UsageReporting.ALWAYS

@@ -4,7 +4,6 @@ They are held at the length that a request states, or at its default, at the dea
 """
 
 import re
-from collections.abc import Iterator, Mapping
 from typing import Final
 
 from tallygate.dialects.dialect import JobKind, RequestFacts
@@ -68,15 +67,9 @@ def generated(facts: RequestFacts, videos: int, *, resolution: str, seconds: int
     seconds     that each has; None: as many as were asked for
     """
     used: dict[str, int] = {}
-    for unit, number in asked_calls(facts):
+    for unit, number in (facts.calls or facts.calls_instead).items():  # the latter while no price has been found yet
         each = number // max(facts.choices, 1)
         is_time = unit.partition(":")[0] == Unit.VIDEO_SECOND
         name = unit.replace(f":{AUTO}", f":{resolution}") if is_time else unit
         used[name] = (seconds if is_time and seconds is not None else each) * videos
     return Usage(used)
-
-
-def asked_calls(facts: RequestFacts) -> Iterator[tuple[str, int]]:
-    """What a request asks for, by unit, whether or not its price has been found yet."""
-    calls: Mapping[str, int] = facts.calls or facts.calls_instead
-    yield from calls.items()
