@@ -25,8 +25,9 @@ from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database, open_database
 from tallygate.ledger.entry import Entry, Kind
-from tallygate.ledger.rollups import FINEST, LEVELS, Detail
-from tallygate.ledger.schema import AMOUNTS
+from tallygate.ledger.rollups import FINEST, LEVELS
+from tallygate.ledger.schema import AMOUNTS, ROLLUP_AMOUNTS
+from tallygate.ledger.series import Detail
 from tallygate.ledger.time_buckets import QUARTER_MS, Bucket
 from tallygate.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries, UsageQuery
 
@@ -44,6 +45,7 @@ CAPABILITIES = (
 LABELS = "org, credential, capability, coalesce(response_model, ''), endpoint, status, outcome"
 SUMS = ", ".join(f"sum({name})" for name in AMOUNTS)
 ROLLED_UP = f"{SUMS}, sum(refused)"
+INTO_ROLLUPS = f"INSERT INTO rollups (length_ms, detail, org, bucket_ms, series, {', '.join(ROLLUP_AMOUNTS)})"
 
 
 def events(count: int) -> Iterator[tuple[Any, ...]]:
@@ -81,6 +83,8 @@ def events(count: int) -> Iterator[tuple[Any, ...]]:
                 cached_tokens=prompt // 3,
                 reasoning_tokens=completion // 4,
                 cost_nano_usd=cost,
+                input_nano_usd=prompt * 150,
+                output_nano_usd=completion * 600,
                 usage_source=UsageSource.UPSTREAM,
                 price_version="v1",
                 request_bytes=800,
@@ -126,26 +130,33 @@ def _rollups() -> Iterator[str]:
     yield f"INSERT INTO series ({names}, refused_by) SELECT DISTINCT {LABELS}, '' FROM entries"
     same = " AND ".join(f"s.{name} = e.{name}" for name in ("org", "credential", "capability", "endpoint", "status", "outcome"))
     yield (
-        f"INSERT INTO rollups SELECT {QUARTER_MS}, 'series', e.org, e.settled_at_ms / {QUARTER_MS} * {QUARTER_MS}, s.id, {SUMS}, 0 "
+        f"{INTO_ROLLUPS} SELECT {QUARTER_MS}, 'series', e.org, e.settled_at_ms / {QUARTER_MS} * {QUARTER_MS}, s.id, {SUMS}, 0 "
         f"FROM entries e JOIN series s ON {same} AND s.model = coalesce(e.response_model, '') GROUP BY 3, 4, 5"
     )
     kind = "org, capability, model, endpoint, status, outcome, refused_by"
     yield f"INSERT INTO series (credential, {kind}) SELECT DISTINCT '', {kind} FROM series"
+    nothing = "'', '', '', 0, '', ''"
+    yield f"INSERT INTO series ({names}, refused_by) SELECT DISTINCT org, credential, {nothing} FROM series WHERE credential <> ''"
     alike = " AND ".join(f"k.{name} = s.{name}" for name in kind.split(", "))
     numbers = {
-        Detail.SERIES: ("r.series_id", ""),
-        Detail.KIND: ("k.id", f"JOIN series s ON s.id = r.series_id JOIN series k ON k.credential = '' AND {alike} "),
+        Detail.SERIES: ("r.series", ""),
+        Detail.KIND: ("k.id", f"JOIN series s ON s.id = r.series JOIN series k ON k.credential = '' AND {alike} "),
+        Detail.CREDENTIAL: (
+            "k.id",
+            "JOIN series s ON s.id = r.series JOIN series k ON k.org = s.org AND k.credential = s.credential AND k.outcome = '' ",
+        ),
         Detail.ORG: ("0", ""),
     }
     for detail, length in LEVELS:
         if (detail, length) != FINEST:
             number, joined = numbers[detail]
             yield (
-                f"INSERT INTO rollups SELECT {length}, '{detail}', r.org, r.bucket_ms / {length} * {length}, {number}, {ROLLED_UP} "
+                f"{INTO_ROLLUPS} SELECT {length}, '{detail}', r.org, r.bucket_ms / {length} * {length}, {number}, {ROLLED_UP} "
                 f"FROM rollups r {joined}WHERE r.detail = 'series' AND r.length_ms = {QUARTER_MS} GROUP BY 3, 4, 5"
             )
     yield (
-        "INSERT INTO spend_buckets SELECT org, posted_at_ms / 300000 * 300000, credential, sum(posted_nano_usd) "
+        "INSERT INTO spend_buckets (org, bucket_ms, credential, posted_nano_usd) "
+        "SELECT org, posted_at_ms / 300000 * 300000, credential, sum(posted_nano_usd) "
         "FROM entries GROUP BY 1, 2, 3"
     )
 
@@ -207,7 +218,12 @@ def questions(queries: UsageQueries) -> Iterator[tuple[str, Callable[[], Awaitab
             f"all organizations, newest 100 entries of a status that {name} have",
             lambda failed=failed: queries.entries_page(EntriesQuery(scopes=everyone, filters=failed, **ninety)),
         )
-    yield "busiest organization, spend of 7 days", lambda: queries.spend_since(busiest[0], START_MS + (DAYS - 7) * DAY_MS)
+    yield "busiest organization, spend of 7 days", lambda: queries.posted(busiest[0].org, START_MS + (DAYS - 7) * DAY_MS)
+    month = {**ninety, "from_ms": START_MS + (DAYS - 30) * DAY_MS, "time_zone": "America/New_York"}
+    for name in (Dimension.CAPABILITY, Dimension.MODEL, Dimension.CREDENTIAL):
+        yield f"busiest organization, 30 days by {name}", usage(**month, scopes=busiest, group_by=(name,))
+        yield f"all organizations, 30 days by {name}", usage(**month, scopes=everyone, group_by=(name,))
+        yield f"all organizations, 30 days by day and {name}", usage(**month, scopes=everyone, bucket=Bucket.DAY, group_by=(name,))
 
 
 async def main(arguments: argparse.Namespace) -> None:

@@ -25,7 +25,10 @@ async def all_rows(world: World, **query):
 
 
 async def test_a_day_of_one_organization_is_shown_in_its_own_zone(world: World) -> None:
-    await world.record([an_entry(1), an_entry(2)])
+    kinds = {"input": 60, "cache_read": 40, "cache_write": 10, "output": 150, "media": 80, "calls": 20, "fee": 100}
+    media = {"audio_prompt_tokens": 3, "audio_completion_tokens": 2, "image_prompt_tokens": 15, "image_completion_tokens": 4}
+    parts = {f"{kind}_nano_usd": amount * 1_000 for kind, amount in kinds.items()}
+    await world.record([an_entry(1, **media, **parts), an_entry(2, **media, **parts)])
 
     body = await world.ok("/api/usage", org="acme", from_="2026-09-01", to="2026-09-02")
 
@@ -48,8 +51,20 @@ async def test_a_day_of_one_organization_is_shown_in_its_own_zone(world: World) 
             "cached_tokens": 80,
             "cache_write_tokens": 20,
             "reasoning_tokens": 10,
+            "audio_prompt_tokens": 6,
+            "audio_completion_tokens": 4,
+            "image_prompt_tokens": 30,
+            "image_completion_tokens": 8,
             "cost_nano_usd": 1_000_000,
             "cost_usd": "0.001",
+            "fee_nano_usd": 200_000,
+            "input_nano_usd": 120_000,
+            "cache_read_nano_usd": 80_000,
+            "cache_write_nano_usd": 20_000,
+            "output_nano_usd": 300_000,
+            "media_nano_usd": 160_000,
+            "calls_nano_usd": 40_000,
+            "other_nano_usd": 80_000,
         }
     )
 

@@ -21,8 +21,9 @@ from tallygate.domain.usage_event import Outcome, UsageEvent
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import entry_of_stream
-from tallygate.ledger.rollups import Detail, Level
+from tallygate.ledger.rollups import Level
 from tallygate.ledger.schema import ROLLUPS
+from tallygate.ledger.series import Detail
 from tallygate.ledger.time_buckets import HOUR_MS
 
 NOW_MS = time.time_ns() // 1_000_000

@@ -1,13 +1,30 @@
-"""The rollups as they were kept before version 0014 of the tables: five tables."""
+"""The rollups as they were kept before versions 0019 and 0014 of the tables: without kinds, and as five tables."""
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 
 from tallygate.domain.unit_kind import KIND_COSTS
-from tallygate.ledger.schema import ROLLUP_AMOUNTS
 
-_OLD = {  # table to its key, and which of today's rows it had
+AMOUNTS_BEFORE = (
+    "requests",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "cost_nano_usd",
+    "refused",
+)
+KINDS = (
+    "audio_prompt_tokens",
+    "audio_completion_tokens",
+    "image_prompt_tokens",
+    "image_completion_tokens",
+    "fee_nano_usd",
+    *KIND_COSTS,
+)
+_FIVE = {  # table to its key, and which of today's rows it had
     "rollup_15m": ("org, bucket_ms, series_id", "detail = 'series' AND length_ms = 900000"),
     "rollup_1h": ("org, bucket_ms, series_id", "detail = 'series' AND length_ms = 3600000"),
     "rollup_1d": ("org, bucket_ms, series_id", "detail = 'series' AND length_ms = 86400000"),
@@ -17,10 +34,25 @@ _OLD = {  # table to its key, and which of today's rows it had
 _SINCE = ("rollups", "lifetime_spend", "jobs", "console_sessions", "sign_in_links", "refused_requests", "refusal_files")
 
 
+def put_kinds_back(connection: Connection) -> None:
+    """Make a ledger of today what one of version 0018 was."""
+    connection.execute(text("DELETE FROM rollups WHERE detail = 'credential'"))
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("DROP TABLE rollups_credential"))
+    connection.execute(text("ALTER TABLE rollups RENAME COLUMN series TO series_id"))
+    for name in KINDS:
+        connection.execute(text(f"ALTER TABLE rollups DROP COLUMN {name}"))
+        if name.startswith("image_"):
+            connection.execute(text(f"ALTER TABLE entries DROP COLUMN {name}"))
+    connection.execute(text("ALTER TABLE spend_buckets DROP COLUMN purged_nano_usd"))
+    connection.execute(text("UPDATE ledger_version SET version_num = '0018'"))
+
+
 def put_back(connection: Connection) -> None:
     """Make a ledger of today what one of version 0013 was."""
-    for name, (key, rows) in _OLD.items():
-        columns = f"{key}, {', '.join(ROLLUP_AMOUNTS)}"
+    put_kinds_back(connection)
+    for name, (key, rows) in _FIVE.items():
+        columns = f"{key}, {', '.join(AMOUNTS_BEFORE)}"
         connection.execute(text(f"CREATE TABLE {name} AS SELECT {columns} FROM rollups WHERE {rows}"))  # noqa: S608  # as above
         connection.execute(text(f"CREATE UNIQUE INDEX pk_{name} ON {name} ({key})"))
     for name in _SINCE:

@@ -18,7 +18,7 @@ from tallygate.domain.admission import Account
 from tallygate.domain.price import Price
 from tallygate.domain.usage import usage_of_totals
 from tallygate.gateway.exchange.caller_limits import limits_of
-from tallygate.ledger.audit import LedgerAudit
+from tallygate.ledger.audit import LedgerAudit, lifetime_drifts
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database, month_partition
 from tallygate.ledger.entry import Kind
@@ -27,7 +27,7 @@ from tallygate.ledger.rebuild import read_postings
 from tallygate.ledger.reprice import RepriceQuery, Repricing
 from tallygate.ledger.retention import Retention, visible_from_ms
 from tallygate.ledger.rollups import LEVELS, Level
-from tallygate.ledger.schema import ENTRIES, ROLLUP_AMOUNTS, ROLLUPS, SPEND_BUCKETS
+from tallygate.ledger.schema import AMOUNTS, ENTRIES, ROLLUP_AMOUNTS, ROLLUPS, SPEND_BUCKETS
 from tallygate.ledger.time_buckets import DAY_MS
 from tallygate.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
 from tallygate.limiter.connection import RedisConnection
@@ -219,6 +219,33 @@ async def test_an_audit_of_a_sound_ledger_finds_nothing(database: Database, book
     assert await _ledger_drifts(database) == []
 
 
+@pytest.mark.parametrize("days_late", [0, 3, 120])
+@pytest.mark.parametrize("words", [["expired", "unheld"], ["expired", "settled"], ["expired", "late"], ["late"], ["settled"]])
+async def test_a_word_that_is_posted_after_the_historys_edge_is_no_drift(
+    database: Database, book: Book, words: list[str], days_late: int
+) -> None:
+    """Its exchange counts at the time of its expiry, which retention removes before the bucket that the word was posted to."""
+    now = START_MS // DAY_MS * DAY_MS + 140 * DAY_MS
+    edge = now - 30 * DAY_MS
+    counted, posted = edge - 60_000 - days_late * DAY_MS, edge + 60_000
+    for word in words:
+        is_first = word == words[0]
+        at = {"settled_at_ms": counted if is_first else posted, "expired_at_ms": counted if word == "late" else None}
+        await book.record([an_entry(1, kind=word, **at, posted=30 if is_first else 450)])
+    await book.record([an_entry(2, settled_at_ms=posted)])
+    audit = LedgerAudit(database)
+    assert await audit.postings("acme", edge) == await audit.postings("acme", now - 139 * DAY_MS) == []
+
+    removed = await Retention(database, pause_seconds=0).purge([an_organization("acme", history_days=30)], now)
+
+    assert removed > 0
+    assert await audit.postings("acme", edge) == []
+    assert await lifetime_drifts(database, "acme") == []
+    async with database.write() as connection:
+        await connection.execute(update(SPEND_BUCKETS).values(purged_nano_usd=SPEND_BUCKETS.c.purged_nano_usd + 1))
+    assert {drift.found - drift.expected for drift in await audit.postings("acme", edge)} == {-1}
+
+
 @pytest.mark.parametrize(
     ("table", "column", "level"),
     [
@@ -320,8 +347,12 @@ async def test_a_corrected_price_is_entered_as_differences(database: Database, b
     applied = await repricing.page(query, "", now_ms=START_MS + DAY_MS, apply=True)
     differences = [sum(entry.cost_nano_usd for entry in page.corrections) for page in (applied, dry)]
     assert differences[0] == differences[1] < 0
-    requests, prompt, *_, cost = await assert_no_drift(database)
-    assert (requests, prompt, cost) == (before["entries"][0], before["entries"][1], expected)
+    after = dict(zip(AMOUNTS, await assert_no_drift(database), strict=True))
+    assert (after["requests"], after["prompt_tokens"], after["cost_nano_usd"]) == (
+        before["entries"][0],
+        before["entries"][1],
+        expected,
+    )
     assert (await sums(database))["entries.posted"] == before["entries.posted"], "the limiter's windows keep what they took"
     again = await repricing.page(query, "", now_ms=START_MS, apply=True)
     assert again.corrections == ()

@@ -186,7 +186,7 @@ async def test_only_organizations_with_something_old_are_purged(
     monkeypatch.setattr(Database, "write", counted)
     removed = await Retention(database, pause_seconds=0).purge(MANY, START_MS + 60 * DAY_MS)
 
-    assert removed == 13  # an entry, its 3 + 4 + 4 rows of rollups, and the spend of org-0900
+    assert removed == 15  # an entry, its 3 + 4 + 2 + 4 rows of rollups, and the spend of org-0900
     assert writes <= 20
     writes = 0
     assert await Retention(database, pause_seconds=0).purge(MANY, START_MS + 60 * DAY_MS) == 0

@@ -88,7 +88,13 @@ CURSOR: Final = text("cursor", "`next_cursor` of the page before.", chars_max=CU
 
 
 class UsageSums(msgspec.Struct, frozen=True, kw_only=True):
-    """cached and cache_write are parts of prompt, reasoning of completion; refused requests are not among `requests`."""
+    """Refused requests are not among `requests`.
+
+    cached_tokens, cache_write_tokens, audio_prompt_tokens, image_prompt_tokens  parts of prompt_tokens; a token may be in several
+    reasoning_tokens, audio_completion_tokens, image_completion_tokens           parts of completion_tokens
+    fee_nano_usd ... other_nano_usd   what cost_nano_usd was paid for: together they are it. other: what a provider stated as a
+                                      whole, what was charged before anything was seen, and before the ledger kept kinds
+    """
 
     requests: int
     refused: int
@@ -98,8 +104,20 @@ class UsageSums(msgspec.Struct, frozen=True, kw_only=True):
     cached_tokens: int
     cache_write_tokens: int
     reasoning_tokens: int
+    audio_prompt_tokens: int
+    audio_completion_tokens: int
+    image_prompt_tokens: int
+    image_completion_tokens: int
     cost_nano_usd: int
     cost_usd: str
+    fee_nano_usd: int
+    input_nano_usd: int
+    cache_read_nano_usd: int
+    cache_write_nano_usd: int
+    output_nano_usd: int
+    media_nano_usd: int
+    calls_nano_usd: int
+    other_nano_usd: int
 
 
 class UsageLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -319,6 +337,18 @@ def sums_of(usage: Usage) -> UsageSums:
         cached_tokens=usage.cached_tokens,
         cache_write_tokens=usage.cache_write_tokens,
         reasoning_tokens=usage.reasoning_tokens,
+        audio_prompt_tokens=usage.audio_prompt_tokens,
+        audio_completion_tokens=usage.audio_completion_tokens,
+        image_prompt_tokens=usage.image_prompt_tokens,
+        image_completion_tokens=usage.image_completion_tokens,
         cost_nano_usd=usage.cost_nano_usd,
         cost_usd=usd_text(usage.cost_nano_usd),
+        fee_nano_usd=usage.fee_nano_usd,
+        input_nano_usd=usage.input_nano_usd,
+        cache_read_nano_usd=usage.cache_read_nano_usd,
+        cache_write_nano_usd=usage.cache_write_nano_usd,
+        output_nano_usd=usage.output_nano_usd,
+        media_nano_usd=usage.media_nano_usd,
+        calls_nano_usd=usage.calls_nano_usd,
+        other_nano_usd=usage.other_nano_usd,
     )

@@ -89,6 +89,17 @@ def billed_of(usage: Usage, conditions: Conditions = STANDARD, stated_cost: Stat
     return _encode(billed).decode()
 
 
+def image_tokens(billed: str | None) -> tuple[int, int]:
+    """The tokens of pictures in the prompt, cached ones included, and in the completion. 0 for text that is no `Billed`."""
+    if billed is None:
+        return 0, 0
+    try:
+        of = _DECODER.decode(billed).quantities.get
+    except (msgspec.DecodeError, RecursionError):
+        return 0, 0
+    return of(Unit.INPUT_IMAGE, 0) + of(Unit.CACHED_INPUT_IMAGE, 0), of(Unit.OUTPUT_IMAGE, 0)
+
+
 def is_charged_as_stated(billed: str | None) -> bool:
     """Whether an event was charged what the provider stated, so that no price changes its cost."""
     stated = None if billed is None else _DECODER.decode(billed).stated_cost

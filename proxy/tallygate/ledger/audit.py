@@ -18,10 +18,10 @@ from tallygate.domain.organization import Organization
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database
-from tallygate.ledger.lifetime_spend import spend_of_entries
+from tallygate.ledger.lifetime_spend import spend_of_entries, stretches_of
 from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
 from tallygate.ledger.rebuild import posted_in, read_postings
-from tallygate.ledger.rollups import DAYS_OF_SERIES, FINEST, LEVELS, Detail, Level
+from tallygate.ledger.rollups import DAYS_OF_SERIES, FINEST, LEVELS, Level
 from tallygate.ledger.schema import (
     AMOUNTS,
     ENTRIES,
@@ -35,6 +35,7 @@ from tallygate.ledger.schema import (
     SERIES,
     SPEND_BUCKETS,
 )
+from tallygate.ledger.series import Detail
 from tallygate.ledger.store_clock import STEP_MS
 from tallygate.ledger.time_buckets import DAY_MS, QUARTER_MS
 from tallygate.limiter.generation import WindowPosted, read_generation, read_posted
@@ -97,21 +98,22 @@ class LedgerAudit:
         return drifts
 
     async def postings(self, org: str, since_ms: int) -> list[Drift]:
-        """Drifts of the ledger's copy of the limiter's buckets, against the entries."""
+        """Drifts of the ledger's copy of the limiter's buckets, against the entries, which may be far older than their postings."""
         entries, buckets = ENTRIES.c, SPEND_BUCKETS.c
         bucket = entries.posted_at_ms // SPEND_BUCKET_MS * SPEND_BUCKET_MS
+        sums: defaultdict[int, int] = defaultdict(int)
         async with self._database.read() as connection:
-            expected = await connection.execute(
-                select(bucket, func.sum(entries.posted_nano_usd))
-                .where(entries.org == org, entries.settled_at_ms >= since_ms - DAY_MS, entries.posted_at_ms >= since_ms)
-                .group_by(bucket)
-            )
-            truth = {at: [int(amount)] for at, amount in expected if amount}
+            async for low_ms, high_ms in stretches_of(connection, org):
+                within = (entries.settled_at_ms >= low_ms, entries.settled_at_ms < high_ms, entries.posted_at_ms >= since_ms)
+                posted = select(bucket, func.sum(entries.posted_nano_usd)).where(entries.org == org, *within).group_by(bucket)
+                for at, amount in await connection.execute(posted):
+                    sums[at] += int(amount)
             kept = await connection.execute(
-                select(buckets.bucket_ms, func.sum(buckets.posted_nano_usd))
+                select(buckets.bucket_ms, func.sum(buckets.posted_nano_usd - buckets.purged_nano_usd))
                 .where(buckets.org == org, buckets.bucket_ms >= since_ms)
                 .group_by(buckets.bucket_ms)
             )
+            truth = {at: [amount] for at, amount in sums.items() if amount}
             found = {at: [int(amount)] for at, amount in kept if amount}
         return [
             Drift(
@@ -154,7 +156,7 @@ class LedgerAudit:
             .group_by(columns.bucket_ms, *labels)
         )
         if level.detail is not Detail.ORG:
-            statement = statement.join(SERIES, SERIES.c.id == columns.series_id)
+            statement = statement.join(SERIES, SERIES.c.id == columns.series)
         width = 1 + len(labels)
         return {tuple(row[:width]): list(map(int, row[width:])) for row in await connection.execute(statement)}
 
@@ -162,6 +164,7 @@ class LedgerAudit:
 _FOLDED: Final[Mapping[Detail, Callable[[Sequence[Any]], Sequence[Any]]]] = {
     Detail.SERIES: lambda labels: labels,
     Detail.KIND: lambda labels: (labels[0], "", *labels[2:]),
+    Detail.CREDENTIAL: lambda labels: (*labels[:2], "", "", 0, ""),
     Detail.ORG: lambda labels: labels[:1],
 }
 
@@ -301,7 +304,7 @@ def _whole_life(org: str) -> tuple[Select[Any], Select[Any]]:
     exchange = (SERIES.c.credential, SERIES.c.capability)
     left = (
         select(*exchange, *(func.sum(ROLLUPS.c[name]) for name in PURGED_AMOUNTS))
-        .join(SERIES, SERIES.c.id == ROLLUPS.c.series_id)
+        .join(SERIES, SERIES.c.id == ROLLUPS.c.series)
         .where(DAYS_OF_SERIES.rows(), ROLLUPS.c.org == org)
         .group_by(*exchange)
     )

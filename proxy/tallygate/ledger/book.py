@@ -31,6 +31,7 @@ from tallygate.ledger.schema import (
     LIFETIME_AMOUNTS,
     LIFETIME_TOTALS,
     MALFORMED,
+    POSTED_AMOUNTS,
     PRICE_VERSIONS,
     REFUSALS_TAKEN,
     ROLLUP_AMOUNTS,
@@ -251,22 +252,15 @@ class Book:
         await self._database.add_to_rows(
             connection,
             SPEND_BUCKETS,
-            ("posted_nano_usd",),
-            [
-                {"org": org, "bucket_ms": bucket, "credential": credential, "posted_nano_usd": amount}
-                for (org, bucket, credential), amount in sorted(posted.items())
-            ],
+            POSTED_AMOUNTS,
+            [(*place, amount, 0) for place, amount in sorted(posted.items())],
         )
         await self._add_to_lifetime(connection, changes_of(entries, charged_as))
         await add_to_lifetime_spend(self._database, connection, spend_changes_of(entries))
         return numbering
 
     async def _add_to_lifetime(self, connection: AsyncConnection, changes: Changes) -> None:
-        rows = [
-            {**key._asdict(), **dict(zip(LIFETIME_AMOUNTS, amounts, strict=True))}
-            for key, amounts in sorted(changes.items())
-            if any(amounts)
-        ]
+        rows = [(*key, *amounts) for key, amounts in sorted(changes.items()) if any(amounts)]
         await self._database.add_to_rows(connection, LIFETIME_TOTALS, LIFETIME_AMOUNTS, rows)
 
 

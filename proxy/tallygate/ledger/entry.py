@@ -9,9 +9,10 @@ from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec.structs import replace
 
+from tallygate.domain.billed import image_tokens
 from tallygate.domain.money import MONEY_MAX_NANO_USD
 from tallygate.domain.unit_kind import KIND_COSTS
-from tallygate.domain.usage_event import ExchangeFacts, UsageEvent
+from tallygate.domain.usage_event import Amount, ExchangeFacts, UsageEvent
 
 TEXT_CHARS_MAX: Final = 1_024  # of any text of an event; what is longer is cut
 MODEL_CHARS_MAX: Final = 256  # of the name under which an entry counts: sums, lists and filters have the same
@@ -47,6 +48,7 @@ class Entry(ExchangeFacts, frozen=True, kw_only=True):
     entered_at_ms    the entry's own
     posted_nano_usd  the amount posted to the limiter's windows, at posted_at_ms
     flags            the event's and the limiter's, separated by commas
+    image_...        of what was billed (`image_tokens`), parts of prompt and completion: amounts, so that they can be added up
     """
 
     sequence: int
@@ -56,6 +58,8 @@ class Entry(ExchangeFacts, frozen=True, kw_only=True):
     posted_at_ms: int
     posted_nano_usd: int
     flags: str
+    image_prompt_tokens: Amount = 0
+    image_completion_tokens: Amount = 0
 
     @property
     def model(self) -> str:
@@ -134,9 +138,12 @@ def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
     facts["fee_nano_usd"] = min(fact.fee_nano_usd, cost)  # nothing is owed for a withdrawn hold, whatever its event states
     if sum([getattr(fact, name) for name in KIND_COSTS]) + facts["fee_nano_usd"] > cost:  # the limiter's is less than the event's
         facts |= dict.fromkeys(KIND_COSTS, 0)
+    image_prompt, image_completion = image_tokens(fact.billed)
     return _checked(
         Entry(
             **facts,
+            image_prompt_tokens=image_prompt,
+            image_completion_tokens=image_completion,
             sequence=0,
             kind=kind,
             settled_at_ms=counts_at_ms,

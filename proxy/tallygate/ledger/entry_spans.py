@@ -92,7 +92,7 @@ class EntrySpans:
         conditions = [columns.org.in_(orgs), columns.bucket_ms >= low_ms, columns.bucket_ms < high_ms, columns.refused == 0]
         return (
             select(columns.org, columns.bucket_ms, func.sum(columns.requests))
-            .join(SERIES, SERIES.c.id == columns.series_id)
+            .join(SERIES, SERIES.c.id == columns.series)
             .where(self._levels[length_ms].rows(), *conditions, *self._conditions)
             .group_by(columns.org, columns.bucket_ms)
         )

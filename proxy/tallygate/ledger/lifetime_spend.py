@@ -3,7 +3,7 @@
 As with the other totals, no amount ever falls: what is taken back is added to a `credited_` amount.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -26,7 +26,7 @@ _C: Final = ENTRIES.c
 _OTHER: Final[ColumnElement[int]] = _C.cost_nano_usd - sum((_C[name] for name in _KNOWN[1:]), start=_C[_KNOWN[0]])
 _EXCHANGE: Final = (_C.org, _C.credential, _C.capability)
 SPENT_COLUMNS: Final = (*_EXCHANGE, *(_C[name] for name in _KNOWN), _OTHER)  # of entries: their amounts in the order of SPENT_ON
-_STRETCH_MS: Final = 30 * DAY_MS  # added up at once of an organization: a statement may not take long
+_STRETCH_MS: Final = 30 * DAY_MS
 
 
 class SpendKey(NamedTuple):
@@ -73,23 +73,29 @@ def purged_spend(gone: Iterable[Sequence[Any]]) -> SpendChanges:
 
 async def add_to_lifetime_spend(database: Database, connection: AsyncConnection, changes: SpendChanges) -> None:
     """Add changes within the connection's transaction."""
-    rows = [{**key._asdict(), **dict(zip(LIFETIME_SPEND_AMOUNTS, row, strict=True))} for key, row in sorted(changes.items())]
+    rows = [(*key, *row) for key, row in sorted(changes.items())]
     await database.add_to_rows(connection, LIFETIME_SPEND, LIFETIME_SPEND_AMOUNTS, rows)
 
 
 async def spend_of_entries(connection: AsyncConnection, org: str) -> dict[tuple[str, str, str], int]:
     """The spend in an organization's entries by (credential, capability, kind); what is 0 may be missing."""
-    ends = select(func.min(_C.settled_at_ms), func.max(_C.settled_at_ms)).where(_C.org == org)
-    first, last = (await connection.execute(ends)).one()
     found: dict[tuple[str, str, str], int] = {}
-    for since_ms in range(first or 0, (last or 0) + 1, _STRETCH_MS):
-        for _, credential, capability, *amounts in await connection.execute(_sums(org, since_ms)):
+    async for low_ms, high_ms in stretches_of(connection, org):
+        for _, credential, capability, *amounts in await connection.execute(_sums(org, low_ms, high_ms)):
             for kind, amount in zip(SPENT_ON, amounts, strict=True):
                 found[credential, capability, kind] = found.get((credential, capability, kind), 0) + int(amount)
     return found
 
 
-def _sums(org: str, since_ms: int) -> Select[Any]:
+async def stretches_of(connection: AsyncConnection, org: str) -> AsyncIterator[tuple[int, int]]:
+    """[low_ms, high_ms) of settlement that together have all entries of an organization: a statement may not take long."""
+    ends = select(func.min(_C.settled_at_ms), func.max(_C.settled_at_ms)).where(_C.org == org)
+    first, last = (await connection.execute(ends)).one()
+    for low_ms in range(first or 0, (last or 0) + 1, _STRETCH_MS):
+        yield low_ms, low_ms + _STRETCH_MS
+
+
+def _sums(org: str, low_ms: int, high_ms: int) -> Select[Any]:
     amounts = SPENT_COLUMNS[len(_EXCHANGE) :]
-    within = (_C.org == org, _C.settled_at_ms >= since_ms, _C.settled_at_ms < since_ms + _STRETCH_MS)
+    within = (_C.org == org, _C.settled_at_ms >= low_ms, _C.settled_at_ms < high_ms)
     return select(*_EXCHANGE, *(func.sum(amount) for amount in amounts)).where(*within).group_by(*_EXCHANGE)

@@ -68,7 +68,8 @@ class RefusedRequests:
             if taken > waiting.upto:  # the file lost its end in a power failure, and goes on from there
                 taken = 0
             rows = _rows([line for number, line in waiting.lines if number >= taken])
-            await self._database.add_to_rows(connection, REFUSED_REQUESTS, ("more",), rows)
+            values = [tuple(row[column.name] for column in REFUSED_REQUESTS.columns) for row in rows]
+            await self._database.add_to_rows(connection, REFUSED_REQUESTS, ("more",), values)
             statement = self._database.insert(REFUSAL_FILES).values(source=waiting.source, lines=waiting.upto)
             await connection.execute(statement.on_conflict_do_update(index_elements=[columns.source], set_={"lines": waiting.upto}))
         await self._trim_after(rows)

@@ -14,10 +14,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import Table
 
 from tallygate.domain.organization import Organization
+from tallygate.domain.spend_limit import SPEND_BUCKET_MS
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.lifetime_spend import SPENT_COLUMNS, add_to_lifetime_spend, purged_spend
 from tallygate.ledger.rollups import COARSEST, DAYS_OF_SERIES, LEVELS, Level
-from tallygate.ledger.schema import ENTRIES, PURGED_AMOUNTS, PURGED_TOTALS, ROLLUPS, SERIES, SPEND_BUCKETS, STORED_OBJECTS
+from tallygate.ledger.schema import (
+    ENTRIES,
+    POSTED_AMOUNTS,
+    PURGED_AMOUNTS,
+    PURGED_TOTALS,
+    ROLLUPS,
+    SERIES,
+    SPEND_BUCKETS,
+    STORED_OBJECTS,
+)
 from tallygate.ledger.time_buckets import DAY_MS
 
 ROWS_AT_ONCE: Final = 1_000  # of one transaction: a few milliseconds, then writers get a turn
@@ -25,6 +35,7 @@ ORGS_AT_ONCE: Final = 500  # in one query
 PAUSE_SECONDS: Final = 0.05
 WINDOWS_KEPT_DAYS: Final = 100  # the limiter's longest window, and a month more than the calendar's
 _PURGED_COLUMNS: Final = tuple(ROLLUPS.c[name] for name in PURGED_AMOUNTS)
+_POSTED_COLUMNS: Final = (ENTRIES.c.posted_at_ms, ENTRIES.c.posted_nano_usd)
 _LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '500ms'"
 _log = logging.getLogger(__name__)
 
@@ -90,19 +101,31 @@ class Retention:
             async with self._database.write() as connection:
                 statement = delete(table).where(key.in_(oldest))
                 if level == DAYS_OF_SERIES:
-                    rows = (await connection.execute(statement.returning(ROLLUPS.c.series_id, *_PURGED_COLUMNS))).all()
+                    rows = (await connection.execute(statement.returning(ROLLUPS.c.series, *_PURGED_COLUMNS))).all()
                     count = len(rows)
                     await self._remember(connection, rows)
                 elif table is ENTRIES:
-                    rows = (await connection.execute(statement.returning(*SPENT_COLUMNS))).all()
+                    rows = (await connection.execute(statement.returning(*SPENT_COLUMNS, *_POSTED_COLUMNS))).all()
                     count = len(rows)
-                    await add_to_lifetime_spend(self._database, connection, purged_spend(rows))
+                    await add_to_lifetime_spend(self._database, connection, purged_spend(row[: len(SPENT_COLUMNS)] for row in rows))
+                    await self._remember_late_postings(connection, rows, before_ms)
                 else:
                     count = (await connection.execute(statement)).rowcount
             removed += count
             if count < ROWS_AT_ONCE:
                 return removed
             await asyncio.sleep(self._pause_seconds)
+
+    async def _remember_late_postings(self, connection: AsyncConnection, removed: Sequence[Row[Any]], before_ms: int) -> None:
+        """Add what removed entries posted since the edge of the history to the buckets that have it, in the same transaction."""
+        sums: dict[tuple[str, int, str], int] = {}
+        for row in removed:
+            (org, credential), (at_ms, amount) = tuple(row)[:2], tuple(row)[-2:]
+            if amount and at_ms >= before_ms:
+                place = (org, at_ms - at_ms % SPEND_BUCKET_MS, credential)
+                sums[place] = sums.get(place, 0) + amount
+        rows = [(*place, 0, amount) for place, amount in sorted(sums.items())]
+        await self._database.add_to_rows(connection, SPEND_BUCKETS, POSTED_AMOUNTS, rows)
 
     async def _remember(self, connection: AsyncConnection, removed: Sequence[Row[Any]]) -> None:
         """Add the removed days' rollups to `purged_totals`, in the same transaction."""
@@ -115,8 +138,7 @@ class Retention:
         for number, *names in await connection.execute(select(SERIES.c.id, *labels).where(SERIES.c.id.in_(by_series))):
             sums = found.setdefault(tuple(names), [0] * len(PURGED_AMOUNTS))
             sums[:] = map(int.__add__, sums, by_series[number])
-        columns = [column.name for column in PURGED_TOTALS.columns]
-        rows = [dict(zip(columns, (*names, *sums), strict=True)) for names, sums in sorted(found.items())]
+        rows = [(*names, *sums) for names, sums in sorted(found.items())]
         await self._database.add_to_rows(connection, PURGED_TOTALS, PURGED_AMOUNTS, rows)
 
     async def _drop_empty_partitions(self, now_ms: int) -> None:

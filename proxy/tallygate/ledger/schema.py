@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from tallygate.domain.refused_request import RefusedRequest
+from tallygate.domain.unit_kind import KIND_COSTS
 from tallygate.ledger.entry import ENTRY_FIELDS, MODEL_CHARS_MAX, fields_of
 
 METADATA: Final = MetaData(
@@ -47,9 +48,16 @@ AMOUNTS: Final = (
     "cache_write_tokens",
     "reasoning_tokens",
     "cost_nano_usd",
+    "audio_prompt_tokens",
+    "audio_completion_tokens",
+    "image_prompt_tokens",
+    "image_completion_tokens",
+    "fee_nano_usd",
+    *KIND_COSTS,
 )
 ROLLUP_AMOUNTS: Final = (*AMOUNTS, "refused")  # requests that were refused are no entries: they are counted in rollups alone
 LIFETIME_SUMS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "cost_nano_usd")
+POSTED_AMOUNTS: Final = ("posted_nano_usd", "purged_nano_usd")
 PURGED_AMOUNTS: Final = ("requests", *LIFETIME_SUMS, "refused")
 LIFETIME_ODDITIES: Final = ("overruns", "late_settlements", "unheld_settlements", "expired_holds")
 LIFETIME_SPEND_AMOUNTS: Final = ("nano_usd", "credited_nano_usd", "purged_nano_usd")
@@ -110,14 +118,15 @@ ROLLUPS: Final = Table(
     Column("detail", NAME, nullable=False),
     Column("org", NAME, nullable=False),
     Column("bucket_ms", BigInteger, nullable=False),
-    Column("series_id", BigInteger, nullable=False),
+    Column("series", BigInteger, nullable=False),
     *(Column(amount, BigInteger, nullable=False) for amount in ROLLUP_AMOUNTS),
-    PrimaryKeyConstraint("length_ms", "detail", "org", "bucket_ms", "series_id"),
+    PrimaryKeyConstraint("length_ms", "detail", "org", "bucket_ms", "series"),
     sqlite_with_rowid=False,
     postgresql_partition_by="LIST (detail)",
 )
 
 # What the limiter posted to its windows, in its own 5-minute buckets: a lost window is rebuilt, and an audit done, from here.
+# purged_nano_usd: the part of entries that retention has removed, which a late settlement may have posted long after their time.
 SPEND_BUCKETS: Final = Table(
     "spend_buckets",
     METADATA,
@@ -125,6 +134,7 @@ SPEND_BUCKETS: Final = Table(
     Column("bucket_ms", BigInteger, nullable=False),
     Column("credential", NAME, nullable=False),
     Column("posted_nano_usd", BigInteger, nullable=False),
+    Column("purged_nano_usd", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("org", "bucket_ms", "credential"),
     sqlite_with_rowid=False,
     postgresql_with={"fillfactor": 70},

@@ -1,9 +1,11 @@
 """The series of rollup rows: each combination of labels once, under a number.
 
-A *kind* is a series without its credential: the same rows added up over all credentials of an organization, which are far fewer.
+Rows with less detail are numbered alike: a *kind* is a series without its credential, the same rows added up over all credentials
+of an organization, which are far fewer.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
@@ -15,7 +17,7 @@ from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.schema import SERIES
 
-SERIES_PER_ORG_MAX: Final = 20_000  # including kinds; beyond it a new one is counted under the model `other`
+SERIES_PER_ORG_MAX: Final = 20_000  # including those with less detail; beyond it a new one is counted under the model `other`
 MODELS_PER_ORG_MAX: Final = 200  # names without a price may be a caller's invention: beyond it a new one is `other`
 OTHER_MODEL: Final = "other"
 OTHER_CREDENTIAL: Final = "other"
@@ -48,8 +50,36 @@ def series_of(entry: Entry) -> Series:
     )
 
 
-def kind_of(series: Series) -> Series:
-    return series._replace(credential="")
+class Detail(StrEnum):
+    """Labels that rollup rows keep, beside the organization."""
+
+    SERIES = "series"
+    KIND = "kind"
+    CREDENTIAL = "credential"
+    ORG = "org"
+
+
+# Details with fewer rows come first. Rows of one without labels have the number 0.
+KEPT: Final[Mapping[Detail, frozenset[str]]] = {
+    Detail.ORG: frozenset(),
+    Detail.CREDENTIAL: frozenset({"credential"}),
+    Detail.KIND: frozenset(Series._fields) - {"org", "credential"},
+    Detail.SERIES: frozenset(Series._fields) - {"org"},
+}
+_NUMBERED: Final = tuple(detail for detail, kept in KEPT.items() if kept)
+
+
+def folded(series: Series, detail: Detail) -> Series:
+    """The series of a row with this detail: labels that it does not keep are empty."""
+    match detail:
+        case Detail.SERIES:
+            return series
+        case Detail.KIND:
+            return Series(series.org, "", *series[2:])
+        case Detail.CREDENTIAL:
+            return Series(series.org, series.credential, "", "", "", 0, "")
+        case Detail.ORG:
+            return Series(series.org, "", "", "", "", 0, "")
 
 
 class SeriesNumbers:
@@ -62,12 +92,12 @@ class SeriesNumbers:
     async def numbers(
         self, connection: AsyncConnection, wanted: Iterable[Series], *, priced: Collection[tuple[str, str]] = ()
     ) -> "Numbering":
-        """The numbers of all `wanted` and of their kinds; new ones are made within the connection's transaction.
+        """The numbers of all `wanted` in every detail; new ones are made within the connection's transaction.
 
         priced   (organization, model) of models in the price list: they always keep their name
         """
         fresh: dict[str, dict[Series, int]] = {}
-        renamed: dict[Series, Series] = {}
+        folds: dict[Series, dict[Detail, Series]] = {}
         names: dict[Series, dict[Series, int]] = {}  # with what is known of their organization
         models: dict[str, set[str]] = {}  # of organizations with a new one
         for series in sorted(set(wanted)):
@@ -78,16 +108,22 @@ class SeriesNumbers:
             if series not in known:
                 named = models.get(series.org)
                 if named is None:
-                    named = models[series.org] = {one.model for one in known}
-                is_invented = series.model not in named and (series.org, series.model) not in priced
+                    named = models[series.org] = {one.model for one in known} - {""}
+                is_invented = bool(series.model) and series.model not in named and (series.org, series.model) not in priced
                 if len(known) >= SERIES_PER_ORG_MAX or (is_invented and len(named) >= MODELS_PER_ORG_MAX):
-                    name = renamed[series] = series._replace(model=OTHER_MODEL)
-                named.add(name.model)
-            names[name] = names[kind_of(name)] = known
+                    name = series._replace(model=OTHER_MODEL)
+                if name.model:
+                    named.add(name.model)
+            folds[series] = {detail: folded(name, detail) for detail in _NUMBERED}
+            names |= dict.fromkeys(folds[series].values(), known)
         found: dict[Series, int] = {}
         for name in sorted(names):  # in one order everywhere, so that two writers cannot deadlock
             found[name] = names[name].get(name) or await self._make(connection, name)
-        return Numbering(found, renamed, fresh)
+        numbers = {
+            series: {Detail.ORG: 0} | {detail: found[fold] for detail, fold in of_series.items()}
+            for series, of_series in folds.items()
+        }
+        return Numbering(found, numbers, fresh)
 
     async def named(self, connection: AsyncConnection, entries: Sequence[Entry]) -> list[Entry]:
         """The entries, with unregistered clients counted as `other` if their organization has too many names.
@@ -131,17 +167,16 @@ class SeriesNumbers:
 
 
 class Numbering(NamedTuple):
-    """Resolved series. found: by label; renamed: those beyond the maximum; fresh: loaded meanwhile."""
+    """Resolved series.
+
+    found     by label
+    numbers   of the rows in each detail, of every series that was wanted; beyond the maximum they are another's
+    fresh     loaded meanwhile
+    """
 
     found: dict[Series, int]
-    renamed: dict[Series, Series]
+    numbers: dict[Series, dict[Detail, int]]
     fresh: dict[str, dict[Series, int]]
-
-    def of(self, series: Series) -> int:
-        return self.found[self.renamed.get(series, series)]
-
-    def of_kind(self, series: Series) -> int:
-        return self.found[kind_of(self.renamed.get(series, series))]
 
 
 _LABELS: Final = tuple(SERIES.c[name] for name in Series._fields)

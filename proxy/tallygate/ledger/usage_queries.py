@@ -34,6 +34,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tallygate.domain.calendar_months import day_start_ms, local_date
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
+from tallygate.domain.unit_kind import KIND_COSTS
 from tallygate.ledger.book import entries_of
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import Entry, model_label
@@ -93,9 +94,11 @@ class UsageQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Sums. cached and cache_write are parts of prompt, reasoning of completion. Money in nano-USD.
+    """Sums. cached, cache_write, audio_prompt and image_prompt are parts of prompt, reasoning and the like of completion; a token
+    may be in several of them. Money in nano-USD.
 
-    requests counts served ones; refused ones are counted separately, under the outcome `refused`
+    requests                counts served ones; refused ones are counted separately, under the outcome `refused`
+    fee ... calls_nano_usd  parts of cost; what they leave of it was paid for what is not known (`other_nano_usd`)
     """
 
     requests: int = 0
@@ -104,8 +107,24 @@ class Usage:
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    audio_prompt_tokens: int = 0
+    audio_completion_tokens: int = 0
+    image_prompt_tokens: int = 0
+    image_completion_tokens: int = 0
     cost_nano_usd: int = 0
+    fee_nano_usd: int = 0
+    input_nano_usd: int = 0
+    cache_read_nano_usd: int = 0
+    cache_write_nano_usd: int = 0
+    output_nano_usd: int = 0
+    media_nano_usd: int = 0
+    calls_nano_usd: int = 0
     refused: int = 0
+
+    @property
+    def other_nano_usd(self) -> int:
+        known: int = sum(getattr(self, name) for name in KIND_COSTS)
+        return self.cost_nano_usd - self.fee_nano_usd - known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,7 +324,7 @@ def _rows(query: UsageQuery, orgs: Sequence[str], level: Level, wanted: RollupRo
     labelled = [column.label(f"group_{index}") for index, column in enumerate(group)]
     statement = select(columns.bucket_ms, *labelled, *(columns[name] for name in ROLLUP_AMOUNTS)).where(*conditions)
     if {*query.group_by, *query.filters} - {Dimension.ORG}:
-        statement = statement.select_from(ROLLUPS.join(SERIES, SERIES.c.id == columns.series_id))
+        statement = statement.select_from(ROLLUPS.join(SERIES, SERIES.c.id == columns.series))
     return statement
 
 
