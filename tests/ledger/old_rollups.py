@@ -1,4 +1,4 @@
-"""The rollups as they were kept before versions 0019 and 0014 of the tables: without kinds, and as five tables."""
+"""The rollups as they were kept before versions 0020 and 0014 of the tables: without kinds, and as five tables."""
 
 from alembic import command
 from alembic.config import Config
@@ -35,7 +35,7 @@ _SINCE = ("rollups", "lifetime_spend", "jobs", "console_sessions", "sign_in_link
 
 
 def put_kinds_back(connection: Connection) -> None:
-    """Make a ledger of today what one of version 0018 was."""
+    """Make a ledger of today what one of version 0019 was."""
     connection.execute(text("DELETE FROM rollups WHERE detail = 'credential'"))
     if connection.dialect.name == "postgresql":
         connection.execute(text("DROP TABLE rollups_credential"))
@@ -45,7 +45,7 @@ def put_kinds_back(connection: Connection) -> None:
         if name.startswith("image_"):
             connection.execute(text(f"ALTER TABLE entries DROP COLUMN {name}"))
     connection.execute(text("ALTER TABLE spend_buckets DROP COLUMN purged_nano_usd"))
-    connection.execute(text("UPDATE ledger_version SET version_num = '0018'"))
+    connection.execute(text("UPDATE ledger_version SET version_num = '0019'"))
 
 
 def put_back(connection: Connection) -> None:

@@ -20,7 +20,7 @@ from tallygate.ledger.audit import LedgerAudit, lifetime_drifts
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import Entry
-from tallygate.ledger.migrations.versions import v0019_kinds_in_rollups
+from tallygate.ledger.migrations.versions import v0020_kinds_in_rollups
 from tallygate.ledger.schema import ENTRIES, ROLLUPS, SERIES
 from tallygate.ledger.series import Series
 from tallygate.ledger.time_buckets import QUARTER_MS
@@ -145,7 +145,7 @@ async def test_a_drift_of_a_kind_is_found(database: Database, book: Book) -> Non
 async def test_a_ledger_without_kinds_gets_what_its_entries_have(
     database: Database, book: Book, open_another: Callable[[], Database], monkeypatch: pytest.MonkeyPatch, rows_at_once: int
 ) -> None:
-    monkeypatch.setattr(v0019_kinds_in_rollups, "_ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(v0020_kinds_in_rollups, "_ROWS_AT_ONCE", rows_at_once)
     monkeypatch.setattr("tallygate.ledger.series.MODELS_PER_ORG_MAX", 3)
     await fill(book)
     before = await content(database)
@@ -154,7 +154,7 @@ async def test_a_ledger_without_kinds_gets_what_its_entries_have(
     def fill_again(connection: Connection) -> None:
         as_before(connection)
         with Operations.context(MigrationContext.configure(connection)):
-            v0019_kinds_in_rollups.upgrade()
+            v0020_kinds_in_rollups.upgrade()
 
     async with database.write() as connection:
         await connection.run_sync(fill_again)
