@@ -87,6 +87,7 @@ OPERATIONS = [
     ("GET", "/api/notices"),
     ("GET", "/api/credentials"),
     ("GET", "/api/capabilities"),
+    ("GET", "/api/retired-organizations"),
     ("GET", "/api/export"),
     ("GET", "/api/invoices/{org}/{month}"),
     ("GET", "/api/statements/{org}/{week}"),

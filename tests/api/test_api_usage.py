@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from api_values import ACME, DAY_MS, HOUR_MS, NOW_MS, PAY, an_entry
+from api_values import ACME, DAY_MS, ENTERPRISE, HOUR_MS, NOW_MS, PAY, an_entry
 from api_world import World
 from msgspec import structs
 
@@ -207,3 +207,24 @@ async def test_short_buckets_of_many_organizations_make_short_pages_that_add_up(
     assert len(pages) == -(-41 // usage_pages.FIRST_SLICE)
     assert sum(row["usage"]["requests"] for row in rows) == pages[0]["totals"]["requests"]
     assert len({row["start"] for row in rows}) == len(rows)
+
+
+async def test_answers_say_where_history_begins_and_whether_the_range_is_cut(world: World) -> None:
+    for path in ("/api/usage", "/api/events"):
+        body = await world.ok(path, org="acme", from_="2026-06-02", to="2026-08-01", time_zone="UTC")
+        assert (body["history_from"], body["is_whole"], body["as_of"]) == ("2026-06-03T00:00:00Z", False, "2026-09-01T12:00:00Z")
+        assert (await world.ok(path, org="acme", from_="2026-06-03", to="2026-08-01", time_zone="UTC"))["is_whole"] is True
+        assert (await world.ok(path, org="globex", from_="2020-01-01"))["history_from"] is None
+    spend = await world.ok("/api/spend", org="acme", days=92)
+    assert (spend["history_from"], spend["is_whole"]) == ("2026-06-02T20:00:00-04:00", False)
+    assert (await world.ok("/api/spend", org="acme", days=30))["is_whole"] is True
+
+
+async def test_exports_say_where_history_begins_in_headers(world: World) -> None:
+    world.organizations["acme"] = replace(ACME, plan=replace(ENTERPRISE, history_days=90))
+    assert world.session is not None
+    for begin, whole in (("2026-06-02", "false"), ("2026-06-03", "true")):
+        params = {"org": "acme", "format": "csv", "from": begin, "time_zone": "UTC"}
+        async with world.session.get("/api/export", params=params, headers={"Authorization": "Bearer platform"}) as answer:
+            assert answer.headers["tallygate-export-history-from"] == "2026-06-03T00:00:00.000Z"
+            assert answer.headers["tallygate-export-is-whole"] == whole

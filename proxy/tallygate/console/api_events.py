@@ -8,6 +8,7 @@ import msgspec
 
 from tallygate.console.api_cursor import question_of, seal, unseal
 from tallygate.console.api_errors import invalid_parameter
+from tallygate.console.api_history import Dated, dated
 from tallygate.console.api_parameters import choice, integer, texts
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import Scopes, filters
@@ -63,7 +64,7 @@ EventLine: Any = msgspec.defstruct(
 )
 
 
-class EventsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class EventsAnswer(Dated, frozen=True, kw_only=True):
     events: list[EventLine]
     next_cursor: str | None
 
@@ -88,7 +89,7 @@ class EventsApi:
 
     async def _events(self, call: ApiCall) -> EventsAnswer:
         values = call.values
-        organizations = self._scopes.asked(call.access, values["org"], orgs_max=EVENT_ORGS_MAX)
+        organizations = await self._scopes.of_history(call.access, values["org"], orgs_max=EVENT_ORGS_MAX)
         await self._scopes.check_credentials(organizations, values["credential"])
         await self._scopes.check_capabilities(organizations, values["capability"])
         zone = zone_of(values, organizations)
@@ -116,6 +117,7 @@ class EventsApi:
         )
         page = await self._page(query)
         return EventsAnswer(
+            **dated(organizations, query.scopes, start, now_ms=self._now_ms(), zone=zone),
             events=[_line(entry, zone) for entry in page.entries],
             next_cursor=seal(f"{start} {end} {page.cursor}", question) if page.cursor else None,
         )

@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from tallygate.console.api_errors import ApiError
+from tallygate.console.api_history import history_from_ms
 from tallygate.console.api_parameters import Parameter, choice
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import ORG, Scopes, filters
@@ -29,6 +30,8 @@ ROWS_MAX: Final = 5_000_000
 ORGS_MAX: Final = 1_000
 WRITE_SECONDS: Final = 60.0  # a client that reads nothing for this long is cut off
 AS_OF_HEADER: Final = "tallygate-export-as-of"
+HISTORY_HEADER: Final = "tallygate-export-history-from"  # none where all is shown
+WHOLE_HEADER: Final = "tallygate-export-is-whole"
 
 _FORMAT: Final = choice("format", "csv, jsonl (JSON Lines) or parquet.", [*Format], is_required=True)
 _FROM: Final = instant("from", "Beginning of the range, inclusive.", is_required=True)
@@ -72,7 +75,7 @@ class ExportApi:
 
     async def _export(self, call: ApiCall) -> web.StreamResponse:
         values = call.values
-        organizations = self._organizations(call)
+        organizations = await self._organizations(call)
         await self._scopes.check_credentials(organizations, values["credential"])
         await self._scopes.check_capabilities(organizations, values["capability"])
         format_ = Format(values["format"])
@@ -82,10 +85,10 @@ class ExportApi:
             await self._check_size(selection)
             return await self._stream(call.request, selection, encoder, format_)
 
-    def _organizations(self, call: ApiCall) -> list[Organization]:
+    async def _organizations(self, call: ApiCall) -> list[Organization]:
         """The named organizations, which must all have a plan with export; else all visible ones that do."""
         named = call.values[ORG.name]
-        organizations = self._scopes.asked(call.access, named, orgs_max=ORGS_MAX)
+        organizations = await self._scopes.of_history(call.access, named, orgs_max=ORGS_MAX)
         may = [organization for organization in organizations if organization.plan.export]
         for organization in organizations:
             if named or not may:
@@ -120,6 +123,7 @@ class ExportApi:
                 hdrs.CONTENT_TYPE: file_type.content_type,
                 hdrs.CONTENT_DISPOSITION: f'attachment; filename="{_file_name(selection)}.{file_type.suffix}"',
                 AS_OF_HEADER: millisecond_text(selection.as_of_ms),
+                **_history_headers(selection),
             }
         )
         await response.prepare(request)
@@ -148,6 +152,14 @@ def _encoder(format_: Format) -> Encoder:
         return encoder_of(format_)
     except FormatUnavailableError as error:
         raise ApiError(status=501, code="format_unavailable", message=str(error), param=_FORMAT.name) from error
+
+
+def _history_headers(selection: Selection) -> dict[str, str]:
+    """Where history begins, and whether that leaves something of the range out."""
+    begins = history_from_ms(selection.scopes)
+    if not begins:
+        return {}
+    return {HISTORY_HEADER: millisecond_text(begins), WHOLE_HEADER: "true" if begins <= selection.from_ms else "false"}
 
 
 def _cut(request: web.Request) -> None:

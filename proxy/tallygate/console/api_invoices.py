@@ -64,7 +64,7 @@ class InvoicesApi:
         )
 
     async def _month(self, call: ApiCall) -> web.Response:
-        organization = self._scopes.organization(call.access, call.values["org"])
+        [organization] = await self._scopes.of_history(call.access, [call.values["org"]], param=_ORG.name)
         check_plan(organization, PeriodKind.MONTH)
         try:
             month = BillingPeriod.month(call.values["month"], organization.time_zone, organization.billing_day)
@@ -73,7 +73,7 @@ class InvoicesApi:
         return await self._document(call, organization, month)
 
     async def _week(self, call: ApiCall) -> web.Response:
-        organization = self._scopes.organization(call.access, call.values["org"])
+        [organization] = await self._scopes.of_history(call.access, [call.values["org"]], param=_ORG.name)
         check_plan(organization, PeriodKind.WEEK)
         try:
             week = BillingPeriod.week(call.values["week"], organization.time_zone)

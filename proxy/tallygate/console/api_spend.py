@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from tallygate.console.api_history import Dated, dated
 from tallygate.console.api_parameters import integer, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import ONE_ORG, Scopes
@@ -112,16 +113,16 @@ class OpenJobs(msgspec.Struct, frozen=True, kw_only=True):
     held: Money
 
 
-class SpendAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class SpendAnswer(Dated, frozen=True, kw_only=True):
     """status: of the gravest window. rolling_7_days: the window of a limit of 7 days if there is one, else the ledger's sum.
 
-    jobs   null for a single credential
+    is_whole   of `daily`: other sums are whole whatever the plan keeps
+    jobs       null for a single credential
     """
 
     org: str
     credential: str | None
     time_zone: str
-    as_of: str
     status: SpendStatus
     daily: list[DaySpend]
     rolling_7_days: SpendWindowAnswer
@@ -173,11 +174,13 @@ class SpendApi:
         now_ms = self._now_ms()
         windows = await self._limited(organization, client_id, now_ms)
         week = next((window for window in windows if window.kind == "rolling" and window.window_seconds == WEEK_MS // 1000), None)
+        first_day = local_date(now_ms, organization.time_zone) - timedelta(days=call.values["days"] - 1)
+        first_ms = day_start_ms(first_day, organization.time_zone)
         return SpendAnswer(
             org=organization.id,
             credential=client_id,
             time_zone=organization.time_zone,
-            as_of=instant_text(now_ms, organization.time_zone),
+            **dated((organization,), (scope,), first_ms, now_ms=now_ms, zone=organization.time_zone),
             status=max((window.status for window in windows), key=list(SpendStatus).index, default=SpendStatus.ACTIVE),
             daily=await self._daily(scope, client_id, organization.time_zone, now_ms, call.values["days"]),
             rolling_7_days=week or await self._unlimited_week(scope, client_id, organization.time_zone, now_ms),

@@ -9,6 +9,7 @@ import msgspec
 
 from tallygate.console.api_cursor import CURSOR_CHARS_MAX, question_of, seal, unseal
 from tallygate.console.api_errors import ApiError, invalid_parameter
+from tallygate.console.api_history import Dated, dated
 from tallygate.console.api_parameters import Parameter, choice, choices, integer, text, texts
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import CAPABILITY, CREDENTIAL, ORG, Scopes, filters
@@ -159,7 +160,7 @@ class PreviousUsage(msgspec.Struct, frozen=True, kw_only=True):
     totals: UsageSums
 
 
-class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class UsageAnswer(Dated, frozen=True, kw_only=True):
     """start and end are what was answered for: the range asked for, widened to whole quarters of an hour.
 
     totals           of the whole range, on every page
@@ -215,7 +216,7 @@ class UsageApi:
         values = call.values
         if values["top"] is not None and not values["group_by"]:
             raise invalid_parameter("top", "needs group_by: it chooses among groups")
-        organizations = self._scopes.asked(call.access, values["org"])
+        organizations = await self._scopes.of_history(call.access, values["org"])
         await self._scopes.check_credentials(organizations, values["credential"])
         await self._scopes.check_capabilities(organizations, values["capability"])
         zone = zone_of(values, organizations)
@@ -249,6 +250,7 @@ class UsageApi:
         except QueryTooLargeError as error:
             raise ApiError(status=400, code="answer_too_large", message=str(error), param="group_by") from error
         return UsageAnswer(
+            **dated(organizations, query.scopes, start, now_ms=self._now_ms(), zone=zone),
             start=instant_text(start, zone),
             end=instant_text(end, zone),
             bucket=values["bucket"],

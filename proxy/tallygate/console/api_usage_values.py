@@ -82,7 +82,7 @@ class UsageValuesApi:
 
     async def _values(self, call: ApiCall) -> ValuesAnswer:
         values = call.values
-        organizations = self._scopes.asked(call.access, values["org"])
+        organizations = await self._scopes.of_history(call.access, values["org"])
         await self._scopes.check_credentials(organizations, values["credential"])
         await self._scopes.check_capabilities(organizations, values["capability"])
         zone = zone_of(values, organizations)

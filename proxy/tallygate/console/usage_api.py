@@ -16,6 +16,7 @@ from tallygate.console.api_openai_costs import OpenAiCostsApi
 from tallygate.console.api_openai_usage import OpenAiUsageApi
 from tallygate.console.api_prices import PricesApi
 from tallygate.console.api_refusals import RefusalsApi
+from tallygate.console.api_retired import RetiredApi
 from tallygate.console.api_routes import ApiRoute
 from tallygate.console.api_scope import Scopes
 from tallygate.console.api_spend import SpendApi
@@ -100,6 +101,7 @@ def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
             scopes=scopes, prices=sources.prices, routes=sources.routes, upstreams=sources.upstreams, now_ms=now_ms
         ).routes(),
         *DirectoryApi(scopes=scopes, routes_in_force=sources.routes).routes(),
+        *RetiredApi(scopes=scopes, orgs_besides=SeriesLabels(sources.database).orgs_besides).routes(),
     )
 
 

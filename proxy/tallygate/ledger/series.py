@@ -191,6 +191,20 @@ class SeriesLabels:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def orgs_besides(self, known: Collection[str], after: str, limit: int) -> list[str]:
+        """Organizations with usage or refusals that are not among `known`, in order, from those after a name on."""
+        found: list[str] = []
+        without = frozenset(known)
+        async with self._database.read() as connection:
+            while len(found) < limit:
+                statement = select(SERIES.c.org).where(SERIES.c.org > after).distinct().order_by(SERIES.c.org).limit(_ORGS_AT_ONCE)
+                orgs = list((await connection.execute(statement)).scalars())
+                found += [org for org in orgs if org and org not in without]
+                if len(orgs) < _ORGS_AT_ONCE:
+                    break
+                after = orgs[-1]
+        return found[:limit]
+
     async def seen(self, orgs: Sequence[str], dimension: str, labels: Collection[str]) -> frozenset[str]:
         """The labels among `labels` under which these organizations have usage or refusals, however old."""
         column = SERIES.c[dimension]
