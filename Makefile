@@ -29,8 +29,11 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --randomly-seed
 quick: $(VENV)/with-test   ## run the tests that start no process: about two minutes
 	TEST_SEARCH=short $(PYTEST) --numprocesses $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 )) -m 'not process and not clients'
 
-test: packages $(VENV)/with-test    ## run all tests, after installing the servers that they start
+test: packages $(VENV)/with-test $(BIN)/helm    ## run all tests, after installing the servers that they start
 	$(PYTEST)
+
+$(BIN)/helm: $(VENV)/with-test
+	@$(BIN)/python .ci/helm $@
 
 packages:
 	@PYTHON=$(PYTHON) .ci/packages

@@ -41,6 +41,7 @@ PLACES = (
     "tests/clients/",
     "tests/bench/",
     "tests/page/",
+    "tests/deploy/test_helm_chart.py",
     "tests/alerting/test_alertmanager.py",
     "tests/alerting/test_prometheus_rules.py::test_a_rule_that_is_changed",
     "tests/alerting/test_prometheus_rules.py::test_promtool",
