@@ -182,8 +182,8 @@ def _items(value: Any) -> Iterable[Any]:
 
 
 @asynccontextmanager
-async def served(database: Database, *, url: str = "") -> AsyncIterator[World]:
-    """url: the console's public address."""
+async def served(database: Database, *, url: str = "", metrics_sha256: bytes | None = None) -> AsyncIterator[World]:
+    """url: the console's public address. metrics_sha256: of the token that /metrics asks for."""
     world, outgoing = World(database), ClientSession(cookie_jar=DummyCookieJar())
     sessions = ConsoleSessions(
         world.directory.sign_ins, world.tokens, hosts=KnownHosts(["usage.example"]), url=url, openid=lambda: world.openid
@@ -221,7 +221,7 @@ async def served(database: Database, *, url: str = "") -> AsyncIterator[World]:
         timeouts=TIMEOUTS,
         scrape=cast("Any", None),
         readiness=cast("Any", None),
-        token_sha256=None,
+        token_sha256=metrics_sha256,
         api=Api(world.routes, world.tokens, sessions),
         tokens=world.tokens,
         page=PageFiles.of_package(),

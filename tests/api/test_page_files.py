@@ -56,6 +56,23 @@ async def test_a_copy_is_good_until_the_file_changes(world: World, path: str) ->
     assert (await answer_of(world, path, If_None_Match='"old"'))[::2] == (200, text)
 
 
+async def test_a_file_is_packed_for_who_can_unpack_it(world: World) -> None:
+    _, plain, text = await answer_of(world, "/page/main.js", Accept_Encoding="identity")
+    _, packed, unpacked = await answer_of(world, "/page/main.js", Accept_Encoding="gzip")
+
+    assert text == unpacked
+    assert (plain.get("Content-Encoding"), packed["Content-Encoding"]) == (None, "gzip")
+    assert int(packed["Content-Length"]) < int(plain["Content-Length"])
+    assert plain["ETag"] != packed["ETag"]
+    assert plain["Vary"] == packed["Vary"] == "Accept-Encoding"
+
+
+async def test_a_browser_under_a_foreign_name_is_told_what_to_set(world: World) -> None:
+    status, headers, text = await answer_of(world, "/", Host="evil.example", Accept="text/html")
+    assert (status, headers["Content-Type"]) == (403, "text/html; charset=utf-8")
+    assert "TALLYGATE_CONSOLE_HOSTS" in text
+
+
 @pytest.mark.parametrize("path", ["/", "/page/main.js"])
 async def test_head_has_the_head_alone(world: World, path: str) -> None:
     _, headers, _ = await answer_of(world, path)

@@ -15,6 +15,7 @@ from new_ledger import new_ledger
 from sqlalchemy import select
 
 from tallygate.console import api_access
+from tallygate.ledger.database import Database
 from tallygate.ledger.directory.records import Access
 from tallygate.ledger.directory.schema import CONSOLE_SESSIONS
 from tallygate.ledger.directory.sign_ins import (
@@ -23,6 +24,8 @@ from tallygate.ledger.directory.sign_ins import (
     LIFETIME_MS,
     LINK_MS,
     SEEN_EVERY_MS,
+    Method,
+    SignedIn,
     digest_of,
 )
 
@@ -338,6 +341,9 @@ async def test_a_link_signs_in_once_within_its_time(browser: Browser, http: Clie
     ((_, body),) = [answer for answer in found if answer[0] == 201]
     assert (body["name"], body["access"], body["organizations"], body["sign_in"]["by"]) == ("Me", "write", ["acme"], "link")
 
+    early = await links.create_link("cli:me", name="Me", access=Access.READ, orgs=None)
+    browser.world.now_ms -= CLOCK_STEP_MS + 1  # a clock that is set back must not prolong it
+    assert (await browser("POST", "/api/session", {"link": early.secret}))[0] == 401
     late = await links.create_link("cli:me", name="Me", access=Access.READ, orgs=None)
     browser.world.now_ms += LINK_MS
     status, body = await browser("POST", "/api/session", {"link": late.secret})
@@ -380,6 +386,41 @@ async def test_one_organizations_session_reaches_no_other(browser: Browser) -> N
         assert (await browser("GET", path))[0] == 404, path
     assert [each["id"] for each in (await browser("GET", "/api/organizations"))[1]["organizations"]] == ["acme"]
     assert (await browser("GET", "/api/tokens"))[1]["error"]["code"] == "platform_token_needed"
+
+
+@pytest.mark.parametrize(("token", "refusal"), [("platform", None), ("two", 403), (None, 401)])
+async def test_metrics_are_for_sessions_that_see_everything(database: Database, token: str | None, refusal: int | None) -> None:
+    async with served(database, metrics_sha256=b"") as world, ClientSession(world.url, cookie_jar=DummyCookieJar()) as http:
+        browser = Browser(world, http)
+        if token is not None:
+            await browser.sign_in(token)
+        status, _ = await browser("GET", "/metrics")
+    assert status == (refusal or 500)  # there is nothing to show in this world
+
+
+async def test_on_postgresql_one_of_many_opens_a_link_and_the_bound_holds(
+    postgres_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tallygate.ledger.directory.sign_ins.SESSIONS_OF_ONE_MAX", 3)
+    sign_ins = postgres_world.directory.sign_ins
+    made = await sign_ins.create_link("cli:me", name="Me", access=Access.READ, orgs=None)
+    found = await asyncio.gather(*(sign_ins.begin_by_link(made.secret) for _ in range(8)))
+    (won,) = [each for each in found if each is not None]
+
+    await asyncio.gather(*(sign_ins.begin(won.session) for _ in range(8)))
+
+    assert len(await sign_ins.list()) == 3
+
+
+async def test_a_revoked_token_takes_its_sessions_out_of_the_database(world: World) -> None:
+    book = world.directory
+    made = await book.tokens.create("test", name="t", access=Access.READ, orgs=None)
+    who = SignedIn(method=Method.TOKEN, actor=made.token.id, source=made.token.id, name="t", access=Access.READ, orgs=None)
+    await book.sign_ins.begin(who)
+
+    await book.tokens.revoke("test", made.token.id)
+
+    assert await book.sign_ins.list() == ()
 
 
 async def test_edited_cookies_are_nobodys(browser: Browser) -> None:

@@ -1,7 +1,9 @@
 """The page at `/` of the console: files of this package, read once, and served with a policy under which nothing else runs."""
 
+import gzip
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
@@ -28,18 +30,50 @@ _HEADERS: Final = {
     "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Referrer-Policy": "no-referrer",
 }
-_NOTHING_HERE: Final = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Nothing here</title>
-<h1>There is nothing at this address</h1><p><a href="/">To the usage page</a></p></html>
+_PLAIN_PAGE: Final = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<h1>{title}</h1><p>{text}</p></html>
 """
+_HTML: Final = "text/html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """A file as it is sent, packed and plain, each with the tag of this very form."""
+
+    content_type: str
+    body: bytes
+    packed: bytes
+    tag: str
+
+    def answer(self, request: web.Request) -> web.Response:
+        """The file, or 304 if the browser's copy is this one: a name outlives what it names, so a browser always asks."""
+        is_packed = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
+        tag = f'"{self.tag}{"-gzip" if is_packed else ""}"'
+        headers: dict[str, str] = {**_HEADERS, hdrs.ETAG: tag, hdrs.VARY: "Accept-Encoding"}
+        given = request.headers.get(hdrs.IF_NONE_MATCH, "")
+        if given == "*" or tag in [one.strip().removeprefix("W/") for one in given.split(",")]:
+            return web.Response(status=304, headers=headers)
+        headers[hdrs.CONTENT_TYPE] = self.content_type
+        if is_packed:
+            headers[hdrs.CONTENT_ENCODING] = "gzip"
+        return web.Response(body=self.packed if is_packed else self.body, headers=headers)
 
 
 class PageFiles:
     """The page's files by name. contents: of each."""
 
     def __init__(self, contents: Mapping[str, bytes]) -> None:
-        self._contents = {name: body for name, body in contents.items() if _kind(name) in _CONTENT_TYPES}
-        self._tags = {name: f'"{hashlib.sha256(body).hexdigest()[:32]}"' for name, body in self._contents.items()}
+        self._files = {
+            name: _File(
+                content_type=_CONTENT_TYPES[_kind(name)],
+                body=body,
+                packed=gzip.compress(body, mtime=0),
+                tag=hashlib.sha256(body).hexdigest()[:32],
+            )
+            for name, body in contents.items()
+            if _kind(name) in _CONTENT_TYPES
+        }
 
     @classmethod
     def of_package(cls) -> "PageFiles":
@@ -48,45 +82,32 @@ class PageFiles:
         return cls({file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()})
 
     def add_to(self, app: web.Application, hosts: KnownHosts) -> None:
-        """Serve them under these hosts."""
-        app.router.add_get("/", _under(hosts, self._index))
-        app.router.add_get("/page/{name}", _under(hosts, self._file))
+        """Serve them under these hosts: under another name, a page would not be the console's own."""
 
-    async def _index(self, request: web.Request) -> web.Response:
-        return self._answer(request, INDEX)
+        async def answer(request: web.Request) -> web.Response:
+            if not hosts.include(request.headers.getall(hdrs.HOST, ())):
+                refused = unknown_host()
+                return (
+                    plain_page(403, "This is not the console's name", refused.message) if shows_pages(request) else refused.answer()
+                )
+            name = request.match_info.get("name", INDEX)
+            if name not in self._files:
+                raise web.HTTPNotFound
+            return self._files[name].answer(request)
 
-    async def _file(self, request: web.Request) -> web.Response:
-        return self._answer(request, request.match_info["name"])
-
-    def _answer(self, request: web.Request, name: str) -> web.Response:
-        """A file, or 304 if the browser's copy is this one: a name outlives what it names, so a browser always asks."""
-        if name not in self._contents:
-            raise web.HTTPNotFound
-        tag = self._tags[name]
-        headers = {**_HEADERS, hdrs.ETAG: tag}
-        given = request.headers.get(hdrs.IF_NONE_MATCH, "")
-        if given == "*" or tag in [one.strip().removeprefix("W/") for one in given.split(",")]:
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=self._contents[name], headers={**headers, hdrs.CONTENT_TYPE: _CONTENT_TYPES[_kind(name)]})
+        app.router.add_get("/", answer)
+        app.router.add_get("/page/{name}", answer)
 
 
-def nothing_here() -> web.Response:
-    """The 404 of a browser."""
+def shows_pages(request: web.Request) -> bool:
+    """Return whether a browser asks for something to show."""
+    return _HTML in request.headers.get(hdrs.ACCEPT, "")
+
+
+def plain_page(status: int, title: str, text: str) -> web.Response:
+    """A page of one sentence, in HTML without anything to be escaped."""
     headers = {**_HEADERS, hdrs.CACHE_CONTROL: "no-store", hdrs.CONTENT_TYPE: _CONTENT_TYPES["html"]}
-    return web.Response(status=404, text=_NOTHING_HERE, headers=headers)
-
-
-def _under(
-    hosts: KnownHosts, handler: Callable[[web.Request], Awaitable[web.Response]]
-) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """The handler, for known hosts alone: under another name, a page would not be the console's own."""
-
-    async def handle(request: web.Request) -> web.Response:
-        if not hosts.include(request.headers.getall(hdrs.HOST, ())):
-            return unknown_host().answer()
-        return await handler(request)
-
-    return handle
+    return web.Response(status=status, text=_PLAIN_PAGE.format(title=title, text=text), headers=headers)
 
 
 def _kind(name: str) -> str:

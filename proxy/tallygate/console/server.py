@@ -15,7 +15,7 @@ from tallygate.console.api_errors import RETRY_SECONDS, ApiError, unavailable, u
 from tallygate.console.api_routes import Api
 from tallygate.console.known_hosts import KnownHosts
 from tallygate.console.openid import FAILED, OpenIdSignIn
-from tallygate.console.page_files import PageFiles, nothing_here
+from tallygate.console.page_files import PageFiles, plain_page, shows_pages
 from tallygate.console.readiness import Readiness
 from tallygate.console.scrape import Scrape
 from tallygate.console.wrong_tokens import WrongTokens
@@ -264,8 +264,9 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         if error.status != 404:
             return ApiError(status=error.status, code="refused", message="the request cannot be answered as it is").answer()
-        is_page = not request.path.startswith(_API_PATHS) and "text/html" in request.headers.get(hdrs.ACCEPT, "")
-        return nothing_here() if is_page else _UNKNOWN_PATH.answer()
+        if shows_pages(request) and not request.path.startswith(_API_PATHS):
+            return plain_page(404, "There is nothing at this address", '<a href="/">To the usage page</a>')
+        return _UNKNOWN_PATH.answer()
     except Exception:  # noqa: BLE001 - the outermost place: logged, and answered without a word of it
         _LOG.exception("the console failed to answer")
         return ApiError(status=500, code="internal_error", message="the console failed to answer; its log says why").answer()

@@ -72,7 +72,7 @@ class ConsoleSessions:
         """End the request's session. everywhere: and all others of the same actor."""
         found = await self.find(request) if everywhere else None
         if found is not None:
-            await self._sign_ins.end_all(found.actor, found.actor)
+            await self._sign_ins.end_of(found.actor)
         elif secret := self._secret(request):
             await self._sign_ins.end(secret)
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 
 from tallygate.config.section import is_identifier, show
 from tallygate.ledger.directory.changes import Changes
 from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError, NotFoundError
 from tallygate.ledger.directory.records import Access, AdminToken
-from tallygate.ledger.directory.schema import ADMIN_TOKENS
+from tallygate.ledger.directory.schema import ADMIN_TOKENS, CONSOLE_SESSIONS
 
 TOKEN_PREFIX: Final = "tga_"  # noqa: S105 - the beginning of all of them
 TOKENS_MAX: Final = 10_000
@@ -88,6 +88,7 @@ class AdminTokens:
             after = replace(before, revoked_at_ms=change.at_ms)
             ended = update(ADMIN_TOKENS).where(ADMIN_TOKENS.c.id == token_id).values(revoked_at_ms=change.at_ms)
             await change.connection.execute(ended)
+            await change.connection.execute(delete(CONSOLE_SESSIONS).where(CONSOLE_SESSIONS.c.source == token_id))
             await change.log("token.revoked", token_id, org=None, before=before.shown(), after=after.shown())
         return after
 

@@ -194,6 +194,11 @@ class SignIns:
         async with self._database.write() as connection:
             await _end(connection, secret)
 
+    async def end_of(self, actor: str) -> None:
+        """End the sessions of an actor, as they ask themselves: that is no change of the directory, and not in its log."""
+        async with self._database.write() as connection:
+            await connection.execute(delete(CONSOLE_SESSIONS).where(CONSOLE_SESSIONS.c.actor == actor))
+
     async def end_all(self, by: str, actor: str | None = None) -> int:
         """End the sessions and links of an actor, or of all; return how many sessions ended. by: who does, for the log."""
         async with self._changes.begin(by) as change:
