@@ -72,6 +72,7 @@ async def fill(world: World) -> None:
 
 _ORG, _CREDENTIAL = "/api/organizations/{org}", "/api/organizations/{org}/credentials/{credential}"
 OPERATIONS = [
+    ("GET", "/api/sign-in"),
     ("GET", "/api/session"),
     ("POST", "/api/session"),
     ("DELETE", "/api/session"),
@@ -114,6 +115,7 @@ OPERATIONS = [
 ]
 # Nothing can be wrong about a call of what takes no parameters, or any text as one.
 ANYTHING_IS_RIGHT = [
+    ("GET", "/api/sign-in"),
     ("GET", "/api/session"),
     ("GET", "/api/openapi.json"),
     ("GET", "/api/tokens"),

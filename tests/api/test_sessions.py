@@ -43,6 +43,7 @@ def browser(world: World, http: ClientSession) -> Browser:
 
 async def test_a_token_signs_in_and_is_not_needed_again(browser: Browser) -> None:
     assert (await browser("GET", "/api/session"))[0] == 401
+    assert await browser("GET", "/api/sign-in") == (200, {"session": None, "openid": None})
 
     found = await browser.sign_in("one")
 
@@ -54,6 +55,7 @@ async def test_a_token_signs_in_and_is_not_needed_again(browser: Browser) -> Non
         "sign_in": {"by": "token", "openid": None},
     }
     assert (await browser("GET", "/api/session")) == (200, found)
+    assert await browser("GET", "/api/sign-in") == (200, {"session": found, "openid": None})
     assert (await browser("GET", "/api/usage"))[0] == 200
 
 

@@ -54,6 +54,13 @@ class SignInShown(msgspec.Struct, frozen=True, kw_only=True):
     openid: OpenIdShown | None
 
 
+class SignInPage(msgspec.Struct, frozen=True, kw_only=True):
+    """What the page needs at its start. session: null without one."""
+
+    session: "SessionShown | None"
+    openid: OpenIdShown | None
+
+
 class SessionShown(msgspec.Struct, frozen=True, kw_only=True):
     """Who is signed in. organizations: the only ones that are seen, null for all. expires_at: null for never."""
 
@@ -67,6 +74,15 @@ class SessionShown(msgspec.Struct, frozen=True, kw_only=True):
 def session_routes(tokens: AdminTokens, sessions: ConsoleSessions) -> tuple[ApiRoute, ...]:
     resource = _SessionApi(tokens, sessions)
     return (
+        ApiRoute(
+            method="GET",
+            path="/api/sign-in",
+            handler=resource.sign_in,
+            summary="Who is signed in, if anybody, and how one may sign in: browsers report a 401 as an error.",
+            answer=SignInPage,
+            is_public=True,
+            tag=TAG,
+        ),
         ApiRoute(
             method="GET",
             path=SESSION_PATH,
@@ -116,6 +132,11 @@ class _SessionApi:
             return json_answer(body, status=refused.status, headers=refused.headers)
         refuse_metrics_only(found)
         return self._shown(found)
+
+    async def sign_in(self, call: ApiCall) -> object:
+        found = await access_of(call.request, self._tokens, self._sessions)
+        shown = None if found is None or found.access is Access.METRICS else self._shown(found)
+        return SignInPage(session=shown, openid=self._shown_sign_in(None).openid)
 
     async def create(self, call: ApiCall) -> object:
         self._sessions.require_own_page(call.request)

@@ -9,15 +9,20 @@ const root = document.getElementById("page");
 
 async function start() {
   const link = takeLink();
-  const failure = takeFailure();
+  let text = takeFailure();
   try {
-    const session = link ? await signIn({ link }) : await currentSession();
-    if (session.name === undefined) enter(failure, session.sign_in);
+    if (link) {
+      try {
+        return open(await signIn({ link }));
+      } catch (error) {
+        text = error.status === 401 ? "This link has been used already, or has expired. Ask for another one." : reason(error);
+      }
+    }
+    const session = await currentSession();
+    if (session.name === undefined) enter(text, session.sign_in);
     else open(session);
   } catch (error) {
-    if (link && error.status === 401) enter("This link has been used already, or has expired. Ask for another one.");
-    else if (link) enter(reason(error));
-    else root.replaceChildren(problem(error, start));
+    root.replaceChildren(problem(error, start));
   }
 }
 

@@ -5,12 +5,8 @@ import { h, wordmark } from "./elements.js";
 
 /** The session of this browser, {name, access, organizations, expires_at, sign_in}; without one, only `sign_in`. Raises ApiError. */
 export async function currentSession() {
-  try {
-    return await call("GET", "/api/session");
-  } catch (error) {
-    if (error.status === 401) return { sign_in: error.answer?.sign_in };
-    throw error;
-  }
+  const { session, openid } = await call("GET", "/api/sign-in");
+  return session ?? { sign_in: { openid } };
 }
 
 /** The one-time link's secret in the address, "" for none. It is taken from there, and so from the browser's history. */
