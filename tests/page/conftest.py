@@ -36,12 +36,12 @@ def visit(page_stack: PageStack, browser: Browser) -> Iterator[Visit]:
     """Opens a page in a browser of its own, signed in with a token; "" for nobody. What it may not do is checked at the end.
 
     prepare   called with the page before it is opened
-    refused   statuses that the console may answer, which a browser reports as errors
+    refused   what a browser may report: the status of an answer
     """
     with ExitStack() as closing:
 
         def visited(
-            path: str = "/", *, token: str | None = None, refused: tuple[int, ...] = (), prepare: Any = None, **options: Any
+            path: str = "/", *, token: str | None = None, refused: tuple[str, ...] = (), prepare: Any = None, **options: Any
         ) -> PageVisit:
             context = browser.new_context(**options)
             closing.callback(context.close)

@@ -10,7 +10,7 @@ PATIENCE_MS = 15_000
 
 
 class PageVisit:
-    def __init__(self, url: str, context: BrowserContext, refused: tuple[int, ...]) -> None:
+    def __init__(self, url: str, context: BrowserContext, refused: tuple[str, ...]) -> None:
         self.url = url
         self.context = context
         self.errors: list[str] = []
@@ -23,7 +23,7 @@ class PageVisit:
         self.page.on("request", lambda request: self.requests.append(request.url))
 
     def _note(self, kind: str, text: str) -> None:
-        is_expected = any(f"status of {status}" in text for status in self._refused)
+        is_expected = any(word in text for word in self._refused)
         if kind in {"error", "warning"} and not is_expected:
             self.errors.append(text)
 

@@ -73,7 +73,7 @@ def test_a_refused_request_says_why(page_stack: PageStack, visit: Any) -> None:
 def test_an_organization_runs_its_own_limit_and_credentials(page_stack: PageStack, visit: Any) -> None:
     page_stack.api("POST", "/api/organizations", {"id": "florist", "plan": "pay_as_you_go"})
     token = page_stack.api("POST", "/api/tokens", {"name": "florist", "access": "write", "organizations": ["florist"]})["token"]
-    page = visit("/?tab=limits", token=token, refused=(403,)).page
+    page = visit("/?tab=limits", token=token, refused=("403",)).page
 
     page.get_by_label("Limit in any 7 days, USD").fill("12.50")
     page.get_by_label("Warnings at, percent").fill("40, 90")

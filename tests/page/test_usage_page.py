@@ -173,10 +173,10 @@ def test_a_pause_comes_and_goes_while_one_looks(page_stack: PageStack, visit: An
 
     until(200)
     until(429)
-    refreshed(".standing .pill", "Paused")
+    refreshed(".banner.paused", "API access has been paused since")
+    assert page.locator(".standing .pill").inner_text() == "Paused"
     spend = page_stack.api("GET", "/api/spend", org="bakery")
     banner = page.locator(".banner.paused")
-    expect(banner).to_contain_text("API access has been paused since")
     expect(banner).to_contain_text("Requests are served again on")
     assert number(page.locator(".limit .amount .usd").first.inner_text()) == Decimal(spend["rolling_7_days"]["spent"]["usd"])
     leaving = [number(text) for text in page.locator(".banner .leaving li .usd").all_inner_texts()]
@@ -190,10 +190,39 @@ def test_a_pause_comes_and_goes_while_one_looks(page_stack: PageStack, visit: An
     expect(banner).to_have_count(0)
 
 
+def test_figures_stay_while_the_console_does_not_answer(visit: Any) -> None:
+    seen = visit("/?org=acme&range=today", prepare=lambda page: page.clock.install(), refused=("net::ERR_FAILED",))
+    page = seen.page
+    before = seen.sums()
+    page.route("**/api/**", lambda route: route.abort())
+    page.clock.fast_forward(16_000)
+    banner = page.locator(".banner.stale")
+    expect(banner).to_contain_text("Not up to date: the console does not answer.")
+    expect(banner).to_contain_text("Trying again in 15 seconds.")
+    assert seen.sums() == before
+    assert seen.table("Requests by capability")["Total"]["Total"] == before["requests"]
+    page.unroute("**/api/**")
+    page.get_by_role("button", name="Try now").click()
+    expect(page.locator(".part.state")).to_contain_text("Data as of")
+    expect(banner).to_have_count(0)
+
+
+def test_a_hidden_page_asks_nothing(visit: Any) -> None:
+    seen = visit("/?org=acme&range=today", prepare=lambda page: page.clock.install())
+    seen.page.evaluate("Object.defineProperty(document, 'hidden', {configurable: true, get: () => true})")
+    asked = len(seen.requests)
+    seen.page.clock.fast_forward(60_000)
+    seen.page.wait_for_timeout(200)
+    assert len(seen.requests) == asked
+    seen.page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    seen.page.wait_for_timeout(500)
+    assert len(seen.requests) > asked
+
+
 def test_another_organization_is_out_of_reach(page_stack: PageStack, visit: Any) -> None:
     wanted = {"name": "acme and scout", "access": "read", "organizations": ["acme", "scout"]}
     token = page_stack.api("POST", "/api/tokens", wanted)["token"]
-    seen = visit("/?org=globex", token=token, refused=(401, 404))
+    seen = visit("/?org=globex", token=token, refused=("401", "404"))
     page = seen.page
     expect(page.locator("main .problem")).to_contain_text("There is no organization globex")
     offered = visit("/", token=token).page.get_by_role("combobox", name="Organization").locator("option")
@@ -212,7 +241,7 @@ def test_another_organization_is_out_of_reach(page_stack: PageStack, visit: Any)
 
 
 def test_signing_in_and_out(page_stack: PageStack, visit: Any) -> None:
-    seen = visit("/", token="", refused=(401,))
+    seen = visit("/", token="", refused=("401",))
     page = seen.page
     page.get_by_label("Admin token").fill("tga_" + "0" * 40)
     page.get_by_role("button", name="Sign in").click()
@@ -226,12 +255,23 @@ def test_signing_in_and_out(page_stack: PageStack, visit: Any) -> None:
     assert seen.context.request.get(page_stack.url + "/api/usage").status == 401
 
 
+def test_a_link_signs_in_once_and_leaves_the_address(page_stack: PageStack, visit: Any) -> None:
+    link = page_stack.login_link()
+    seen = visit("/", token="", refused=("401",))
+    seen.page.goto(link)
+    seen.settled()
+    assert "link" not in seen.page.evaluate("location.href")
+    again = visit("/", token="", refused=("401",))
+    again.page.goto(link)
+    expect(again.page.get_by_role("alert")).to_contain_text("used already")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_use_it(page_stack: PageStack, visit: Any, scheme: str) -> None:
     """Nothing that axe finds: contrast, names, roles, order; no sideways scrolling on the narrowest phone."""
     phone = {"viewport": {"width": 360, "height": 740}}
     pages = [
-        visit("/", token="", refused=(401,), color_scheme=scheme),
+        visit("/", token="", refused=("401",), color_scheme=scheme),
         visit("/?org=acme&range=today&stack=model", color_scheme=scheme),
         visit("/?org=scout&range=today", color_scheme=scheme, **phone),
         visit("/?view=tokens&range=custom&from=2026-01-01&until=2026-01-02", color_scheme=scheme, **phone),

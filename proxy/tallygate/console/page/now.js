@@ -22,29 +22,16 @@ const percentOf = (fraction) => `${Math.round(fraction * 1000) / 10} %`;
  * pause    the last notice of a pause, or null
  * limits   of /api/limits
  */
-export function standing({ spend, pause, limits, organization, zone }) {
+export function standing({ spend, pause, limits, title, zone }) {
   const windows = [spend.rolling_7_days, ...spend.windows.filter(({ name }) => name !== spend.rolling_7_days.name)];
-  const today = spend.daily.at(-1).cost.usd;
-  const figures = [
-    ["Today", usd(nanoOf(today))],
-    ["Rolling 7 days", usd(nanoOf(spend.rolling_7_days.spent.usd))],
-    ["Month to date", usd(nanoOf(spend.month.to_date.usd))],
-    ["Forecast for the month", `≈ ${usdText(toCents(nanoOf(spend.month.forecast.usd)))}`, spend.month.forecast_basis],
-  ];
   return [
     ...windows.filter(({ status }) => status !== "active").map((window) => banner(window, pause, zone)),
     h(
       "div",
       { class: "card standing" },
-      h("div", { class: "title" }, h("h2", {}, organization.name || organization.id), pill(spend)),
+      h("div", { class: "title" }, h("h2", {}, title), pill(spend)),
       windows.map((window) => limitBar(window, zone)),
-      h(
-        "dl",
-        { class: "figures-row" },
-        figures.map(([name, amount, title]) =>
-          h("div", { title: title ? `Forecast: ${title}` : false }, h("dt", {}, name), h("dd", {}, amount)),
-        ),
-      ),
+      figuresOf([spend]),
       spend.jobs?.open
         ? h(
             "p",
@@ -75,19 +62,25 @@ function banner(window, pause, zone) {
       `${used}. ${status === "warning" ? "At the limit, access pauses." : "Nothing is refused by it."}`,
     );
   }
-  const since = pause && pause.limit.endsWith(window.name) ? Date.parse(pause.at) : null;
+  const isOfPause = pause?.limit === `${credential ? `cred:${credential}` : "org"}:${window.name}`;
+  const since = isOfPause ? Date.parse(pause.at) : null;
+  const refused = isOfPause && pause.refused_nano_usd;
   const until = resumes ? Date.parse(resumes) : null;
   return h(
     "div",
     { class: "banner paused" },
     h("strong", {}, since ? `API access has been paused since ${momentText(since, zone)}. ` : "API access is paused. "),
     `${used}. `,
+    hasRoom(window) && refused ? `A request that may cost ${usdText(BigInt(refused))} was refused. ` : null,
     until
       ? `Requests are served again on ${momentText(until, zone)}, in ${spanText(until - now())}. `
       : "Waiting does not help: the limit has to be raised. ",
     leaving(window, zone, true),
   );
 }
+
+/** Whether something is left of the limit, so that a small request would be served. */
+const hasRoom = ({ remaining }) => nanoOf(remaining.usd) > 0n;
 
 /** The length of a rolling window: "7 days", "12 hours". */
 function spanOf({ window_seconds: seconds }) {
@@ -108,7 +101,7 @@ function limitBar(window, zone) {
       "div",
       { class: "limit" },
       h("div", { class: "limit-head" }, h("h3", {}, titleOf(window)), h("p", { class: "amount" }, usd(spent))),
-      h("p", { class: "quiet" }, "No spend limit."),
+      h("p", { class: "quiet" }, window.credential ? "No spend limit of its own; its organization's hold." : "No spend limit."),
       leaving(window, zone),
     );
   }
@@ -209,11 +202,31 @@ function explained(windows, limits, zone) {
   return h("div", { class: "explained" }, h("h3", {}, "Limits"), h("ul", {}, money, rates));
 }
 
-/** Many organizations beside each other. items: [{organization, spend}], spend null where it cannot be read. onChoose: with an id. */
+/** Many organizations beside each other. items: [{organization, spend}]; isAll: there are no more; onChoose: called with an id. */
 export function standings(items, isAll, onChoose) {
+  const line = ({ organization: { id, name }, spend }) => {
+    const { spent, limit, remaining, status } = spend.rolling_7_days;
+    const most = limit && nanoOf(limit.usd);
+    const choose = { type: "button", class: "link", "data-keep": `org ${id}`, on: { click: () => onChoose(id) } };
+    return h(
+      "tr",
+      {},
+      h(
+        "th",
+        { scope: "row" },
+        h("button", choose, name || id),
+        limit && bar(most ? (nanoOf(spent.usd) * 1000n) / most : 1000n, `mark status-${status}`),
+      ),
+      h("td", {}, usd(nanoOf(spent.usd))),
+      h("td", { class: "minor" }, limit ? usd(most) : "none"),
+      h("td", { class: "minor" }, limit ? usd(nanoOf(remaining.usd)) : "–"),
+      h("td", { class: "share" }, pill(spend)),
+    );
+  };
+  const heads = [["Organization"], ["7 days"], ["Limit", "minor"], ["Left", "minor"], ["Status"]];
   return h(
     "div",
-    { class: "card" },
+    { class: "card standing" },
     h("div", { class: "title" }, h("h2", {}, "Organizations")),
     h(
       "div",
@@ -221,49 +234,35 @@ export function standings(items, isAll, onChoose) {
       h(
         "table",
         { class: "ranking" },
-        h("caption", { class: "unseen" }, "Organizations, by the spend of 7 days"),
+        h("caption", { class: "unseen" }, "Organizations and their spend of 7 days"),
         h(
           "thead",
           {},
           h(
             "tr",
             {},
-            ["Organization", "7 days", "Limit", "Left", "Status"].map((text) => h("th", { scope: "col" }, text)),
+            heads.map(([text, className]) => h("th", { scope: "col", class: className }, text)),
           ),
         ),
-        h(
-          "tbody",
-          {},
-          items.map(({ organization, spend }) => {
-            const week = spend?.rolling_7_days;
-            const [spent, limit] = [week && nanoOf(week.spent.usd), week?.limit && nanoOf(week.limit.usd)];
-            return h(
-              "tr",
-              {},
-              h(
-                "th",
-                { scope: "row" },
-                h(
-                  "button",
-                  {
-                    type: "button",
-                    class: "link",
-                    "data-keep": `org ${organization.id}`,
-                    on: { click: () => onChoose(organization.id) },
-                  },
-                  organization.name || organization.id,
-                ),
-                limit ? bar((spent * 1000n) / limit, `mark status-${week.status}`) : null,
-              ),
-              h("td", {}, week ? usd(spent) : "–"),
-              h("td", {}, limit ? usd(limit) : "none"),
-              h("td", {}, limit ? usd(nanoOf(week.remaining.usd)) : "–"),
-              h("td", { class: "share" }, spend ? pill(spend) : "–"),
-            );
-          }),
-        ),
+        h("tbody", {}, items.map(line)),
       ),
     ),
-    isAll ? null : h("p", { class: "quiet" }, `The ${items.length} with the highest spend of 7 days.`),
+    isAll
+      ? figuresOf(items.map(({ spend }) => spend))
+      : h("p", { class: "quiet" }, `The ${items.length} that spent most in 7 days.`),
   );
+}
+
+/** What was spent today, in 7 days and this month, and what the month may come to; of several organizations, together. */
+function figuresOf(spends) {
+  const sum = (amountOf) => spends.reduce((all, spend) => all + nanoOf(amountOf(spend).usd), 0n);
+  const figures = [
+    ["Today", usd(sum(({ daily }) => daily.at(-1).cost))],
+    ["Rolling 7 days", usd(sum(({ rolling_7_days: week }) => week.spent))],
+    ["Month to date", usd(sum(({ month }) => month.to_date))],
+    ["Forecast for the month", `≈ ${usdText(toCents(sum(({ month }) => month.forecast)))}`, spends[0]?.month.forecast_basis],
+  ];
+  const figure = ([name, amount, basis]) =>
+    h("div", { title: basis ? `Forecast: ${basis}` : null }, h("dt", {}, name), h("dd", {}, amount));
+  return h("dl", { class: "figures-row" }, figures.map(figure));
 }

@@ -72,13 +72,12 @@ class Shell {
     if (!TABS.some(({ id }) => id === this.state.tab)) this.state.tab = DEFAULTS.tab;
     const { state } = this;
     this.main.setAttribute("aria-busy", "true");
-    const top = () => [topLine(this.frame(), () => this.signOut()), tabLine(this.frame(), TABS)];
-    if (this.known?.org !== state.org) swap(this.head, ...top());
+    this.showHeader();
     try {
       await this.read(state);
       if (state !== this.state) return; // another one was chosen meanwhile
+      this.showHeader();
       const context = this.context();
-      swap(this.head, ...top(), filterLine(context, TABS.find(({ id }) => id === state.tab)));
       document.title = `${TABS.find(({ id }) => id === state.tab).name} · ${context.organization?.name || state.org || "All organizations"} · tallygate`;
       await this.showTab(context);
     } catch (error) {
@@ -93,11 +92,35 @@ class Shell {
     if (this.known?.org === org) return;
     if (org && !this.organizations.has(org))
       this.organizations.set(org, await ask(`/api/organizations/${encodeURIComponent(org)}`));
-    const [{ credentials, next_cursor: more }, used] = await Promise.all([
-      ask("/api/credentials", { org, limit: LISTED }),
-      ask("/api/usage/values", { org, limit: LISTED }),
-    ]);
-    if (state === this.state) this.known = { org, credentials, areCredentialsListed: more === null, models: used.model };
+    const { credentials, next_cursor: more } = await ask("/api/credentials", { org, limit: LISTED });
+    if (state !== this.state) return;
+    this.known = { org, credentials, areCredentialsListed: more === null, models: [] };
+    this.readModels(this.known);
+  }
+
+  /** Read the models that were used, which takes longer: the figures need not wait for it. */
+  async readModels(known) {
+    const { model } = await ask("/api/usage/values", { org: known.org, limit: LISTED }).catch(() => ({ model: [] }));
+    known.models = model;
+    if (known === this.known) this.showHeader();
+  }
+
+  /** Show the header, with filters once it is known what they may be. */
+  showHeader() {
+    const frame = this.frame();
+    const filters =
+      this.known?.org === this.state.org
+        ? filterLine(
+            this.context(),
+            TABS.find(({ id }) => id === this.state.tab),
+          )
+        : null;
+    swap(
+      this.head,
+      topLine(frame, () => this.signOut()),
+      tabLine(frame, TABS),
+      filters,
+    );
   }
 
   /** What does not depend on what was read for the organization. */
@@ -175,7 +198,7 @@ class Shell {
       this.main.replaceChildren();
       this.opened = { id, view: module.mount(this.main, context) };
     }
-    await this.opened.view.shown;
+    await this.opened.view.ready;
   }
 
   fail(error) {

@@ -1,6 +1,7 @@
 // The tabs, each a module that is loaded when it is first opened.
 //
-// A module exports mount(root, context), which fills `root` and returns {update(context), unmount()}; context is made in shell.js.
+// A module exports mount(root, context), which fills `root` and returns a view: update(context) for another state, unmount(), and
+// `ready`, a promise that resolves once the last context is shown. context is made in shell.js.
 // hasRange: it shows a range of time, with the filters of the header; hasViews: in views and buckets.
 
 export const TABS = [
