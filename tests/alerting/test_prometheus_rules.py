@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 import yaml
+from dashboard_files import METRIC_NAMES, dashboard
 from prometheus_server import PROMETHEUS_CONFIG, program
 from shipped_rules import ALERTS, RECORDED, assert_asks_for_what_exists, expressions
 
 RULE_TESTS = sorted((Path(__file__).parent / "promtool").glob("*.yml"))
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks.md"
 RUNBOOK_URL = "https://tallygate.example/docs/runbooks.md#"
+ANNOTATIONS = {"summary", "description", "runbook_url", "dashboard_url"}
+DASHBOARDS = {dashboard(name)["uid"] for name in METRIC_NAMES}
 
 
 @cache
@@ -66,8 +69,10 @@ def test_every_alert_has_its_severity_its_words_and_its_runbook(name: str) -> No
     alert = ALERTS[name]
 
     assert alert["labels"]["severity"] in {"page", "ticket", "info"}
-    assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
+    assert set(alert["annotations"]) == ANNOTATIONS
     assert alert["annotations"]["runbook_url"] == f"{RUNBOOK_URL}{name.lower()}"
+    (uid,) = re.findall(r"/d/([a-z-]+)", alert["annotations"]["dashboard_url"])
+    assert uid in DASHBOARDS
     section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", RUNBOOKS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert section, f"no section of {name}"
     assert f"*{alert['labels']['severity']}*" in section[1]
@@ -88,7 +93,7 @@ def test_every_alert_is_seen_firing_and_staying_quiet(name: str) -> None:
     assert any(expected), "never fires in a test"
     assert not all(expected), "never stays quiet in a test"
     for alert in (alert for alerts in expected for alert in alerts):
-        assert set(alert["exp_annotations"]) == {"summary", "description", "runbook_url"}
+        assert set(alert["exp_annotations"]) == ANNOTATIONS
 
 
 @pytest.mark.parametrize("name", RECORDED)
