@@ -176,6 +176,7 @@ def reopen(*, accept_loss: bool, **flags: str | None) -> None:
 @main.command(short_help="Watch it count, with a mock AI API.")
 @click.option("--exit", "exits", is_flag=True, help="End after the table instead of staying up.")
 @click.option("--requests", default=300, show_default=True, type=click.IntRange(10, 100_000), help="Requests to send.")
+@click.option("--days", default=30, show_default=True, type=click.IntRange(0, 90), help="Days of history to begin with.")
 @click.option(
     "--profile",
     default="openai",
@@ -183,18 +184,19 @@ def reopen(*, accept_loss: bool, **flags: str | None) -> None:
     type=click.Choice(("openai", "gloo")),
     help="Whose API is simulated and called.",
 )
-def demo(*, exits: bool, requests: int, profile: str) -> None:
+def demo(*, exits: bool, requests: int, days: int, profile: str) -> None:
     """Watch it count: a mock AI API, the gateway in front of it, three organizations and their clients.
 
     The clients are the real openai SDK where it is installed (pip install 'tallygate[demo]'), which adds sockets, files, batches,
     images and sound to the traffic; else they speak plain HTTP.
 
-    Shows what the gateway counted beside what the mock API served; the difference is zero.
+    Shows what the gateway counted beside what the mock API served; the difference is zero. The usage page has a month of history
+    too, which was never served: its requests are made up, and priced and entered as real ones are.
     """
     from tallygate.demo.demo import DemoError, run_demo
 
     try:
-        code = run_demo(requests=requests, stays_up=not exits, profile=profile)
+        code = run_demo(requests=requests, days=days, stays_up=not exits, profile=profile)
     except DemoError as error:
         raise click.ClickException(str(error)) from error
     sys.exit(code)

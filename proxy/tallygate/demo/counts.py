@@ -25,6 +25,9 @@ class Counts:
     reasoning_tokens: int
     cost_nano_usd: int
 
+    def __sub__(self, before: "Counts") -> "Counts":
+        return Counts(**{name: count - getattr(before, name) for name, count in self.rows()})
+
     def rows(self) -> list[tuple[str, int]]:
         return [(field.name, getattr(self, field.name)) for field in fields(self)]
 

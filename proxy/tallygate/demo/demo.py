@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tallygate.app.clocks import now_ms
 from tallygate.config.cache_ratios import DEFAULT_RATIOS
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.load import load_config
@@ -26,12 +27,15 @@ from tallygate.config.shipped import shipped_directory
 from tallygate.config.upstream_catalogue import read_upstream_catalogue
 from tallygate.demo.callers import Caller, demo_callers, organizations_yaml
 from tallygate.demo.counts import Counts, OrgCounts, gateway_counts, simulator_counts
+from tallygate.demo.history import GLOO_PAST, OPENAI_PAST, PastRequest, fill_history
 from tallygate.demo.ledger_figures import LedgerFigures, fetch_ledger
 from tallygate.demo.stage import DemoError, Stage, fetch, fetch_json, running_stage
 from tallygate.demo.traffic import GLOO_KINDS, OPENAI_KINDS, PLAIN_KINDS, CallerResult, Kinds, has_sdk, send_traffic
 from tallygate.dialects.registry import dialects
 from tallygate.domain.errors import ErrorCode
+from tallygate.domain.instants import instant_text
 from tallygate.domain.money import usd_text
+from tallygate.ledger.time_buckets import QUARTER_MS
 
 WORKERS: Final = 2
 
@@ -45,37 +49,49 @@ class Profile:
     base         of the SDK, below the gateway's address
     kinds        of traffic
     plain_kinds  those that need no SDK
+    past         of the history
     simulated    the mock's profile, "" for all
     """
 
     base: str
     kinds: Kinds
     plain_kinds: Kinds
+    past: Sequence[PastRequest]
     simulated: str = ""
 
 
 PROFILES: Final[Mapping[str, Profile]] = {
-    "openai": Profile(base="/v1", kinds=OPENAI_KINDS, plain_kinds=PLAIN_KINDS),
-    "gloo": Profile(base="/ai/v2", kinds=GLOO_KINDS, plain_kinds=GLOO_KINDS, simulated="gloo"),
+    "openai": Profile(base="/v1", kinds=OPENAI_KINDS, plain_kinds=PLAIN_KINDS, past=OPENAI_PAST),
+    "gloo": Profile(base="/ai/v2", kinds=GLOO_KINDS, plain_kinds=GLOO_KINDS, past=GLOO_PAST, simulated="gloo"),
 }
 
 
-def run_demo(*, requests: int, stays_up: bool, profile: str = "openai") -> int:
-    """Run the demo; return 0 if all counts are equal. Raises DemoError."""
+def run_demo(*, requests: int, days: int, stays_up: bool, profile: str = "openai") -> int:
+    """Run the demo; return 0 if all counts are equal. days: of history. Raises DemoError."""
     shown = PROFILES[profile]
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: started processes end too, and free their ports
         signal.signal(number, lambda received, _: sys.exit(128 + received))
     os.environ["no_proxy"] = "*"  # its SDK clients and processes are all on this machine: none needs the environment's proxy
     console = Console()
-    callers = demo_callers()
+    callers = demo_callers(has_history=days > 0)
+
+    def prepare(simulator_url: str, data_dir: Path) -> None:
+        if days:
+            console.print(f"Writing {days} days of history ...")
+            prices = _prices(simulator_url, shown)
+            asyncio.run(fill_history(data_dir, callers, shown.past, prices, days=days, now_ms=now_ms(), random=Random()))
+
     with tempfile.TemporaryDirectory(prefix="tallygate-demo-") as directory:
         console.print("Starting a mock AI API, an embedded Valkey, two gateway workers and the console ...")
         organizations = organizations_yaml(callers)
-        with running_stage(Path(directory), organizations=organizations, workers=WORKERS, profile=shown.simulated) as stage:
+        with running_stage(
+            Path(directory), organizations=organizations, workers=WORKERS, prepare=prepare, profile=shown.simulated
+        ) as stage:
+            since, before = _quarter(now_ms()), gateway_counts(fetch(f"{stage.console_url}/metrics"))
             console.print("The usage page; signs in once, within 10 minutes:")
             console.print(f"[bold]{escape(stage.page_url)}[/]", soft_wrap=True, highlight=False)
             results = _send(console, stage, callers, requests, shown)
-            is_equal = _show(console, stage, callers, results, shown)
+            is_equal = _show(console, stage, callers, results, shown, since=since, before=before)
             if stays_up:
                 _stay(console, stage, callers, shown)
     return 0 if is_equal else 1
@@ -97,16 +113,35 @@ def _send(console: Console, stage: Stage, callers: tuple[Caller, ...], requests:
         )
 
 
-def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: dict[str, CallerResult], profile: Profile) -> bool:
-    """Print the tables; return whether all counts are equal."""
+def _quarter(at_ms: int) -> str:
+    """The quarter of an hour in which the demo began, from which on the ledger's sums are its own."""
+    return instant_text(at_ms // QUARTER_MS * QUARTER_MS)
+
+
+def _show(
+    console: Console,
+    stage: Stage,
+    callers: tuple[Caller, ...],
+    results: dict[str, CallerResult],
+    profile: Profile,
+    *,
+    since: str,
+    before: tuple[Counts, dict[str, OrgCounts]],
+) -> bool:
+    """Print the tables of what came since the demo began; return whether all counts are equal.
+
+    since, before   when it began, and the gateway's counts then
+    """
     asked = fetch_json(f"{stage.simulator_url}/_sim/ledger")
     # not what workers ask for themselves
     records = [record for record in asked if record["accepted"] and (record["request_id"] or record["is_turn"] or record["tier"])]
-    served = simulator_counts(records, _prices(stage, profile))
-    ledger = fetch_ledger(stage, served.requests)
+    served = simulator_counts(records, _prices(stage.simulator_url, profile))
+    ledger = fetch_ledger(stage, served.requests, since=since)
     metered, by_org = gateway_counts(fetch(f"{stage.console_url}/metrics"))  # of the ledger's own totals, so they are complete now
+    metered -= before[0]
+    served_to = {org: counts.served - before[1].get(org, OrgCounts()).served for org, counts in by_org.items()}
     console.print()
-    console.print(_organizations_table(callers, by_org, results))
+    console.print(_organizations_table(callers, served_to, results))
     for caller in callers:
         for code, message in results[caller.org].refusals.items():
             console.print(
@@ -130,18 +165,18 @@ def _is_each_once(event_ids: Counter[str], records: Sequence[Mapping[str, object
     return not requests - event_ids and others.total() == len(others) == len(records) - requests.total()
 
 
-def _prices(stage: Stage, profile: Profile) -> PriceCatalogue:
+def _prices(simulator_url: str, profile: Profile) -> PriceCatalogue:
     """The prices by which the gateway charges: the shipped list, and the mock API's own catalogue, if any."""
     config = load_config(
-        None, shipped_dir=shipped_directory(), known_dialects=dialects().traits, environ={}, default_url=stage.simulator_url
+        None, shipped_dir=shipped_directory(), known_dialects=dialects().traits, environ={}, default_url=simulator_url
     )
     if not profile.simulated:
         return config.prices
-    catalogue = read_upstream_catalogue(fetch(f"{stage.simulator_url}/platform/v2/models").encode(), DEFAULT_RATIOS)
+    catalogue = read_upstream_catalogue(fetch(f"{simulator_url}/platform/v2/models").encode(), DEFAULT_RATIOS)
     return config.prices.with_upstream(catalogue.prices, catalogue.families)
 
 
-def _organizations_table(callers: tuple[Caller, ...], by_org: dict[str, OrgCounts], results: dict[str, CallerResult]) -> Table:
+def _organizations_table(callers: tuple[Caller, ...], served_to: Mapping[str, int], results: dict[str, CallerResult]) -> Table:
     table = Table(title="What became of the requests", title_justify="left")
     for heading in ("Organization", "Plan"):
         table.add_column(heading)
@@ -152,7 +187,7 @@ def _organizations_table(callers: tuple[Caller, ...], by_org: dict[str, OrgCount
         table.add_row(
             f"{caller.org}{state}",
             caller.plan,
-            f"{by_org.get(caller.org, OrgCounts()).served:,}",
+            f"{served_to.get(caller.org, 0):,}",
             f"{sum(results[caller.org].statuses.values()) - results[caller.org].statuses[200]:,}",
         )
     return table

@@ -37,17 +37,17 @@ class LedgerFigures:
     event_ids: Counter[str]
 
 
-def fetch_ledger(stage: Stage, requests: int) -> LedgerFigures:
-    """Fetch the ledger once it has all `requests`. Raises DemoError if it never does."""
+def fetch_ledger(stage: Stage, requests: int, *, since: str) -> LedgerFigures:
+    """Fetch the ledger from an instant on, once it has all `requests`. Raises DemoError if it never does."""
     deadline = time.monotonic() + STORED_SECONDS_MAX
     while True:
-        answer = _ask(stage, "/api/usage", bucket="total", group_by=("org", "capability"))
+        answer = _ask(stage, "/api/usage", bucket="total", group_by=("org", "capability"), **{"from": since})
         if answer["totals"]["requests"] >= requests:
             break
         if time.monotonic() > deadline:
             raise DemoError(f"the ledger has {answer['totals']['requests']} of {requests} requests; its log is {stage.log}")
         time.sleep(0.1)
-    events = _events(stage)
+    events = _events(stage, since)
     return LedgerFigures(
         counts=_counts(answer["totals"]),
         rows=tuple(_row(line) for line in answer["rows"] if line["usage"]["requests"]),
@@ -78,9 +78,9 @@ def _row(line: Mapping[str, Any]) -> UsageRow:
     )
 
 
-def _events(stage: Stage) -> list[dict[str, Any]]:
+def _events(stage: Stage, since: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    position: dict[str, str] = {}
+    position = {"from": since}
     while True:
         page = _ask(stage, "/api/events", limit=str(_EVENTS_OF_A_PAGE), **position)
         found += page["events"]

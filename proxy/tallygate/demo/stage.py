@@ -11,7 +11,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,8 +47,14 @@ class Stage:
 
 
 @contextmanager
-def running_stage(directory: Path, *, organizations: str, workers: int, profile: str = "") -> Iterator[Stage]:
-    """Start everything, ready for use, and end it with the block. profile: the simulated API, "" for all. Raises DemoError."""
+def running_stage(
+    directory: Path, *, organizations: str, workers: int, prepare: Callable[[str, Path], None], profile: str = ""
+) -> Iterator[Stage]:
+    """Start everything, ready for use, and end it with the block. Raises DemoError.
+
+    prepare   called with the mock API's address and the data directory before the gateway starts
+    profile   the simulated API, "" for all
+    """
     config = directory / "config"
     config.mkdir()
     (config / "organizations.yaml").write_text(organizations, encoding="utf-8")
@@ -61,6 +67,7 @@ def running_stage(directory: Path, *, organizations: str, workers: int, profile:
         gateway, console = _address(8080), _address(9090)
         admin_token, link = "tga_" + secrets.token_hex(20), new_link_secret(secrets.token_bytes)
         DataDirectory(directory / "data").keep_link(link)
+        prepare(simulator_url, directory / "data")
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(PREFIX)},
             "TALLYGATE_LISTEN": gateway,
