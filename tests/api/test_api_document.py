@@ -84,6 +84,7 @@ OPERATIONS = [
     ("GET", "/api/prices"),
     ("GET", "/api/spend"),
     ("GET", "/api/events"),
+    ("GET", "/api/events/{id}"),
     ("GET", "/api/refusals"),
     ("GET", "/api/notices"),
     ("GET", "/api/credentials"),
@@ -123,7 +124,14 @@ ANYTHING_IS_RIGHT = [
     *((method, path) for method, path in OPERATIONS if path.startswith(_ORG) and method in {"GET", "DELETE"}),
     ("POST", f"{_CREDENTIAL}/revoke"),
 ]
-EXISTING = {"org": "stored", "credential": "stored-prod", "month": "2026-08", "week": "2026-W32", "token": "none"}
+EXISTING = {
+    "org": "stored",
+    "credential": "stored-prod",
+    "month": "2026-08",
+    "week": "2026-W32",
+    "token": "none",
+    "id": an_entry(0, settled_at_ms=NOW_MS).event_id,
+}
 # Headers by which a request is one at all: a broken one is answered before its path is known, and not as the document says.
 FRAMING = {"content-length", "expect", "host", "transfer-encoding", "upgrade"}
 CALLS = [

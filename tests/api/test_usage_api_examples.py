@@ -47,7 +47,7 @@ async def test_an_example_answers(world: World, example: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 10
+    assert len(EXAMPLES) == 11
 
 
 def test_every_endpoint_is_documented(world: World) -> None:

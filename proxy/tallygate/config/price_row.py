@@ -96,6 +96,34 @@ def statement(price: Price) -> dict[str, Any]:
     return stated if price.generates else {**stated, "generates": False}
 
 
+def price_of_statement(stated: Mapping[str, Any], *, model: str, version: str, effective_ms: int) -> Price:
+    """The price that a `statement` is of. Raises ValueError, TypeError or KeyError for what is none."""
+    others = {"tiers", "rules", "max_output_tokens", "max_input_tokens", "generates"}
+    return Price(
+        model=model,
+        version=version,
+        effective_ms=effective_ms,
+        rates={unit: rate for unit, rate in stated.items() if unit not in others},
+        tiers=tuple(sorted([Tier(int(size), rates) for size, rates in stated.get("tiers", {}).items()], key=_from_tokens)),
+        rules=tuple([_stated_rule(rule) for rule in stated.get("rules", ())]),
+        max_output_tokens=stated.get("max_output_tokens"),
+        max_input_tokens=stated.get("max_input_tokens"),
+        generates=stated.get("generates", True),
+    )
+
+
+def _stated_rule(stated: Mapping[str, Any]) -> Rule:
+    conditions: dict[str, Any] = {name: stated[name] for name in ("service_tier", "speed", "geography") if name in stated}
+    times: dict[str, Any] = {name: tuple(stated[name]) for name in ("utc_minutes", "utc_days") if name in stated}
+    rates = {name: rate for name, rate in stated.items() if name not in {*conditions, *times, "factor"} and isinstance(rate, int)}
+    tiers = [Tier(int(name.removeprefix("from_")), rate) for name, rate in stated.items() if isinstance(rate, dict)]
+    return Rule(**conditions, **times, factor=stated.get("factor", ONE), rates=rates, tiers=tuple(sorted(tiers, key=_from_tokens)))
+
+
+def _from_tokens(tier: Tier) -> int:
+    return tier.from_tokens
+
+
 def _rule_statement(rule: Rule) -> dict[str, Any]:
     stated: dict[str, Any] = {
         name: value

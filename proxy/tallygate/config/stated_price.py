@@ -1,5 +1,6 @@
 """The rows that may price a model, each with the layer that states it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,7 +30,6 @@ def stated_prices(catalogue: PriceCatalogue, model: str, at_ms: int) -> list[Sta
     """Every row that may price a model, best first."""
     applied = catalogue.find(model, at_ms)
     listed = catalogue.listed.candidates(model) if catalogue.listed is not None else ()
-    updated = (catalogue.listed or catalogue).updated_since
     found: list[StatedPrice] = []
     has_applied = False
     for series in catalogue.candidates(model):
@@ -37,13 +37,35 @@ def stated_prices(catalogue: PriceCatalogue, model: str, at_ms: int) -> list[Sta
         for price in reversed(series.prices):
             is_it = not has_applied and applied is not None and _is_of(price, applied)
             has_applied |= is_it
-            layer = Layer.OWN
-            if series in listed:
-                is_updated = price.model in updated and price.effective_ms >= updated[price.model]
-                layer = Layer.UPDATED if is_updated else Layer.SHIPPED
+            layer = _layer(catalogue, price, is_listed=series in listed)
             found.append(StatedPrice(price=price, layer=layer, applies=is_it, until_ms=until_ms))
             until_ms = price.effective_ms
     return found
+
+
+def row_of_version(catalogue: PriceCatalogue, version: str, names: Sequence[str], *, asked: str = "") -> tuple[Price, Layer] | None:
+    """The row of a version that was charged for one of these names, and its layer. None where the catalogue lacks it.
+
+    asked   as in `PriceCatalogue.find`
+    """
+    for name in names:
+        listed = catalogue.listed.candidates(name, asked=asked) if catalogue.listed is not None else ()
+        for series in catalogue.candidates(name, asked=asked):
+            for price in series.prices:
+                if price.version == version:
+                    return price, _layer(catalogue, price, is_listed=series in listed)
+    for rows, is_listed in ((catalogue.listed, True), (catalogue, False)):  # what a plan prices unknown models as has another name
+        for price in () if rows is None else rows.rows():
+            if price.version == version:
+                return price, _layer(catalogue, price, is_listed=is_listed)
+    return None
+
+
+def _layer(catalogue: PriceCatalogue, price: Price, *, is_listed: bool) -> Layer:
+    if not is_listed:
+        return Layer.OWN
+    since = (catalogue.listed or catalogue).updated_since.get(price.model)
+    return Layer.SHIPPED if since is None or price.effective_ms < since else Layer.UPDATED
 
 
 def _is_of(price: Price, applied: Price) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Final, get_type_hints
 
 import msgspec
 
+from tallygate.config.catalogue import PriceCatalogue
 from tallygate.console.api_cursor import question_of, seal, unseal
 from tallygate.console.api_errors import invalid_parameter
 from tallygate.console.api_history import Dated, dated
@@ -24,7 +25,9 @@ from tallygate.console.api_times import (
 from tallygate.console.api_usage import CURSOR, FILTERS, TO, zone_of
 from tallygate.domain.calendar_months import day_start_ms, local_date
 from tallygate.domain.instants import instant_text
-from tallygate.domain.money import usd_text
+from tallygate.domain.money import rate_text, usd_text
+from tallygate.domain.unit_words import units_per_rate
+from tallygate.ledger.cost_breakdown import ChargedPrices, rates_of_entry
 from tallygate.ledger.entry import Entry, Kind
 from tallygate.ledger.usage_queries import EntriesPage, EntriesQuery, UsageQueries
 
@@ -50,6 +53,7 @@ _MADE: Final = {  # beside, or in place of, what an entry has
     "model": str,
     "total_tokens": int,
     "cost_usd": str,
+    "rates": dict[str, str] | None,
     "flags": list[str],
 }
 _SAME: Final = {name: hint for name, hint in get_type_hints(Entry).items() if name not in _LEFT_OUT and name not in _MADE}
@@ -59,7 +63,8 @@ EventLine: Any = msgspec.defstruct(
     frozen=True,
     kw_only=True,
     namespace={
-        "__doc__": "One entry. Amounts of entries of one event add up: `reversed`, `repriced` and `corrected` are differences."
+        "__doc__": "One entry. Amounts of entries of one event add up: `reversed`, `repriced` and `corrected` are differences. "
+        "rates: of `price_version`, for what was used, in USD of as much as prices.yaml states them of; null where nobody has it."
     },
 )
 
@@ -70,9 +75,14 @@ class EventsAnswer(Dated, frozen=True, kw_only=True):
 
 
 class EventsApi:
-    def __init__(self, *, scopes: Scopes, queries: UsageQueries, now_ms: Callable[[], int]) -> None:
+    """The endpoint. prices: those in force. now_ms: Unix time."""
+
+    def __init__(
+        self, *, scopes: Scopes, queries: UsageQueries, prices: Callable[[], PriceCatalogue], now_ms: Callable[[], int]
+    ) -> None:
         self._scopes = scopes
         self._queries = queries
+        self._prices = prices
         self._now_ms = now_ms
 
     def routes(self) -> tuple[ApiRoute, ...]:
@@ -115,10 +125,10 @@ class EventsApi:
             limit=values["limit"],
             newest_first=values["order"] == "desc",
         )
-        page = await self._page(query)
+        page, prices = await self._page(query), ChargedPrices(self._prices())
         return EventsAnswer(
             **dated(organizations, query.scopes, start, now_ms=self._now_ms(), zone=zone),
-            events=[_line(entry, zone) for entry in page.entries],
+            events=[event_line(entry, zone, prices) for entry in page.entries],
             next_cursor=seal(f"{start} {end} {page.cursor}", question) if page.cursor else None,
         )
 
@@ -143,7 +153,9 @@ def _position(position: str) -> tuple[int, int, str]:
     return start_ms, end_ms, cursor
 
 
-def _line(entry: Entry, zone: str) -> Any:
+def event_line(entry: Entry, zone: str, prices: ChargedPrices) -> Any:
+    """An entry as it is shown, with the rates of its price as far as `prices` has it."""
+    rates = rates_of_entry(prices.of(entry), entry)
     return EventLine(
         **{name: getattr(entry, name) for name in _SAME},
         kind=entry.kind,
@@ -152,5 +164,6 @@ def _line(entry: Entry, zone: str) -> Any:
         model=entry.model,
         total_tokens=entry.prompt_tokens + entry.completion_tokens,
         cost_usd=usd_text(entry.cost_nano_usd),
+        rates=None if rates is None else {unit: rate_text(rate, units_per_rate(unit)) for unit, rate in rates.items()},
         flags=[flag for flag in entry.flags.split(",") if flag],
     )

@@ -182,7 +182,7 @@ class PricesApi:
                     capability=route.capability,
                     upstream=route.upstream,
                     fee=money(route.fee_nano_usd),
-                    markup_percent=_decimal(markup * 100),
+                    markup_percent=decimal_text(markup * 100),
                 )
 
 
@@ -236,11 +236,12 @@ def _condition(rule: Rule) -> ConditionLine:
         geography=rule.geography,
         utc_hours=None if rule.utc_minutes is None else hours_text(rule.utc_minutes),
         utc_days=None if rule.utc_days is None else days_text(rule.utc_days),
-        times=None if rule.rates else _decimal(rule.factor),
+        times=None if rule.rates else decimal_text(rule.factor),
         rates=_all_rates(rule),
     )
 
 
-def _decimal(millionths: int) -> str:
+def decimal_text(millionths: int) -> str:
+    """Millionths as decimal text, without trailing zeros."""
     whole, fraction = divmod(millionths, ONE)
     return f"{whole}.{fraction:06d}".rstrip("0").rstrip(".")

@@ -9,6 +9,7 @@ import msgspec
 from tallygate.console.api_cursor import question_of, seal, unseal
 from tallygate.console.api_errors import invalid_parameter
 from tallygate.console.api_events import CLIENT_REQUEST_ID
+from tallygate.console.api_history import Dated, dated
 from tallygate.console.api_parameters import choice, choices, integer, texts
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import CAPABILITY, CREDENTIAL, ORG, Scopes
@@ -88,7 +89,7 @@ class RefusalLine(msgspec.Struct, frozen=True, kw_only=True):
 _SAME: Final = tuple(name for name in RefusedRequest.__struct_fields__ if name in RefusalLine.__struct_fields__)
 
 
-class RefusalsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class RefusalsAnswer(Dated, frozen=True, kw_only=True):
     refusals: list[RefusalLine]
     next_cursor: str | None
 
@@ -115,7 +116,7 @@ class RefusalsApi:
 
     async def _refusals(self, call: ApiCall) -> RefusalsAnswer:
         values = call.values
-        organizations = self._scopes.asked(call.access, values["org"])
+        organizations = await self._scopes.of_history(call.access, values["org"])
         await self._scopes.check_credentials(organizations, values["credential"])
         await self._scopes.check_capabilities(organizations, values["capability"])
         zone = zone_of(values, organizations)
@@ -141,6 +142,7 @@ class RefusalsApi:
         found = await self._log.page(query)
         last = found[limit - 1] if len(found) > limit else None
         return RefusalsAnswer(
+            **dated(organizations, query.scopes, start, now_ms=self._now_ms(), zone=zone),
             refusals=[_line(one, zone) for one in found[:limit]],
             next_cursor=None if last is None else seal(f"{start} {end} {last.at_ms} {last.id}", question),
         )

@@ -7,6 +7,7 @@ from functools import partial
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.model import Route, Upstream
 from tallygate.console.api_directory import DirectoryApi
+from tallygate.console.api_event import EventApi
 from tallygate.console.api_events import EventsApi
 from tallygate.console.api_export import ROWS_MAX, WRITE_SECONDS, ExportApi
 from tallygate.console.api_invoices import InvoicesApi
@@ -31,6 +32,7 @@ from tallygate.ledger.jobs import held_by_jobs
 from tallygate.ledger.minute_queries import MinuteQueries
 from tallygate.ledger.notices.deliveries import Deliveries
 from tallygate.ledger.notices.pages import NoticePages
+from tallygate.ledger.recorded_prices import RecordedPrices
 from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.ledger.series import SeriesLabels
 from tallygate.ledger.usage_queries import UsageQueries
@@ -92,7 +94,10 @@ def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
             scopes=scopes, queries=queries, windows=sources.windows, jobs=partial(held_by_jobs, sources.database), now_ms=now_ms
         ).routes(),
         *LimitsApi(scopes=scopes, read_limits=sources.read_limits).routes(),
-        *EventsApi(scopes=scopes, queries=queries, now_ms=now_ms).routes(),
+        *EventsApi(scopes=scopes, queries=queries, prices=sources.prices, now_ms=now_ms).routes(),
+        *EventApi(
+            scopes=scopes, queries=queries, recorded=RecordedPrices(sources.database), prices=sources.prices, now_ms=now_ms
+        ).routes(),
         *RefusalsApi(scopes=scopes, log=RefusedRequests(sources.database), now_ms=now_ms).routes(),
         *NoticesApi(
             scopes=scopes, pages=NoticePages(sources.database), deliveries=Deliveries(sources.database), now_ms=now_ms

@@ -100,9 +100,14 @@ def image_tokens(billed: str | None) -> tuple[int, int]:
     return of(Unit.INPUT_IMAGE, 0) + of(Unit.CACHED_INPUT_IMAGE, 0), of(Unit.OUTPUT_IMAGE, 0)
 
 
+def stated_cost_of(billed: str | None) -> StatedCost | None:
+    """What the provider itself said; None if it said nothing."""
+    return None if billed is None else _DECODER.decode(billed).stated_cost
+
+
 def is_charged_as_stated(billed: str | None) -> bool:
     """Whether an event was charged what the provider stated, so that no price changes its cost."""
-    stated = None if billed is None else _DECODER.decode(billed).stated_cost
+    stated = stated_cost_of(billed)
     return stated is not None and stated.is_charged
 
 

@@ -158,6 +158,12 @@ class Price:
                 costs[kind] = costs.get(kind, 0) + cost
         return costs
 
+    def rates_of(self, quantities: Mapping[str, int], conditions: Conditions = STANDARD) -> dict[str, int]:
+        """The rates by which `pico_usd_by_kind` charges the units of one pass."""
+        prompt = sum([number for unit, number in quantities.items() if unit in PROMPT_UNITS])
+        rates = next(tier.rates for tier in reversed(self.schedule(conditions)) if prompt >= tier.from_tokens)
+        return {unit: rates[unit] if unit in rates else _wider_rate(rates, unit) or 0 for unit in quantities}
+
     @property
     def has_token_rates(self) -> bool:
         """Whether any token costs something."""

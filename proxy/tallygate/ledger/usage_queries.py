@@ -239,6 +239,11 @@ class UsageQueries:
         page = [by_position[position] for position in found[:limit]]
         return EntriesPage(entries=tuple(page), cursor=_encode_cursor(page[-1]) if len(found) > limit else "")
 
+    async def event(self, event_id: str) -> list[Entry]:
+        """Every entry of an event, in their order, whosever it is; none if there is none."""
+        async with self._database.read() as connection:
+            return (await entries_of(connection, [event_id]))[event_id]
+
     async def posted(
         self, org: str, since_ms: int, until_ms: int | None = None, *, credential: str | None = None
     ) -> list[tuple[int, int]]:
