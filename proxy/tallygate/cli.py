@@ -23,6 +23,7 @@ from tallygate.commands.correct import correct
 from tallygate.commands.credentials import credentials
 from tallygate.commands.events import events
 from tallygate.commands.export import export
+from tallygate.commands.from_litellm import from_litellm
 from tallygate.commands.init import init
 from tallygate.commands.invoice import invoice
 from tallygate.commands.login import login, logout
@@ -236,6 +237,7 @@ main.add_command(tokens)
 main.add_command(login)
 main.add_command(logout)
 main.add_command(apply)
+main.add_command(from_litellm)
 main.add_command(changes)
 main.add_command(prices)
 main.add_command(reprice)
