@@ -1,6 +1,7 @@
 """Signing in at the console: who a browser is, what ends a session, and what another site cannot do with its cookie."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from new_ledger import new_ledger
 from sqlalchemy import select
 
 from tallygate.console import api_access
+from tallygate.console.api_access import PlatformToken
+from tallygate.console.directory_access import DirectoryTokens
 from tallygate.ledger.database import Database
 from tallygate.ledger.directory.records import Access
 from tallygate.ledger.directory.schema import CONSOLE_SESSIONS
@@ -83,6 +86,8 @@ async def test_behind_https_the_cookie_is_of_this_host_alone(tmp_path: Path) -> 
         assert browser.set["secure"] is True
         assert browser.cookie.startswith("__Host-tallygate_session=")
         assert (await browser.raw("GET", "/api/session", {"Host": "usage.example"}))[0] == 200
+        plain = {"Host": "usage.example", "Origin": "http://usage.example"}  # as who stands between could make one
+        assert (await browser.raw("DELETE", "/api/session", plain))[1]["error"]["code"] == "cross_origin"
         browser.cookie = browser.cookie.removeprefix("__Host-")  # as a neighbour's host could set it
         assert (await browser.raw("GET", "/api/session", {"Host": "usage.example"}))[0] == 401
     await database.close()
@@ -423,6 +428,32 @@ async def test_a_revoked_token_takes_its_sessions_out_of_the_database(world: Wor
     await book.tokens.revoke("test", made.token.id)
 
     assert await book.sign_ins.list() == ()
+
+
+async def test_a_token_is_found_again_by_its_source_until_it_ends(world: World) -> None:
+    stored = world.directory.tokens
+    made = await stored.create("test", name="t", access=Access.READ, orgs=["acme"], expires_at_ms=NOW_MS + 1)
+    other = await stored.create("test", name="o", access=Access.READ, orgs=None)
+
+    def tokens(secret: str) -> DirectoryTokens:
+        return DirectoryTokens(PlatformToken(hashlib.sha256(secret.encode()).digest()), stored)
+
+    async def again(secret: str) -> Any:
+        found = await tokens("first").find(secret)
+        assert found is not None
+        assert secret not in found.source
+        return await tokens("first").of_source(found.source)
+
+    assert (await again("first")).actor == "platform"
+    assert ((await again(made.secret)).orgs, (await again(made.secret)).name) == (frozenset({"acme"}), "t")
+    platform = await tokens("first").find("first")
+    assert platform is not None
+    assert await tokens("changed").of_source(platform.source) is None
+    await stored.revoke("test", other.token.id)
+    assert await tokens("first").of_source(other.token.id) is None
+    world.now_ms += 1
+    assert await tokens("first").of_source(made.token.id) is None
+    assert await tokens("first").of_source("") is None
 
 
 async def test_edited_cookies_are_nobodys(browser: Browser) -> None:

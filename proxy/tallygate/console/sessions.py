@@ -18,7 +18,7 @@ from tallygate.ledger.directory.sign_ins import LIFETIME_MS, MadeSession, Method
 
 COOKIE: Final = "tallygate_session"
 _FETCH_SITE: Final = "Sec-Fetch-Site"  # Fetch Metadata Request Headers (W3C), section 2.3
-_OWN_PORTS: Final = {"http": 80, "https": 443}
+_SCHEMES: Final = frozenset({"http", "https"})
 
 
 class SignInTokens(AdminTokens, Protocol):
@@ -105,7 +105,9 @@ class ConsoleSessions:
     def _is_own(self, origin: str, request: web.Request) -> bool:
         """Return whether an origin is that of the console. Which scheme a proxy in front of it speaks, only the setting tells."""
         scheme, _, host = origin.partition("://")
-        return scheme in _OWN_PORTS and (origin == self._url or host == request.headers.get(hdrs.HOST, ""))
+        if self._is_secure:
+            return origin == self._url
+        return scheme in _SCHEMES and (origin == self._url or host == request.headers.get(hdrs.HOST))
 
     def _secret(self, request: web.Request) -> str:
         return self.cookie_of(request, COOKIE)

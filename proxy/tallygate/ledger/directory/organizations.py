@@ -18,7 +18,7 @@ from tallygate.ledger.directory.records import LIMIT_KEYS, AdminToken, StoredCre
 from tallygate.ledger.directory.rows import credentials_of, organizations_with_credentials, the_organization
 from tallygate.ledger.directory.rules import Rules
 from tallygate.ledger.directory.schema import ADMIN_TOKENS, CREDENTIALS, ORGANIZATIONS, RETIRED_CLIENT_IDS
-from tallygate.ledger.directory.sign_ins import narrow_sign_ins
+from tallygate.ledger.directory.sign_ins import narrow_sign_ins, wait_for_sign_ins
 
 PAGE_MAX: Final = 1_000
 FIELDS: Final = ("plan", *(declared.key for declared in ORGANIZATION_FIELDS), *LIMIT_KEYS)
@@ -109,6 +109,7 @@ class Organizations:
             for credential in credentials:
                 await change.log("credential.deleted", credential.id, org=org, before=credential.shown(change.at_ms))
             await _narrow_tokens(change, org)
+            await wait_for_sign_ins(self._changes.database, change.connection)
             await narrow_sign_ins(change.connection, org)
             await change.connection.execute(delete(CREDENTIALS).where(CREDENTIALS.c.org == org))
             await change.connection.execute(delete(ORGANIZATIONS).where(ORGANIZATIONS.c.id == org))

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import Table
 
 from tallygate.domain.instants import instant_text
-from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.directory.changes import Changes
 from tallygate.ledger.directory.errors import InvalidChangeError
 from tallygate.ledger.directory.records import Access
@@ -117,11 +117,13 @@ class SignIns:
     async def begin(self, who: SignedIn, *, instead_of: str = "", lifetime_ms: int = LIFETIME_MS) -> MadeSession:
         """Begin a session. instead_of: the secret of the session that this browser had, which ends."""
         async with self._database.write() as connection:
+            await wait_for_sign_ins(self._database, connection)
             return await self._begin(connection, who, instead_of, lifetime_ms)
 
     async def begin_by_link(self, secret: str, *, instead_of: str = "") -> MadeSession | None:
         """Use a link up and begin its session. None if it was used, has expired, or never was; of several at once, one begins."""
         async with self._database.write() as connection:
+            await wait_for_sign_ins(self._database, connection)
             used = delete(SIGN_IN_LINKS).where(SIGN_IN_LINKS.c.secret_sha256 == digest_of(secret)).returning(*SIGN_IN_LINKS.c)
             row = (await connection.execute(used)).mappings().first()
             now_ms = self._changes.now_ms()
@@ -238,7 +240,6 @@ class SignIns:
             seen_at_ms=now_ms,
             expires_at_ms=now_ms + lifetime_ms,
         )
-        await self._database.wait_for_turn(connection, "console sessions")  # so that the bounds hold
         await _purge(connection, now_ms)
         if instead_of:
             await _end(connection, instead_of)
@@ -277,6 +278,11 @@ async def purge_forever(sign_ins: SignIns) -> None:
 
 def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+async def wait_for_sign_ins(database: Database, connection: AsyncConnection) -> None:
+    """Wait until nobody else is signing in: bounds hold, and nobody comes in for an organization that is being deleted."""
+    await database.wait_for_turn(connection, "sign-ins")
 
 
 async def narrow_sign_ins(connection: AsyncConnection, org: str) -> None:
