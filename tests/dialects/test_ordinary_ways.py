@@ -9,14 +9,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from splits import run
 
-from tallygate.dialects import openai_chat
+from tallygate.dialects import openai_chat, openai_choices
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.gloo import GlooChat, GlooGroundedChat
 from tallygate.dialects.openai_chat import OpenAiChat
-from tallygate.dialects.openai_choices import ChoicesStreamMeter
+from tallygate.dialects.openai_choices import ChoicesJsonMeter, ChoicesStreamMeter
 from tallygate.dialects.ordinary_chat import ordinary_chat_facts
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import PromptShape
+from tallygate.domain.usage import usage_of_totals
 
 CHAT = OpenAiChat()
 ORDINARY = {
@@ -103,63 +104,104 @@ def test_what_is_odd_is_left_to_the_general_reader(changed: dict[str, Any]) -> N
 
 FACTS = RequestFacts(model="m", prompt=PromptShape(), stream=True)
 CHUNK = {"id": "c", "model": "m-1", "choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}], "usage": None}
-INNER = st.sampled_from(["index", "delta", "finish_reason", "error", "text", "message", "usage", "logprobs"])
-OUTER = st.sampled_from(["model", "choices", "usage", "error", "service_tier", "x_groq", "provider_metadata", "obfuscation"])
-USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
-ANY = st.sampled_from([None, 0, 1, False, True, 0.0, "", "x", "stop", "error", "default", "flex", [], {}]) | st.sampled_from(
-    [
-        {"content": "a"},
-        {"content": None},
-        {"content": "a", "role": "assistant"},
-        {"content": "a", "reasoning_content": "b"},
-        {"role": "assistant"},
-        USAGE,
-        {"usage": USAGE},
-    ]
+USAGE = {
+    "prompt_tokens": 30,
+    "completion_tokens": 20,
+    "total_tokens": 50,
+    "prompt_tokens_details": {"cached_tokens": 10, "audio_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 5, "rejected_prediction_tokens": 1},
+}
+ANSWER = {
+    "model": "m-1",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi", "refusal": None}, "finish_reason": "stop"}],
+    "usage": USAGE,
+    "service_tier": "default",
+}
+INNER = ["index", "delta", "message", "finish_reason", "error", "text", "usage", "logprobs"]
+OUTER = ["model", "choices", "usage", "error", "service_tier", "x_groq", "provider_metadata", "obfuscation"]
+IN_TEXT = ["content", "role", "refusal", "reasoning_content", "reasoning", "audio", "function_call", "tool_calls", "annotations"]
+IN_USAGE = [*USAGE, "cost", "cached_tokens", "reasoning_tokens", "output_tokens", "cache_read_input_tokens", "num_search_queries"]
+IN_DETAILS = ["cached_tokens", "audio_tokens", "image_tokens", "text_tokens", "cache_write_tokens", "reasoning_tokens", "x"]
+ANY = st.sampled_from(
+    [None, 0, 1, 12, 60, -1, False, True, 0.0, 2.5, "", "x", "7", "stop", "error", "default", "flex", [], {}, USAGE]
 )
+ANY |= st.sampled_from([{"content": "a", "role": "assistant"}, {"content": None}, {"usage": USAGE}, [{"function": {"name": "f"}}]])
+
+
+def with_odd(draw: st.DrawFn, holder: dict[str, Any], names: list[str], one_in: int) -> dict[str, Any]:
+    """The members of an object, one of them perhaps with another value, or gone."""
+    found = dict(holder)
+    if not draw(st.integers(0, one_in - 1)):
+        found[draw(st.sampled_from(names))] = draw(ANY)
+    if found and not draw(st.integers(0, 2 * one_in)):
+        del found[draw(st.sampled_from(list(found)))]
+    return found
+
+
+def odd_body(draw: st.DrawFn, whole: dict[str, Any], text: str) -> bytes:
+    choice = with_odd(draw, whole["choices"][0], INNER, 4)
+    if isinstance(choice.get(text), dict):
+        choice[text] = with_odd(draw, choice[text], IN_TEXT, 4)
+    outer = with_odd(draw, {**whole, "choices": [choice]}, OUTER, 4)
+    if not draw(st.integers(0, 5)):
+        outer["choices"] = [choice] * draw(st.integers(0, 2))
+    if isinstance(outer.get("usage"), dict):
+        usage = outer["usage"] = with_odd(draw, outer["usage"], IN_USAGE, 3)
+        for side in ("prompt_tokens_details", "completion_tokens_details"):
+            if isinstance(usage.get(side), dict):
+                usage[side] = with_odd(draw, usage[side], IN_DETAILS, 3)
+    return json.dumps(outer, separators=(",", ":")).encode()
 
 
 @st.composite
 def chunks(draw: st.DrawFn) -> bytes:
     """An event with an ordinary chunk, or one of which some members have other values; framed as most are, or otherwise."""
-    choice: dict[str, Any] = {**CHUNK["choices"][0]}
-    outer: dict[str, Any] = {**CHUNK, "choices": [choice]}
-    if draw(st.booleans()):
-        choice[draw(INNER)] = draw(ANY)
-    if not draw(st.integers(0, 2)):
-        outer[draw(OUTER)] = draw(ANY)
-    if not draw(st.integers(0, 3)):
-        outer["choices"] = [choice] * draw(st.integers(0, 2))
-    if draw(st.booleans()):
-        del outer["usage"]
-    data = json.dumps(outer, separators=(",", ":")).encode()
-    if not draw(st.integers(0, 7)):
+    data = odd_body(draw, CHUNK, "delta")
+    if not draw(st.integers(0, 9)):
         data = draw(st.sampled_from([b"[DONE]", data[:-1], b"null", b'"usage":null', data + b"\ndata: x", data + b"\rdata: x"]))
-    lead = draw(st.sampled_from([b"data: "] * 6 + [b"data:", b"event: error\ndata: ", b": x\n\ndata: "]))
-    return lead + data + draw(st.sampled_from([b"\n\n"] * 6 + [b"\r\n\r\n", b"\n", b"\n\n\n"]))
+    lead = draw(st.sampled_from([b"data: "] * 8 + [b"data:", b"event: error\ndata: ", b": x\n\ndata: "]))
+    return lead + data + draw(st.sampled_from([b"\n\n"] * 8 + [b"\r\n\r\n", b"\n", b"\n\n\n"]))
 
 
 @given(
     events=st.lists(chunks(), max_size=14),
     hides=st.booleans(),
     cuts=st.lists(st.integers(0, 2_000), max_size=3),
-    whole=st.booleans(),
+    is_cut=st.booleans(),
 )
 def test_the_ordinary_way_reads_a_stream_as_the_general_one_does(
-    events: list[bytes], hides: bool, cuts: list[int], whole: bool
+    events: list[bytes], hides: bool, cuts: list[int], is_cut: bool
 ) -> None:
-    decoder = CHAT._answers
-    ordinary, plain = ChoicesStreamMeter(decoder, FACTS, hides=hides), ChoicesStreamMeter(decoder, FACTS, hides=hides)
-    plain._odd_left = 0
+    ordinary, general = (ChoicesStreamMeter(CHAT._answers, FACTS, hides=hides) for _ in range(2))
+    general._odd_left = 0
     body = b"".join(events)
     places = sorted({0, len(body), *[cut for cut in cuts if cut < len(body)]})
-    pieces = [body[start:end] for start, end in pairwise(places)] if whole else events
-    readings = ordinary.reading, plain.reading
-    for piece in pieces:
-        assert ordinary.feed(piece) == plain.feed(piece)
-        assert readings[0] == readings[1]
-    assert run(ordinary, []) == run(plain, [])
-    assert readings[0] == readings[1]
+    for piece in [body[start:end] for start, end in pairwise(places)] if is_cut else events:
+        assert ordinary.feed(piece) == general.feed(piece)
+        assert ordinary.reading == general.reading
+    assert run(ordinary, []) == run(general, [])
+    assert ordinary.reading == general.reading
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> bytes:
+    """A whole answer, ordinary or not; perhaps another one behind it, or cut."""
+    bodies = [odd_body(draw, ANSWER, "message") for _ in range(1 + (not draw(st.integers(0, 4))))]
+    body = b"\n".join(bodies)
+    return body[: draw(st.integers(0, len(body)))] if not draw(st.integers(0, 9)) else body
+
+
+@given(body=answers())
+@example(body=json.dumps(ANSWER).encode())
+def test_the_ordinary_way_reads_an_answer_as_the_general_one_does(body: bytes) -> None:
+    ordinary, general = (ChoicesJsonMeter(CHAT._answers, FACTS) for _ in range(2))
+    read = run(ordinary, [body])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openai_choices, "fitting", lambda _body, _decoder: None)
+        assert read == run(general, [body])
+    assert ordinary.reading == general.reading
+    usages = [None if each.reading.usage is None else list(each.reading.usage.quantities) for each in (ordinary, general)]
+    assert usages[0] == usages[1]  # in the same order too, in which a cost is rounded by kind
 
 
 def test_an_ordinary_chunk_needs_no_general_reader(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,3 +213,11 @@ def test_an_ordinary_chunk_needs_no_general_reader(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ChoicesStreamMeter, "_read", None)
     assert meter.feed(event) == event.replace(b',"usage":null', b"")
     assert (meter.reading.drain_text(), meter.reading.response_model) == ("word word ", "m-2")
+
+
+def test_an_ordinary_answer_needs_no_general_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = ChoicesJsonMeter(CHAT._answers, FACTS)
+    monkeypatch.setattr(ChoicesJsonMeter, "_read_any", None)
+    read = run(meter, [json.dumps(ANSWER).encode()])
+    assert read.usage == usage_of_totals(prompt=30, completion=20, cached=10, reasoning=5)
+    assert (read.text, read.response_model, read.ended) == ("hi", "m-1", True)

@@ -1,7 +1,7 @@
 """Meters of answers with `choices`: chat completions and the older completions, streamed or not."""
 
 import re
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -10,6 +10,7 @@ from tallygate.dialects.body import member_start
 from tallygate.dialects.dialect import MeterReading, RequestFacts
 from tallygate.dialects.lenient import items_of, lenient_decode, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
+from tallygate.dialects.ordinary_choices import TEXT_ANSWERS, TEXT_CHUNKS, fitting
 from tallygate.dialects.service_tiers import implied_tier, note_tier
 from tallygate.dialects.sse import SseEvent
 from tallygate.dialects.stated_usage import CHAT, StatedUsage
@@ -38,37 +39,6 @@ class ChoicesBody(msgspec.Struct, gc=False):
 ChoicesDecoder = msgspec.json.Decoder[ChoicesBody]
 
 
-class _TextDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A delta that has text and nothing else."""
-
-    content: str
-    role: Any = None
-
-
-class _TextChoice(msgspec.Struct, gc=False):
-    """A choice that goes on: the members that `_read_choices` acts on."""
-
-    delta: _TextDelta
-    index: Literal[0] = 0
-    finish_reason: None = None
-    error: None = None
-    text: None = None
-    message: None = None
-
-
-class TextChunk(msgspec.Struct, gc=False):
-    """The ordinary chunk, as nearly all of a stream are: text of one choice, and nothing else that `ChoicesStreamMeter` acts on."""
-
-    choices: tuple[_TextChoice]
-    model: str | None = None
-    usage: None = None
-    error: None = None
-    service_tier: str | None = None
-    x_groq: None = None
-    provider_metadata: None = None
-
-
-_TEXT_CHUNKS: Final = msgspec.json.Decoder(TextChunk)
 _ODD_CHUNKS_MAX: Final = 8  # of a stream that are first tried as ordinary ones
 
 
@@ -97,10 +67,8 @@ class ChoicesStreamMeter(EventStreamMeter):
         """Read bytes: an ordinary chunk at once, if they are just that, and all else event by event."""
         chunk = payload = None
         if self._odd_left and 0 in self._seen and (payload := self._parser.lone_data(data)) is not None:
-            try:
-                chunk = _TEXT_CHUNKS.decode(payload)
-            except (msgspec.MsgspecError, ValueError, RecursionError):
-                self._odd_left -= 1
+            chunk = fitting(payload, TEXT_CHUNKS)
+            self._odd_left -= chunk is None
         if chunk is None or payload is None or (chunk.service_tier != self._tier and chunk.service_tier is not None):
             return super().feed(data)
         reading = self.reading
@@ -173,6 +141,21 @@ class ChoicesJsonMeter(JsonMeter):
         self._tier = _begin(self.reading, facts)
 
     def _read(self, body: bytes) -> bool:
+        reading = self.reading
+        is_first = reading.usage is None and not reading.flags
+        ordinary = fitting(body, TEXT_ANSWERS) if is_first else None
+        counts = None if ordinary is None else ordinary.usage.counts()
+        if ordinary is None or counts is None:
+            return self._read_any(body)
+        reading.ended = True
+        if ordinary.service_tier != self._tier and ordinary.service_tier is not None:
+            note_tier(reading, ordinary.service_tier)
+        add_text(reading, ordinary.choices[0].message.content)
+        reading.response_model = name_or_none(ordinary.model) or reading.response_model
+        reading.usage = counts
+        return True
+
+    def _read_any(self, body: bytes) -> bool:
         answer = lenient_decode(body, self._decoder)
         if answer is None:
             return False
