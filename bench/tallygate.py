@@ -7,7 +7,9 @@ import re
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import yaml
 
@@ -72,12 +74,18 @@ def configuration(upstream_port: int) -> dict[str, object]:
 
 
 async def start_tallygate(
-    stage: Stage, upstream_port: int, *, python: str = sys.executable, children: str | None = None
+    stage: Stage,
+    upstream_port: int,
+    *,
+    python: str = sys.executable,
+    children: str | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Tallygate:
     """One worker, one console, the embedded Valkey with its append-only file on.
 
     python     the interpreter of the checkout that is measured
     children   the program that runs the worker and the console in its place
+    settings   further variables of its environment
     """
     port, console_port = free_port(), free_port()
     directory = stage.directory / "tallygate-config"
@@ -94,6 +102,7 @@ async def start_tallygate(
         "TALLYGATE_CONFIG_DIR": str(directory),
         "TALLYGATE_WORKERS": "1",
         "TALLYGATE_LOG_LEVEL": "warning",
+        **settings,
     }
     run = f"import sys; sys.executable = {children or python!r}; from tallygate.cli import main; main()"
     command = [python, "-c", run, "serve"]

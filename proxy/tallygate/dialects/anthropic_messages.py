@@ -96,9 +96,9 @@ class AnthropicMessages:
 
     def limit_headers(self, decision: Decision, rate: Sequence[NamedRate]) -> list[tuple[bytes, bytes]]:
         """anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}; resets are instants, rounded up to the second."""
-        headers = []
+        headers, shown = [], tightest(rate)
         for kind, prefix in (("requests", b"anthropic-ratelimit-requests-"), ("tokens", b"anthropic-ratelimit-tokens-")):
-            limit = tightest(rate, kind)
+            limit = shown.get(kind)
             if limit is not None:
                 reset_s = -(-(decision.now_ms + limit.reset_ms) // 1000)
                 headers += [

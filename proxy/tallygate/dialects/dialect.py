@@ -5,7 +5,6 @@ is missing or odd: odd counts are clamped and flagged.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from itertools import product
 from re import Pattern
@@ -160,8 +159,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
         return Unit.INPUT_AUDIO in self.units or Unit.OUTPUT_AUDIO in self.units
 
 
-@dataclass(slots=True, kw_only=True)
-class MeterReading:
+class MeterReading(msgspec.Struct, kw_only=True):
     """The state of a meter. Mutable: the meter owns it and updates it in place.
 
     usage                 the provider's own counts; None until it reports some (an explicit zero is a value, not None)
@@ -203,22 +201,22 @@ class MeterReading:
     failed: bool = False
     ends_inside: bool = False
     unread_bytes: int = 0
-    text: list[str] = field(default_factory=list)
+    text: list[str] = []
     text_chars: int = 0
     calls: int = 0
-    billed_calls: dict[str, int] = field(default_factory=dict)
+    billed_calls: dict[str, int] = {}
     passes: tuple[Pass, ...] = ()
     stated_cost_nano_usd: int | None = None
-    conditions: dict[str, str] = field(default_factory=dict)
+    conditions: dict[str, str] = {}
     served_as: str | None = None
     others_begun: int = 0
     rounds_begun: int = 0
-    pending_calls: dict[str, int] = field(default_factory=dict)
+    pending_calls: dict[str, int] = {}
     is_unbilled: bool = False
-    media_tokens: dict[Unit, int] = field(default_factory=dict)
+    media_tokens: dict[Unit, int] = {}
     is_measured: bool = False
     job_id: str | None = None
-    flags: set[str] = field(default_factory=set)
+    flags: set[str] = set()
     is_events: bool = False
     is_unread: bool = False
 

@@ -9,14 +9,15 @@ RATE_LIMIT_PREFIXES: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"rateli
 RESET_HEADER: Final = b"x-ratelimit-reset"  # docs.gloo.com, "Rate Limits": until when to pause after a 429
 
 
-def tightest(rate: Sequence[NamedRate], kind: str) -> NamedRate | None:
-    """The limit of that kind with the fewest units left; if equal, the one that refills last; None if there is none."""
-    found: NamedRate | None = None
+def tightest(rate: Sequence[NamedRate]) -> dict[str, NamedRate]:
+    """By kind, the limit with the fewest units left; if equal, the one that refills last."""
+    found: dict[str, NamedRate] = {}
     for each in rate:
-        if each.kind == kind and (
-            found is None
-            or each.remaining < found.remaining
-            or (each.remaining == found.remaining and each.reset_ms > found.reset_ms)
+        other = found.get(each.kind)
+        if (
+            other is None
+            or each.remaining < other.remaining
+            or (each.remaining == other.remaining and each.reset_ms > other.reset_ms)
         ):
-            found = each
+            found[each.kind] = each
     return found

@@ -67,8 +67,9 @@ class OpenAiShape:
         """`x-ratelimit-{limit,remaining,reset}-{requests,tokens}`; resets are relative durations such as 6m0s."""
         del decision
         headers: list[tuple[bytes, bytes]] = []
+        shown = tightest(rate)
         for kind, limit, remaining, reset in _LIMIT_HEADERS:
-            each = tightest(rate, kind)
+            each = shown.get(kind)
             if each is not None:
                 headers.append((limit, b"%d" % each.limit))
                 headers.append((remaining, b"%d" % max(each.remaining, 0)))

@@ -35,6 +35,17 @@ class Tier:
 
     from_tokens: int
     rates: Rates
+    _dearest: dict[frozenset[Unit], tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def dearest(self, units: frozenset[Unit]) -> tuple[int, int]:
+        """The dearest rates of input and output of a request that can be charged in these units besides the plain ones."""
+        found = self._dearest.get(units)
+        if found is None:
+            rates = self.rates
+            of_input = [rates[unit] for unit in (Unit.INPUT, Unit.CACHED_INPUT, *(units & PROMPT_UNITS))]  # a cache may be read
+            of_output = [rates[unit] for unit in (Unit.OUTPUT, Unit.REASONING_OUTPUT, *(units & COMPLETION_UNITS))]
+            found = self._dearest[units] = max(of_input), max(of_output)
+        return found
 
 
 Schedule = tuple[Tier, ...]  # by size, the first one from 0; the rates of tokens are complete
@@ -198,14 +209,14 @@ class Price:
         calls: Mapping[str, int] | None = None,
     ) -> int:
         """The most that a request can cost; see `worst_rates`."""
-        rates = self.worst_rates(prompt_tokens, units=units, conditions=conditions, calls=calls)
+        rates = self.worst_rates(prompt_tokens, units=frozenset(units), conditions=conditions, calls=calls)
         return worst_cost_nano_usd(rates, output_tokens)
 
     def worst_rates(
         self,
         prompt_tokens: int,
         *,
-        units: Collection[Unit] = (),
+        units: frozenset[Unit] = frozenset(),
         conditions: Iterable[Conditions] = (STANDARD,),
         calls: Mapping[str, int] | None = None,
         output_max: int = NO_MAXIMUM,
@@ -225,13 +236,7 @@ class Price:
                 if most < tier.from_tokens:
                     continue
                 rates = tier.rates
-                dearest_in = max(rates[Unit.INPUT], rates[Unit.CACHED_INPUT])  # any prompt can be read from a cache
-                dearest_out = max(rates[Unit.OUTPUT], rates[Unit.REASONING_OUTPUT])
-                for unit in units:
-                    if unit in PROMPT_UNITS:
-                        dearest_in = max(dearest_in, rates[unit])
-                    elif unit in COMPLETION_UNITS:
-                        dearest_out = max(dearest_out, rates[unit])
+                dearest_in, dearest_out = tier.dearest(units)
                 called = self._called(rates, calls) if calls else 0
                 if Unit.REQUEST in rates and not (calls and Unit.REQUEST in calls):
                     called += rates[Unit.REQUEST]
@@ -262,8 +267,13 @@ def with_fee(rates: WorstRates | None, fee_nano_usd: int) -> WorstRates | None:
     return tuple([(fee_pico + prompt_pico, rate, most) for prompt_pico, rate, most in rates or ((0, 0, NO_MAXIMUM),)])
 
 
-def worst_cost_nano_usd(rates: WorstRates, output_tokens: int) -> int:
-    """The most that `output_tokens` and the prompt of `rates` can cost."""
+def worst_cost_nano_usd(rates: WorstRates | None, output_tokens: int) -> int:
+    """The most that `output_tokens` and the prompt of `rates` can cost; nothing without rates."""
+    if rates is None:
+        return 0
+    if len(rates) == 1:  # nearly always
+        ((prompt_pico, rate, most),) = rates
+        return nano_usd_from_pico(prompt_pico + min(output_tokens, most) * rate)
     return max([nano_usd_from_pico(prompt_pico + min(output_tokens, most) * rate) for prompt_pico, rate, most in rates])
 
 

@@ -118,7 +118,7 @@ class ClientResponse(web.StreamResponse):
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
         if self._grant is not None:
             headers = [*headers, *self._grant.headers(headers)]
-        lines += [b": ".join(header) for header in headers]
+        lines += map(b": ".join, headers)
         if status in _BODYLESS or (self.is_bodyless and length is None):
             pass
         elif length is not None:

@@ -48,7 +48,7 @@ def build_request_head(
     if b"".join([value for _, value in headers]).translate(None, _VALUE):
         raise InvalidRequestHeadError("a header value has control characters")
     lines = [_first_lines(method, target, host, is_absolute=is_absolute)]
-    lines += [b": ".join(header) for header in headers]
+    lines += map(b": ".join, headers)
     if is_chunked:
         lines.append(b"Transfer-Encoding: chunked")
     elif content_length is not None:

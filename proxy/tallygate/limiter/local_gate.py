@@ -40,8 +40,8 @@ class LocalGate:
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
-        # units * window_ms, as they stood at a time in ms, under a limit
-        self._levels: dict[tuple[str, str], tuple[int, int, RateLimit]] = {}
+        # units * window_ms, as they stood at a time in ms, under a limit, beside those of a full bucket
+        self._levels: dict[tuple[str, str], tuple[int, int, RateLimit, int]] = {}
         self._open: dict[tuple[str, str], int] = {}
 
     def enter(self, org: str, limits: Sequence[tuple[str, RateLimit]], weight: int = 1) -> Entry | Closed:
@@ -53,7 +53,7 @@ class LocalGate:
         closed: Closed | None = None
         slots: list[str] = []
         units: list[tuple[str, RateLimit, int]] = []
-        levels: list[int] = []
+        levels: list[tuple[int, int]] = []
         for key, limit in limits:
             if limit.shadow or limit.quantity.taken is Taken.UNTIL_KNOWN:
                 continue
@@ -63,7 +63,8 @@ class LocalGate:
             else:
                 taken = min(weight, limit.capacity)
                 units.append((key, limit, taken))
-                levels.append(level := self._refilled(org, key, limit, now_ms))
+                level, full = self._refilled(org, key, limit, now_ms)
+                levels.append((level, full))
                 missing = taken * limit.window_ms - level
                 wait_ms = -(-(missing + _more(limit)) // limit.refill_units) if missing > 0 else 0
             if wait_ms > (0 if closed is None else closed.retry_after_ms):
@@ -72,8 +73,8 @@ class LocalGate:
             return closed
         for key in slots:
             self._open[org, key] = self._open.get((org, key), 0) + 1
-        for (key, limit, taken), level in zip(units, levels, strict=True):
-            self._levels[org, key] = level - taken * limit.window_ms, now_ms, limit
+        for (key, limit, taken), (level, full) in zip(units, levels, strict=True):
+            self._levels[org, key] = level - taken * limit.window_ms, now_ms, limit, full
         return Entry(org, tuple(slots), tuple(units))
 
     def leave(self, entry: Entry) -> None:
@@ -89,20 +90,21 @@ class LocalGate:
         """Return the units of an exchange that the limiter refused, which took none there."""
         now_ms = self._now_ms()
         for key, limit, taken in entry.units:
-            level = self._refilled(entry.org, key, limit, now_ms) + taken * limit.window_ms
-            self._levels[entry.org, key] = min(level, _full(limit)), now_ms, limit
+            level, full = self._refilled(entry.org, key, limit, now_ms)
+            self._levels[entry.org, key] = min(level + taken * limit.window_ms, full), now_ms, limit, full
 
-    def _refilled(self, org: str, key: str, limit: RateLimit, now_ms: int) -> int:
-        """The bucket's level, brought to now. One never seen is full, and so is one whose limit has changed since."""
-        level = full = _full(limit)
+    def _refilled(self, org: str, key: str, limit: RateLimit, now_ms: int) -> tuple[int, int]:
+        """The bucket's level, brought to now, and that of a full one. One never seen, or whose limit has changed, is full."""
         known = self._levels.get((org, key))
-        if known is None:
-            while len(self._levels) >= BUCKETS_MAX:
-                del self._levels[next(iter(self._levels))]
-        elif known[2] is limit or known[2] == limit:
+        if known is not None and (known[2] is limit or known[2] == limit):
+            full = known[3]
             level = min(full, known[0] + max(0, now_ms - known[1]) * limit.refill_units)
-        self._levels[org, key] = level, now_ms, limit
-        return level
+        else:
+            level = full = _full(limit)
+            while known is None and len(self._levels) >= BUCKETS_MAX:
+                del self._levels[next(iter(self._levels))]
+        self._levels[org, key] = level, now_ms, limit, full
+        return level, full
 
 
 def _full(limit: RateLimit) -> int:

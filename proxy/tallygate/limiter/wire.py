@@ -1,6 +1,7 @@
 """Requests and answers as the scripts see them: JSON arrays of whole numbers and strings, laid out in the scripts' heads."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -28,6 +29,14 @@ _RATE_WORDS: Final = 4
 _SPEND_WORDS: Final = 5
 _OTHERS: Final = 2  # of a rate that refuses: only what others hold stands in the way
 
+_AMOUNTS: Final = (
+    *("hold_nano_usd", "hold_min_nano_usd", "floor_nano_usd"),
+    *("floor_prompt_tokens", "floor_completion_tokens", "lease_ms"),
+)
+_amounts: Final = attrgetter(*_AMOUNTS)
+_POSTED: Final = ("cost_nano_usd", "prompt_tokens", "completion_tokens")
+_posted: Final = attrgetter(*_POSTED)
+
 _encode: Final = msgspec.json.Encoder().encode
 _decode_numbers: Final = msgspec.json.Decoder(list[int]).decode
 
@@ -51,14 +60,15 @@ def require_whole(field: str, amount: int) -> int:
     return amount
 
 
+def _require_all_whole(fields: Sequence[str], amounts: Sequence[int]) -> None:
+    if min(amounts) < 0 or max(amounts) > _NUMBER_MAX:
+        for field, amount in zip(fields, amounts, strict=True):
+            require_whole(field, amount)
+
+
 def check_admission(request: AdmissionRequest) -> None:
     """Raise ValueError naming a field that the limiter cannot count."""
-    require_whole("hold_nano_usd", request.hold_nano_usd)
-    require_whole("hold_min_nano_usd", request.hold_min_nano_usd)
-    require_whole("floor_nano_usd", request.floor_nano_usd)
-    require_whole("floor_prompt_tokens", request.floor_prompt_tokens)
-    require_whole("floor_completion_tokens", request.floor_completion_tokens)
-    require_whole("lease_ms", request.lease_ms)
+    _require_all_whole(_AMOUNTS, _amounts(request))
     if request.hold_min_nano_usd > request.hold_nano_usd:
         raise ValueError(
             f"hold_min_nano_usd must not exceed hold_nano_usd, got {request.hold_min_nano_usd} > {request.hold_nano_usd}"
@@ -78,9 +88,7 @@ def check_spend(spend: Sequence[SpendDemand]) -> None:
 
 
 def check_account(account: Account) -> None:
-    require_whole("cost_nano_usd", account.cost_nano_usd)
-    require_whole("prompt_tokens", account.prompt_tokens)
-    require_whole("completion_tokens", account.completion_tokens)
+    _require_all_whole(_POSTED, _posted(account))
     if not account.is_owed and (account.cost_nano_usd or account.prompt_tokens or account.completion_tokens):
         raise ValueError("a release owes nothing: cost and tokens must be 0")
 

@@ -33,6 +33,8 @@ def slices(text: str, size: int = SLICE_CHARS) -> Iterator[str]:
 
 def count(text: str, encoding: tiktoken.Encoding) -> int:
     """Count `text`. Special tokens count as plain text, and a lone surrogate as U+FFFD. Never raises."""
+    if len(text) <= SLICE_CHARS:
+        return len(encoding.encode_ordinary(text))
     counting = count_in_steps(text, encoding)
     while True:
         try:

@@ -70,7 +70,7 @@ def query_keys(request: web.BaseRequest) -> frozenset[str]:
 
 def query_key(request: web.BaseRequest) -> str:
     """The key in `?key=` of a request that was authenticated, "" if there is none."""
-    return next(iter(query_keys(request)), "")
+    return next(iter(query_keys(request)), "") if "key=" in request.raw_path else ""
 
 
 def check_capability(organization: Organization, credential: Credential, capability: str) -> None:

@@ -5,6 +5,7 @@ from functools import partial
 
 from tallygate.dialects.dialect import MeterReading
 from tallygate.domain.made_object import MADE_MAX, MadeObject
+from tallygate.domain.usage import Usage
 from tallygate.gateway.exchange.answer_reader import AnswerReader
 from tallygate.gateway.exchange.call import Client, Held
 from tallygate.gateway.exchange.limit_headers import limit_headers
@@ -26,6 +27,7 @@ class Answer:
     listed         objects that the organization's own items of a relayed list name
     made_tokens    by kind, the most that what was made can put into a later prompt
     is_ending      its account is being settled, so that no checkpoint may come
+    reported       the upstream's last word, once it has ended and that covers all of it (`bill.has_last_word`)
     """
 
     __slots__ = (
@@ -37,6 +39,7 @@ class Answer:
         "listed",
         "made_tokens",
         "relay",
+        "reported",
         "request_bytes",
         "sent_at",
         "services",
@@ -56,6 +59,7 @@ class Answer:
         self.listed: tuple[MadeObject, ...] = ()
         self.made_tokens: Mapping[str, int] = {}
         self.is_ending = False
+        self.reported: Usage | None = None
         self.relay = self._new_relay()
 
     def _new_relay(self) -> Relay:
@@ -103,6 +107,10 @@ class Answer:
     def begin_ending(self) -> None:
         """Note that its account is being settled: no checkpoint may come any more."""
         self.is_ending = True
+
+    def note_reported(self, usage: Usage) -> None:
+        """Note that it has ended, and that nothing is left to count: the upstream has reported all of it."""
+        self.reported = usage
 
     async def count_prompt(self) -> None:
         """Count the tokens of the prompt, which the upstream does not report."""

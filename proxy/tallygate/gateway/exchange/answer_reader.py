@@ -13,6 +13,8 @@ from tallygate.http1.content_codings import answer_codings
 from tallygate.http1.header import Header
 
 UNCOUNTED_CHARS_MAX: Final = 1 << 18  # generated text kept for counting; more of it is counted before the next checkpoint
+_TYPE_BYTES: Final = len(b"content-type")
+_CODING_BYTES: Final = len(b"content-encoding")
 _log: Final = logging.getLogger(__name__)
 
 
@@ -44,10 +46,10 @@ def head_of(status: int, headers: list[Header], *, content_length: int | None, i
     content_type: bytes | None = None
     codings: tuple[str, ...] = ()
     for name, value in headers:
-        lower = name.lower()
-        if lower == b"content-type" and content_type is None:
+        size = len(name)  # most names need no second look
+        if size == _TYPE_BYTES and content_type is None and name.lower() == b"content-type":
             content_type = value
-        elif lower == b"content-encoding":
+        elif size == _CODING_BYTES and name.lower() == b"content-encoding":
             codings += answer_codings(value)
     text = (content_type or b"").decode("latin-1")
     return AnswerHead(

@@ -73,8 +73,10 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
     if reading.is_unbilled and _has_ended(answer):
         metered = nothing_owed(UsageSource.UPSTREAM, *sorted({*reading.flags, DECLINED}))
         return Bill(ending=ending, metered=metered, price=asked.price, cost_nano_usd=fee, fee_nano_usd=fee, is_owed=fee > 0)
-    usage = usage_of(answer)
-    if facts.is_by_calls:
+    usage = answer.reported or usage_of(answer)
+    if answer.reported is not None and not reading.flags and not facts.is_by_calls:  # nearly always
+        is_whole, metered = True, Metered(usage=answer.reported, source=UsageSource.UPSTREAM)
+    elif facts.is_by_calls:
         is_whole = True
         is_over = relay.is_complete if facts.images is None else _has_ended(answer)  # images are owed whole
         metered = meter_calls(reading, facts.calls, is_whole=is_over, is_all_owed=facts.images is not None and not is_over)

@@ -107,16 +107,20 @@ def estimate(
         prompt_tokens += INPUT_EDGE_TOKENS * len(facts.prompt.texts)
     choices = max(facts.choices, 1)
     models: tuple[Price | None, ...] = each_of(price) if price is not None else (None,)
-    prompts = [prompt_tokens + _unknown_tokens(facts, plan, model, prompt_tokens, referred_tokens) for model in models]
-    unknown = max(prompts) - prompt_tokens
+    prompts, unknown = [prompt_tokens] * len(models), 0
+    if facts.has_unknown_input:
+        prompts = [prompt_tokens + _unknown_tokens(facts, plan, model, prompt_tokens, referred_tokens) for model in models]
+        unknown = max(prompts) - prompt_tokens
     added = NO_OTHERS
     if others:
         maxima = [model.max_output_tokens for model in models if model is not None and model.max_output_tokens]
         answer_max = facts.max_output_tokens or max(maxima, default=plan.default_output_tokens)
         added = others_at_most(facts, plan, others, price, prompt_tokens=read_once + unknown, answer_max=answer_max * choices)
         prompts = [each + added.again_tokens for each in prompts]
-    rated = prompt_tokens + (min(unknown, RATED_UNKNOWN_TOKENS) if plan.unknown_input_tokens is None else unknown)
-    rated += min(added.again_tokens, RATED_UNKNOWN_TOKENS)
+    rated = prompt_tokens
+    if unknown or added.again_tokens:
+        rated += min(unknown, RATED_UNKNOWN_TOKENS) if plan.unknown_input_tokens is None else unknown
+        rated += min(added.again_tokens, RATED_UNKNOWN_TOKENS)
     imposed = None
     of_tokens = None if price is None else _worst_rates(facts, price, prompts, choices, predicted_tokens)
     rates = with_fee(of_tokens, fee_nano_usd + added.cost_nano_usd)
@@ -136,15 +140,17 @@ def estimate(
         if isinstance(price, RoutedPrice) and not facts.is_any_model:
             share = spend_limit_nano_usd // ROUTED_SHARE if clamps else 0
             most = price.default_output_max
-            if most is None and share and _cost(rates, bound * choices + predicted_tokens) > share:
-                fitting = largest_that_fits(bound, lambda tokens: _cost(rates, tokens * choices + predicted_tokens) <= share)
+            if most is None and share and worst_cost_nano_usd(rates, bound * choices + predicted_tokens) > share:
+                fitting = largest_that_fits(
+                    bound, lambda tokens: worst_cost_nano_usd(rates, tokens * choices + predicted_tokens) <= share
+                )
                 most = max(fitting, plan.default_output_tokens)
             if most is not None:
                 most = min(most, bound, price.every_output_max or bound)
                 bound = imposed = max(most, facts.output_min_tokens)
         output = bound * choices
         expected = min(bound, plan.default_output_tokens) * choices
-    hold = _cost(rates, output + predicted_tokens)
+    hold = worst_cost_nano_usd(rates, output + predicted_tokens)
     floor = min(max(_clamp_floor(plan), facts.output_min_tokens), output // choices)
     return Estimate(
         price=price,
@@ -156,8 +162,8 @@ def estimate(
         imposed_maximum=imposed,
         rate_tokens=rated + expected + predicted_tokens,
         hold_nano_usd=hold,
-        hold_min_nano_usd=_cost(rates, floor * choices + predicted_tokens) if clamps else hold,
-        input_nano_usd=_cost(rates, 0),
+        hold_min_nano_usd=worst_cost_nano_usd(rates, floor * choices + predicted_tokens) if clamps else hold,
+        input_nano_usd=worst_cost_nano_usd(rates, 0),
         others=added,
     )
 
@@ -170,9 +176,7 @@ def _clamp_floor(plan: Plan) -> int:
 
 
 def _unknown_tokens(facts: RequestFacts, plan: Plan, price: Price | None, prompt_tokens: int, referred_tokens: int | None) -> int:
-    """The most tokens of input that the request does not show: its recorded size, else all that the model can read."""
-    if not facts.has_unknown_input:
-        return 0
+    """The most tokens of unknown input, which the request does not show: its recorded size, else all that the model can read."""
     window = price.max_input_tokens if price is not None and price.max_input_tokens else UNKNOWN_WINDOW_TOKENS
     reads = max(facts.window_reads, facts.prompt_reads)
     readable = max(max(window, facts.window_min_tokens) * reads - prompt_tokens, 0)
@@ -199,7 +203,7 @@ def affordable_output(facts: RequestFacts, asked: Estimate, held_nano_usd: int) 
     choices = max(facts.choices, 1)
     predicted = asked.predicted_tokens
     stated = (asked.output_tokens - predicted) // choices
-    most = largest_that_fits(stated, lambda tokens: _cost(asked.rates, tokens * choices + predicted) <= held_nano_usd)
+    most = largest_that_fits(stated, lambda tokens: worst_cost_nano_usd(asked.rates, tokens * choices + predicted) <= held_nano_usd)
     if isinstance(asked.price, RoutedPrice) and asked.price.every_output_max is not None:
         most = min(most, asked.price.every_output_max)  # a model that the provider may choose would refuse more
     return max(most, asked.floor_tokens)
@@ -218,7 +222,7 @@ def largest_that_fits(most: int, fits: Callable[[int], bool]) -> int:
 
 def worst_cost_of(asked: Estimate, output_tokens: int) -> int:
     """The most that the request's input and so much output cost."""
-    return _cost(asked.rates, output_tokens)
+    return worst_cost_nano_usd(asked.rates, output_tokens)
 
 
 def _worst_rates(facts: RequestFacts, price: AnyPrice, prompts: list[int], choices: int, predicted_tokens: int) -> WorstRates:
@@ -227,19 +231,12 @@ def _worst_rates(facts: RequestFacts, price: AnyPrice, prompts: list[int], choic
     A model that the provider chooses ends at its own maximum, whatever the request states; of one that is asked for, the statement
     is believed.
     """
-    is_routed = isinstance(price, RoutedPrice)
+    units, conditions, calls = facts.units, facts.conditions + facts.default_conditions, facts.calls
+    if isinstance(price, Price):
+        return price.worst_rates(prompts[0], units=units, conditions=conditions, calls=calls)
     cases: list[tuple[int, int, int]] = []
-    for model, prompt_tokens in zip(each_of(price), prompts, strict=True):
-        maximum = model.max_output_tokens if is_routed else None
-        cases += model.worst_rates(
-            prompt_tokens,
-            units=facts.units,
-            conditions=facts.conditions + facts.default_conditions,
-            calls=facts.calls,
-            output_max=maximum * choices + predicted_tokens if maximum else NO_MAXIMUM,
-        )
+    for model, prompt_tokens in zip(price.prices, prompts, strict=True):
+        maximum = model.max_output_tokens
+        output_max = maximum * choices + predicted_tokens if maximum else NO_MAXIMUM
+        cases += model.worst_rates(prompt_tokens, units=units, conditions=conditions, calls=calls, output_max=output_max)
     return tuple(cases)
-
-
-def _cost(rates: WorstRates | None, output_tokens: int) -> int:
-    return 0 if rates is None else worst_cost_nano_usd(rates, output_tokens)

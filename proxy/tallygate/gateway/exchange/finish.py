@@ -45,7 +45,8 @@ async def finish(answer: Answer) -> Bill:
     held, relay, services = answer.held, answer.relay, answer.services
     client = held.call.head.client
     upstream_ended_at = services.clock()
-    await relay.reader.read_on()
+    if relay.reader.coded is not None:
+        await relay.reader.read_on()
     await held.call.head.treatment.count(answer)
     bill = bill_of(answer)
     if held.is_fallback:
@@ -81,7 +82,8 @@ async def count_answer(answer: Answer) -> None:
     if answer.sent_at is None or answer.relay.head.status >= 300:
         return
     usage = usage_of(answer)
-    if has_last_word(answer, usage):
+    if usage is not None and has_last_word(answer, usage):
+        answer.note_reported(usage)
         return
     await answer.text.count(answer, is_last=True)
     if usage is None or not usage.prompt:

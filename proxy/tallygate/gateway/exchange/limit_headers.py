@@ -20,9 +20,11 @@ def limit_headers(decision: Decision, limits: CallerLimits, dialect: Dialect) ->
         if shown is not None:
             remaining, reset_ms, retry_after_ms = state.remaining, state.reset_ms, state.retry_after_ms
             named.append(NamedRate(shown.name, shown.kind, shown.capacity, shown.window_ms, remaining, reset_ms, retry_after_ms))
-            filled_later_ms = max(shown.capacity - remaining - 1, 0) * shown.window_ms // shown.refill_units
-            until_more_ms = retry_after_ms or max(reset_ms - filled_later_ms, 0)
-            items.append(b"%b;r=%d;t=%d" % (shown.quoted, max(remaining, 0), -(-until_more_ms // 1000)))
+            until_more_ms = retry_after_ms
+            if not until_more_ms:
+                missing = shown.capacity - remaining - 1
+                until_more_ms = reset_ms - missing * shown.window_ms // shown.refill_units if missing > 0 else reset_ms
+            items.append(b"%b;r=%d;t=%d" % (shown.quoted, max(remaining, 0), max(-(-until_more_ms // 1000), 0)))
     headers: list[Header] = []
     if named:
         headers += dialect.limit_headers(decision, named)
