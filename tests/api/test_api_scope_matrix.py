@@ -160,11 +160,12 @@ async def test_a_cursor_of_another_token_shows_nothing_more(filled: World, path:
     assert traces(body) <= {"acme"}
 
 
-async def test_an_organization_that_is_gone_is_gone_for_everyone(filled: World) -> None:
+async def test_an_organization_that_is_gone_is_shown_to_who_names_it_and_may_see_all(filled: World) -> None:
     del filled.organizations["acme"]
 
     assert traces(await filled.ok("/api/usage", group_by="org")) == {"globex", "initech"}
-    assert (await filled.get("/api/usage", org="acme"))[0] == 404
+    assert (await filled.ok("/api/usage", org="acme"))["retired"] == ["acme"]
+    assert (await filled.get("/api/usage", org="acme", token="one"))[0] == 404
     assert traces(await filled.ok("/api/usage", group_by="org", token="one")) == set()
 
 
@@ -196,6 +197,7 @@ OF_ONE = [
 # the platform's alone
 PLATFORM = [
     ("POST", "/api/organizations", {"id": "made", "plan": "enterprise"}),
+    ("GET", "/api/retired-organizations", None),
     ("GET", "/api/tokens", None),
     ("POST", "/api/tokens", {"name": "made", "access": "read"}),
     ("POST", "/api/tokens/{token}/revoke", None),
