@@ -113,12 +113,14 @@ OPERATIONS = [
     ("POST", "/api/tokens/{token}/revoke"),
     ("GET", "/api/audit"),
     ("GET", "/api/openapi.json"),
+    ("GET", "/docs"),
 ]
 # Nothing can be wrong about a call of what takes no parameters, or any text as one.
 ANYTHING_IS_RIGHT = [
     ("GET", "/api/sign-in"),
     ("GET", "/api/session"),
     ("GET", "/api/openapi.json"),
+    ("GET", "/docs"),
     ("GET", "/api/tokens"),
     ("POST", "/api/tokens/{token}/revoke"),
     *((method, path) for method, path in OPERATIONS if path.startswith(_ORG) and method in {"GET", "DELETE"}),

@@ -4,11 +4,14 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
+from aiohttp import web
 
 from tallygate.console.api_access import Access
 from tallygate.console.api_errors import ErrorAnswer
 from tallygate.console.api_parameters import VALUES_MAX, Parameter, Place
 from tallygate.console.api_routes import ApiCall, ApiRoute
+from tallygate.console.document_page import document_page
+from tallygate.console.page_files import page_answer
 
 _REFERENCE: Final = "#/components/schemas/{name}"
 _BODY_ERRORS: Final = {
@@ -26,7 +29,7 @@ _ERRORS: Final = {
 
 
 class DocumentApi:
-    """GET /api/openapi.json, public: it reveals nothing that the source does not."""
+    """GET /api/openapi.json, and the same as a page at /docs. Both are public: they reveal nothing that the source does not."""
 
     def __init__(self, routes: Iterable[ApiRoute], *, version: str) -> None:
         self._route = ApiRoute(
@@ -38,10 +41,23 @@ class DocumentApi:
             answer=dict[str, Any],
             tag="document",
         )
-        self._text = document((*routes, self._route), version=version)
+        self._page_route = ApiRoute(
+            method="GET",
+            path="/docs",
+            handler=self._page,
+            summary="This document as a page",
+            is_public=True,
+            media=("text/html",),
+            tag="document",
+        )
+        self._text = document((*routes, *self.routes()), version=version)
+        self._html = document_page(self._text).encode()
 
     def routes(self) -> tuple[ApiRoute, ...]:
-        return (self._route,)
+        return self._route, self._page_route
+
+    async def _page(self, _call: ApiCall) -> web.Response:
+        return page_answer(self._html)
 
     async def _document(self, _call: ApiCall) -> dict[str, Any]:
         return self._text

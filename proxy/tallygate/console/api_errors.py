@@ -13,7 +13,7 @@ _TYPES: Final = {401: "authentication_error", 403: "permission_error", 404: "not
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
-    """param: the parameter or body field at fault, None where there is none. code: stable, snake_case."""
+    """param: the parameter or body field at fault, null where there is none. code: stable, snake_case."""
 
     message: str
     type: str

@@ -106,8 +106,13 @@ def shows_pages(request: web.Request) -> bool:
 
 def plain_page(status: int, title: str, text: str) -> web.Response:
     """A page of one sentence, in HTML without anything to be escaped."""
+    return page_answer(_PLAIN_PAGE.format(title=title, text=text).encode(), status=status)
+
+
+def page_answer(html: bytes, *, status: int = 200) -> web.Response:
+    """A page that is no file, under the same policy."""
     headers = {**_HEADERS, hdrs.CACHE_CONTROL: "no-store", hdrs.CONTENT_TYPE: _CONTENT_TYPES["html"]}
-    return web.Response(status=status, text=_PLAIN_PAGE.format(title=title, text=text), headers=headers)
+    return web.Response(status=status, body=html, headers=headers)
 
 
 def _kind(name: str) -> str:
