@@ -1,8 +1,10 @@
 // One request: when, what, by whom; how its cost came about, or why it was refused.
 
-import { grouped, nanoOf, usd, usdText } from "./amounts.js";
+import { grouped, nanoOf, usdText } from "./amounts.js";
+import { ask } from "./api.js";
 import { openDialog } from "./dialog.js";
 import { h } from "./elements.js";
+import { problem, skeleton } from "./states.js";
 import { momentText, secondText, spanText, zoneText } from "./times.js";
 
 const instant = (text, zone) => `${momentText(Date.parse(text), zone)}:${secondText(Date.parse(text), zone).slice(-2)} ${zoneText(Date.parse(text), zone)}`;
@@ -12,58 +14,80 @@ function facts(pairs) {
   return h("dl", { class: "facts" }, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
-/** event: a line of /api/events. */
-export function showServed(event, { zone, credentialName }) {
+/** Open an event: at once with what the list knows, then with how its cost came about. context: the tab's. */
+export async function showServed(listed, { zone, credentialName, isOver }) {
   const { body } = openDialog("Request", { isWide: true });
-  const model = event.response_model && event.response_model !== event.request_model ? `${event.response_model}, asked for as ${event.request_model}` : event.model;
-  body.append(
-    facts([
-      ["Request id", code(event.event_id)],
-      ["Client's own id", event.client_request_id && code(event.client_request_id)],
-      ["Begun", instant(event.started_at, zone)],
-      ["Settled", instant(event.settled_at, zone)],
-      ["Took", event.duration_ms === null ? null : `${grouped(event.duration_ms)} ms${event.first_byte_ms === null ? "" : `, first byte after ${grouped(event.first_byte_ms)} ms`}`],
-      ["Organization", event.org],
-      ["Credential", `${credentialName(event.credential)} (${event.credential})`],
-      ["Endpoint", `${event.method} ${event.endpoint}${event.stream ? ", as a stream" : ""}`],
-      ["Capability", event.capability],
-      ["Model", model],
-      ["Upstream", event.upstream],
-      ["Ended", `${event.status ? `status ${event.status}, ` : ""}${event.outcome.replaceAll("_", " ")}`],
-      ["Usage from", event.usage_source],
-      ["Noted", event.flags.join(", ")],
-      ["Entry", event.kind === "settled" ? "" : event.kind],
-    ]),
-    h("h3", {}, "How its cost came about"),
-    cost(event),
-  );
+  const room = h("div", {}, skeleton(120));
+  body.append(eventFacts(listed, zone, credentialName), h("h3", {}, "How its cost came about"), room);
+  try {
+    const { cost } = await ask(`/api/events/${encodeURIComponent(listed.event_id)}`);
+    room.replaceChildren(...breakdown(cost));
+  } catch (error) {
+    if (!isOver(error)) room.replaceChildren(problem(error));
+  }
 }
 
-/** Tokens by kind beside what each kind cost; the kinds add up to the whole. */
-function cost(event) {
-  const plain = event.prompt_tokens - event.cached_tokens - event.cache_write_tokens;
-  const rows = [
-    ["Prompt", plain, event.input_nano_usd],
-    ["Read from a cache", event.cached_tokens, event.cache_read_nano_usd],
-    ["Written to a cache", event.cache_write_tokens, event.cache_write_nano_usd],
-    ["Completion", event.completion_tokens, event.output_nano_usd],
-    ["Sound and images", null, event.media_nano_usd],
-    ["Searches and other calls", null, event.calls_nano_usd],
-    ["Fee of the route", null, event.fee_nano_usd],
-  ].filter(([, tokens, nano]) => tokens || nano);
-  return h(
-    "div",
-    {},
+function eventFacts(event, zone, credentialName) {
+  const model = event.response_model && event.response_model !== event.request_model ? `${event.response_model}, asked for as ${event.request_model}` : event.model;
+  return facts([
+    ["Request id", code(event.event_id)],
+    ["Client's own id", event.client_request_id && code(event.client_request_id)],
+    ["Begun", instant(event.started_at, zone)],
+    ["Settled", instant(event.settled_at, zone)],
+    ["Took", event.duration_ms === null ? null : `${grouped(event.duration_ms)} ms${event.first_byte_ms === null ? "" : `, first byte after ${grouped(event.first_byte_ms)} ms`}`],
+    ["Organization", event.org],
+    ["Credential", `${credentialName(event.credential)} (${event.credential})`],
+    ["Endpoint", `${event.method} ${event.endpoint}${event.stream ? ", as a stream" : ""}`],
+    ["Capability", event.capability],
+    ["Model", model],
+    ["Upstream", event.upstream],
+    ["Ended", `${event.status ? `status ${event.status}, ` : ""}${event.outcome.replaceAll("_", " ")}`],
+    ["Usage from", event.usage_source],
+    ["Noted", event.flags.join(", ")],
+    ["Entry", event.kind === "settled" ? "" : event.kind],
+  ]);
+}
+
+/** Units times rates under conditions, and what else adds up to the cost. */
+function breakdown(cost) {
+  const conditions = [cost.service_tier && `service tier ${cost.service_tier}`, cost.speed && `speed ${cost.speed}`, cost.geography && `geography ${cost.geography}`];
+  const others = [
+    ["Stated by the provider", cost.stated.usd],
+    ["Fee of the route", cost.fee.usd],
+    ["Rounded up", cost.rounding_usd],
+    ["Not explained", cost.unexplained.usd],
+  ].filter(([, usd]) => usd && Number(usd) !== 0);
+  const row = (name, cells) => h("tr", {}, h("th", { scope: "row" }, name), cells.map((cell) => h("td", { class: "number" }, cell)));
+  const price = [cost.model, cost.source, cost.effective_from && `since ${cost.effective_from.slice(0, 10)}`].filter(Boolean).join(", ");
+  return [
     h(
-      "table",
-      { class: "list" },
-      h("caption", { class: "unseen" }, "Cost by kind"),
-      h("thead", {}, h("tr", {}, ["", "Tokens", "Cost"].map((text, index) => h("th", { scope: "col", class: index ? "number" : "" }, text)))),
-      h("tbody", {}, rows.map(([name, tokens, nano]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "number" }, tokens === null ? "" : grouped(tokens)), h("td", { class: "number" }, usd(BigInt(nano), 7))))),
-      h("tfoot", {}, h("tr", {}, h("th", { scope: "row" }, "Cost"), h("td", { class: "number" }, grouped(event.total_tokens)), h("td", { class: "number" }, usd(nanoOf(event.cost_usd), 7)))),
+      "div",
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Cost by unit" },
+      h(
+        "table",
+        { class: "list" },
+        h("caption", { class: "unseen" }, "Cost by unit"),
+        h("thead", {}, h("tr", {}, ["Unit", "Quantity", "Rate", "Cost"].map((text, index) => h("th", { scope: "col", class: index ? "number" : "" }, text)))),
+        h(
+          "tbody",
+          {},
+          cost.parts.map((part) => row(part.model ? `${part.name} (${part.model})` : part.name, [grouped(part.quantity), `$${part.rate_usd} per ${part.per}`, `$${part.cost_usd}`])),
+          others.map(([name, usd]) => row(name, ["", "", `$${usd}`])),
+        ),
+        h("tfoot", {}, row("Cost", ["", "", `$${cost.total.usd}`])),
+      ),
     ),
-    h("p", { class: "quiet" }, "Price ", code(event.price_version || "none")),
-  );
+    h(
+      "p",
+      { class: "quiet" },
+      price ? `Price of ${price}` : "No price",
+      conditions.some(Boolean) ? `; ${conditions.filter(Boolean).join(", ")}` : "",
+      cost.markup_percent === "0" ? "" : `; ${cost.markup_percent} % on every rate`,
+      cost.price_version ? [". Version ", code(cost.price_version)] : "",
+      ".",
+    ),
+    cost.note ? h("p", { class: "quiet" }, cost.note) : null,
+  ].filter(Boolean);
 }
 
 /** refusal: a line of /api/refusals. */
