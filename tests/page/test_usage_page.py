@@ -123,6 +123,12 @@ def test_what_is_shown_is_in_the_address(visit: Any) -> None:
     assert page.locator(".segments [aria-pressed=true]").first.inner_text() == "Cost"
 
 
+def test_an_address_that_makes_no_sense_shows_what_it_can(visit: Any) -> None:
+    seen = visit("/?org=acme&tab=nothing&range=custom&from=2026-13-45&until=x&view=x&by=x&stack=x&zone=Nowhere%2FAt_all&other=1")
+    assert seen.page.locator(".segments [aria-pressed=true]").all_inner_texts() == ["Requests", "30 days"]
+    assert seen.sums()["requests"] > 0
+
+
 def test_charts_answer_to_pointer_keys_and_legend(visit: Any) -> None:
     seen = visit("/?org=acme&range=today")
     plot = seen.figure("Requests by capability").locator(".plot")

@@ -14,15 +14,20 @@ export const DEFAULTS = {
   zone: "",
   stack: "capability",
 };
-const DAY = /^\d{4}-\d{2}-\d{2}$/;
+const VALUES = {
+  view: ["requests", "tokens", "cost"],
+  range: ["today", "7d", "30d", "month", "last-month", "custom"],
+  by: ["", "hour", "day", "week", "month"],
+  stack: ["credential", "capability", "model", "status"],
+};
 
 /** The state that the address names. A tab may keep more of its own there: unknown names are kept. */
 export function readAddress() {
   const state = { ...DEFAULTS, ...Object.fromEntries(new URLSearchParams(location.search)) };
-  if (state.range === "custom" && !(DAY.test(state.from) && DAY.test(state.until) && state.from <= state.until))
+  if (state.range === "custom" && !(isDay(state.from) && isDay(state.until) && state.from <= state.until))
     state.range = DEFAULTS.range;
-  if (!["requests", "tokens", "cost"].includes(state.view)) state.view = DEFAULTS.view;
-  if (!["credential", "capability", "model", "status"].includes(state.stack)) state.stack = DEFAULTS.stack;
+  for (const [name, values] of Object.entries(VALUES)) if (!values.includes(state[name])) state[name] = DEFAULTS[name];
+  if (!isZone(state.zone)) state.zone = DEFAULTS.zone;
   return state;
 }
 
@@ -32,4 +37,16 @@ export function writeAddress(state) {
   const query = new URLSearchParams(named).toString();
   const address = query ? `/?${query}` : "/";
   if (address !== location.pathname + location.search) history.pushState(null, "", address);
+}
+
+function isDay(text) {
+  return /^\d{4}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(Date.parse(text));
+}
+
+function isZone(name) {
+  try {
+    return name === "" || Boolean(new Intl.DateTimeFormat("en", { timeZone: name }));
+  } catch {
+    return false; // RangeError
+  }
 }

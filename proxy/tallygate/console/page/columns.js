@@ -1,6 +1,6 @@
 // A chart of stacked columns over time, with its legend, its values under the pointer or the arrow keys, and its table.
 //
-// Drawn here: the chart scripts that PyPI distributions bring (Bokeh, Plotly, ECharts) are each ten times as large as this whole page.
+// Drawn here: the chart scripts inside PyPI distributions have 1.2 MB (Bokeh) to 4.8 MB (Plotly), many times this whole page.
 
 import { amountOf, amountText, placesOf, tickText, ticks } from "./amounts.js";
 import { h, svg } from "./elements.js";
@@ -103,7 +103,7 @@ export class Columns {
   draw() {
     const width = Math.floor(this.plot.clientWidth);
     if (!this.data || width === 0) return;
-    const { view, buckets, bucket, zone } = this.data;
+    const { view, buckets } = this.data;
     const series = this.shown;
     const sums = buckets.map((_, index) => series.reduce((sum, { amounts }) => sum + amounts[index], 0n));
     const marks = ticks(sums.reduce((most, sum) => (sum > most ? sum : most), 0n));

@@ -19,13 +19,13 @@ const percentOf = (fraction) => `${Math.round(fraction * 1000) / 10} %`;
 
 /**
  * spend    of /api/spend
- * pause    the last notice of a pause, or null
+ * notices  of pauses and resumes, the last first
  * limits   of /api/limits
  */
-export function standing({ spend, pause, limits, title, zone }) {
+export function standing({ spend, notices, limits, title, zone }) {
   const windows = [spend.rolling_7_days, ...spend.windows.filter(({ name }) => name !== spend.rolling_7_days.name)];
   return [
-    ...windows.filter(({ status }) => status !== "active").map((window) => banner(window, pause, zone)),
+    ...windows.filter(({ status }) => status !== "active").map((window) => banner(window, notices, zone)),
     h(
       "div",
       { class: "card standing" },
@@ -45,7 +45,7 @@ export function standing({ spend, pause, limits, title, zone }) {
 }
 
 /** What a limit's state means for requests; since when, why, until when. */
-function banner(window, pause, zone) {
+function banner(window, notices, zone) {
   const { status, spent, held, limit, resumes_at: resumes, credential } = window;
   const span = window.kind === "calendar_month" ? "This month" : `In the last ${spanOf(window)}`;
   const underWay = nanoOf(held.usd) > 0n ? ` and ${usdText(nanoOf(held.usd))} is held for requests under way` : "";
@@ -62,9 +62,11 @@ function banner(window, pause, zone) {
       `${used}. ${status === "warning" ? "At the limit, access pauses." : "Nothing is refused by it."}`,
     );
   }
-  const isOfPause = pause?.limit === `${credential ? `cred:${credential}` : "org"}:${window.name}`;
-  const since = isOfPause ? Date.parse(pause.at) : null;
-  const refused = isOfPause && pause.refused_nano_usd;
+  const key = `${credential ? `cred:${credential}` : "org"}:${window.name}`;
+  const last = notices.find(({ limit: of }) => of === key);
+  const pause = last?.type === "spend.paused" ? last : null;
+  const since = pause && Date.parse(pause.at);
+  const refused = pause?.refused_nano_usd;
   const until = resumes ? Date.parse(resumes) : null;
   return h(
     "div",

@@ -33,6 +33,7 @@ class Shell {
       this.main,
     );
     this.opened = null; // {id, view} of the tab
+    this.isClosed = false;
     this.known = null; // what the lists of the header were read for, and the lists
     this.onHistory = () => this.enter(readAddress());
   }
@@ -60,6 +61,8 @@ class Shell {
 
   /** End the page of this session. text: why. */
   close(text = "Your session has ended.") {
+    if (this.isClosed) return;
+    this.isClosed = true;
     window.removeEventListener("popstate", this.onHistory);
     this.opened?.view.unmount();
     this.onEnd(text);
@@ -72,8 +75,8 @@ class Shell {
     if (!TABS.some(({ id }) => id === this.state.tab)) this.state.tab = DEFAULTS.tab;
     const { state } = this;
     this.main.setAttribute("aria-busy", "true");
-    this.showHeader();
     try {
+      this.showHeader();
       await this.read(state);
       if (state !== this.state) return; // another one was chosen meanwhile
       this.showHeader();

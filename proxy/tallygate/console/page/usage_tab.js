@@ -107,9 +107,9 @@ class UsageTab {
         ask("/api/spend", { ...question, days: 1 }, signal),
         ask("/api/limits", question, signal),
       ]);
-      const isPaused = spend.status === "paused";
-      const pauses = isPaused ? await ask("/api/notices", { org: organization.id, type: "spend.paused", limit: 1 }, signal) : null;
-      return { spend, limits, pause: pauses?.notices[0] ?? null };
+      const changes = { org: organization.id, type: ["spend.paused", "spend.resumed"], limit: 20 };
+      const { notices } = spend.status === "paused" ? await ask("/api/notices", changes, signal) : { notices: [] };
+      return { spend, limits, notices };
     }
     const isAll = isListed && organizations.size <= ORGANIZATIONS_SHOWN;
     const ids = isAll ? [...organizations.keys()] : await largest(parameters, signal);
@@ -200,12 +200,17 @@ class UsageTab {
     );
   }
 
+  /** Say as of when the figures are, and what of the range the plan's history does not have any more. */
   showFreshness() {
     const { zone } = this.context;
-    const { as_of: asOf, history_from: historyFrom } = this.answered ?? {};
-    const at = asOf ? Date.parse(asOf) : this.freshAt;
-    const begins = historyFrom ? ` · History begins on ${dateText(Date.parse(historyFrom), zone)}` : "";
-    swap(this.parts.state, h("p", { class: "quiet" }, `Data as of ${secondText(at, zone)} ${zoneText(at, zone)}${begins}`));
+    const { as_of: asOf, history_from: historyFrom, is_whole: isWhole } = this.answered;
+    const at = Date.parse(asOf);
+    const begins = historyFrom && dateText(Date.parse(historyFrom), zone);
+    const history = isWhole
+      ? `History begins on ${begins}`
+      : `Usage before ${begins} is not shown: the plan keeps no longer history`;
+    const text = `Data as of ${secondText(at, zone)} ${zoneText(at, zone)}`;
+    swap(this.parts.state, h("p", { class: "quiet" }, text, begins && ` · ${history}`));
   }
 
   /** Say that the figures are not up to date; they stay. seconds: until the next try. */
