@@ -180,6 +180,10 @@ async def test_without_its_ledger_the_limits_are_there_and_without_its_store_not
     async with running_gateway(tmp_path, used_today=ledger, limiter=limiter) as harness:
         status, body, _ = await ask(harness)
         assert (status, body["today"], body["left_usd"]) == (200, None, "25.00")
+        await asyncio.sleep(0)
+        harness.gateway.pipeline.me._answers.clear()  # as if a second had passed
+        assert (await ask(harness))[1]["today"] is None
+        assert ledger.asked == 1  # which has some seconds to come back
     limiter.wipe()
     async with running_gateway(tmp_path, limiter=limiter) as harness:
         status, body, _ = await ask(harness)

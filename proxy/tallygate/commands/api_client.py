@@ -68,7 +68,7 @@ class ApiClient:
         self, path: str, key: str, parameters: Parameters | None = None, *, at_most: int | None = None
     ) -> AsyncIterator[Any]:
         """The entries of all pages, one by one."""
-        position: dict[str, Any] = {}
+        position: dict[str, str] = {}
         count = 0
         while True:
             limit = PAGE if at_most is None else min(PAGE, at_most - count)
@@ -76,9 +76,9 @@ class ApiClient:
             for entry in page[key]:
                 yield entry
             count += len(page[key])
-            position = {name: page[f"next_{name}"] for name in ("cursor", "after") if page.get(f"next_{name}") is not None}
-            if not position or (at_most is not None and count >= at_most):
+            if page["next_cursor"] is None or (at_most is not None and count >= at_most):
                 return
+            position = {"cursor": page["next_cursor"]}
 
     async def organizations(self, ids: tuple[str, ...] = ()) -> list[dict[str, Any]]:
         """Organizations with their plan and time zone. Raises click.ClickException for an id that is not there."""

@@ -41,6 +41,7 @@ from tallygate.limiter.local_gate import Closed, LocalGate
 ANSWER_SECONDS: Final = 1.0  # for which an answer stays
 TODAY_SECONDS: Final = 10.0  # for which the ledger's sums stay
 TODAY_TIMEOUT_SECONDS: Final = 2.0
+WARN_SECONDS: Final = 60.0  # between two log lines about a ledger that does not answer
 ANSWERS_MAX: Final = 2_000  # kept; beyond it the oldest are dropped, and asked for again
 LEDGER_AT_ONCE: Final = 2  # questions of this worker
 _OF_CREDENTIAL: Final = RateLimit(name="me_requests", quantity=Quantity.REQUESTS, refill_units=10, window_ms=1_000, capacity=20)
@@ -115,7 +116,8 @@ class Me:
         self._services = services
         self._gate = LocalGate(services.now_ms)
         self._answers: dict[tuple[str, str], tuple[float, asyncio.Task[bytes | Refusal]]] = {}
-        self._days: dict[tuple[str, str], tuple[float, Today]] = {}
+        self._days: dict[tuple[str, str], tuple[float, Today | None]] = {}
+        self._warned_at: float | None = None
         self._at_ledger = asyncio.Semaphore(LEDGER_AT_ONCE)
 
     async def serve(self, client: Client) -> None:
@@ -198,17 +200,19 @@ class Me:
     async def _today(self, organization: Organization, credential: Credential) -> Today | None:
         """The day's sums, read now or in the last seconds; None if the ledger does not answer in time."""
         key, now, used_today = (organization.id, credential.id), self._services.clock(), self._services.used_today
-        read_at, found = self._days.get(key, (0.0, None))
-        if used_today is None or (found is not None and now - read_at < TODAY_SECONDS):
-            return found
+        known = self._days.get(key)
+        if used_today is None or (known is not None and now - known[0] < TODAY_SECONDS):
+            return None if known is None else known[1]
+        today: Today | None = None
         as_of = instant_text(self._services.now_ms(), organization.time_zone)
         try:
             async with asyncio.timeout(TODAY_TIMEOUT_SECONDS), self._at_ledger:
                 whole, own = await used_today(organization, credential.id)
+            today = Today(as_of=as_of, organization=_used(whole), credential=_used(own))
         except (StoreError, TimeoutError) as error:
-            _log.warning("the ledger did not say what was used today: %s", str(error) or "no answer in time")
-            return None
-        today = Today(as_of=as_of, organization=_used(whole), credential=_used(own))
+            if self._warned_at is None or now - self._warned_at >= WARN_SECONDS:
+                self._warned_at = now
+                _log.warning("the ledger did not say what was used today: %s", str(error) or "no answer in time")
         _keep(self._days, key, (now, today))
         return today
 
