@@ -1,10 +1,15 @@
 """The demo, whole: real processes, the real openai SDK, and counts that must be equal: ledger, metrics, mock API."""
 
+import json
 import re
 import subprocess
 import sys
 
 import pytest
+
+from tallygate.demo.traffic import code_of
+from tallygate.dialects.registry import dialects
+from tallygate.domain.errors import ErrorCode, Refusal
 
 # A proxy for what is elsewhere, which nothing of the demo's is: it would be asked in vain.
 AMBIENT = {f"{scheme}_PROXY": "http://127.0.0.1:9" for scheme in ("HTTP", "HTTPS", "ALL")} | {"http_proxy": "http://127.0.0.1:9"}
@@ -80,3 +85,10 @@ def test_the_demo_needs_no_sdk(tmp_path):
     assert rows["Difference"] == ["", "0", "0", "0", "0.00"]
     assert int(rows["requests"][0]) > 10
     assert "plan_without_api_access" in ran.stdout, "an error object is read as the SDK reads it"
+
+
+@pytest.mark.parametrize("name", ["gemini_video", "xai_video"])
+def test_a_refusal_is_named_by_its_code_in_the_shape_of_any_api(name: str) -> None:
+    _, body = dialects()[name].error(Refusal(code=ErrorCode.SPEND_LIMIT_EXCEEDED, message="No."), request_id="r")
+    assert code_of(json.loads(body)["error"]) == "spend_limit_exceeded"
+    assert code_of({"code": None}) == code_of(None) == ""

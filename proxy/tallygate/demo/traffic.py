@@ -80,7 +80,7 @@ async def send_traffic(
                 await random.choice(kinds)(clients[org], random)
             except status_error as error:
                 result.statuses[error.status_code] += 1
-                result.note(error.code or str(error.status_code), error.body, str(error))
+                result.note(code_of(error.body) or str(error.status_code), error.body, str(error))
             except SocketRefusedError as error:
                 result.statuses[error.status] += 1
                 result.note(str(error.body.get("code") or error.status), error.body, str(error))
@@ -108,6 +108,13 @@ def _sdk() -> tuple[Callable[..., Any], type[Any]]:
     import openai  # noqa: PLC0415 - an optional dependency, and a slow import
 
     return partial(openai.AsyncOpenAI, max_retries=0, timeout=60.0), openai.APIStatusError
+
+
+def code_of(error: object) -> str:
+    """The gateway's code in an error object; in Google's shape it is a reason among the details. Empty if there is none."""
+    members = error if isinstance(error, dict) else {}
+    reasons = [each["reason"] for each in members.get("details") or () if "reason" in each]
+    return str((reasons or [members.get("code") or ""])[0])
 
 
 def prompt(random: Random, *, reasons: bool = True) -> str:
