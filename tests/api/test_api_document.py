@@ -77,6 +77,8 @@ OPERATIONS = [
     ("POST", "/api/session"),
     ("DELETE", "/api/session"),
     ("GET", "/v1/organization/usage/completions"),
+    ("GET", "/v1/organization/usage/embeddings"),
+    ("GET", "/v1/organization/projects"),
     ("GET", "/v1/organization/costs"),
     ("GET", "/api/usage"),
     ("GET", "/api/usage/values"),

@@ -202,3 +202,64 @@ async def test_wrong_use_reaches_the_client_as_its_own_exceptions(world: World, 
     assert foreign.value.body["param"] == "page"
     with pytest.raises(AuthenticationError):
         await openai.with_options(admin_api_key="nobody").admin.organization.usage.costs(start_time=start)
+
+
+@pytest.mark.parametrize("width", ["1m", "1h", "1d"])
+async def test_embeddings_and_moderations_have_usage_of_their_own(world: World, openai: AsyncOpenAI, width: str) -> None:
+    vectors = {"endpoint": "/v1/embeddings", "capability": "embeddings", "completion_tokens": 0}
+    await world.record(
+        [
+            an_entry(1),
+            an_entry(2, **vectors, response_model="text-embedding-3-small"),
+            an_entry(3, **{**vectors, "capability": "batches"}, credential="acme-dev"),
+            an_entry(4, **{**vectors, "endpoint": "/v1/removed-since"}, org="globex"),
+            an_entry(5, endpoint="/v1/moderations", capability="moderations", prompt_tokens=7, completion_tokens=0),
+        ]
+    )
+    asked = {"start_time": (NOW_MS - 2 * HOUR_MS) // 1000, "bucket_width": width}
+    usage = openai.admin.organization.usage
+
+    async def results(ask, **more):
+        return [item for bucket in await pages(ask, **asked, **more) for item in bucket.results]
+
+    (whole,) = await results(usage.embeddings)
+    assert (whole.object, whole.input_tokens, whole.num_model_requests) == ("organization.usage.embeddings.result", 300, 3)
+    by_all = await results(usage.embeddings, group_by=["project_id", "api_key_id", "model", "user_id"])
+    assert [(item.project_id, item.api_key_id, item.model, item.user_id) for item in by_all] == [
+        ("acme", "acme-dev", "gpt-4o", None),
+        ("acme", "acme-prod", "text-embedding-3-small", None),
+        ("globex", "globex-prod", "gpt-4o", None),
+    ]
+    assert [item.num_model_requests for item in await results(usage.embeddings, models=["gpt-4o"], project_ids=["acme"])] == [1]
+    (moderated,) = await results(usage.moderations)
+    assert (moderated.object, moderated.input_tokens) == ("organization.usage.moderations.result", 7)
+    assert [item.num_model_requests for item in await results(usage.completions)] == [1]
+
+
+async def test_tokens_of_media_are_told_apart_in_what_is_generated(world: World, openai: AsyncOpenAI) -> None:
+    await world.record([an_entry(1, completion_tokens=20, audio_completion_tokens=3, image_completion_tokens=12)])
+
+    page = await openai.admin.organization.usage.completions(start_time=MIDNIGHT_MS // 1000)
+    (result,) = page.data[0].results
+    assert (result.output_tokens, result.output_text_tokens, result.output_audio_tokens, result.output_image_tokens) == (
+        20,
+        5,
+        3,
+        12,
+    )
+
+
+async def test_projects_are_the_organizations_that_a_token_sees(world: World, openai: AsyncOpenAI) -> None:
+    projects = openai.admin.organization.projects
+
+    found = [project async for project in projects.list(limit=2)]  # in two pages
+    assert [(project.id, project.name, project.status) for project in found] == [
+        ("acme", "Acme", "active"),
+        ("globex", "Globex", "active"),
+        ("initech", "Initech", "active"),
+    ]
+    assert (await projects.retrieve("globex")).name == "Globex"
+    one = openai.with_options(admin_api_key="one").admin.organization.projects
+    assert [project.id async for project in one.list()] == ["acme"]
+    with pytest.raises(NotFoundError):
+        await one.retrieve("globex")

@@ -30,6 +30,15 @@ ENDPOINTS = [
         "project_ids",
         "api_key_ids",
     ),
+    *(
+        (
+            f"/v1/organization/usage/{kind}",
+            {"start_time": START, "group_by": ["project_id", "api_key_id"]},
+            "project_ids",
+            "api_key_ids",
+        )
+        for kind in ("embeddings", "moderations")
+    ),
     ("/v1/organization/costs", {"start_time": START, "group_by": ["project_id", "api_key_id"]}, "project_ids", "api_key_ids"),
     ("/api/usage", {"group_by": ["org", "credential"]}, "org", "credential"),
     ("/api/usage", {"group_by": ["org", "credential"], "top": 5, "compare": "previous"}, "org", "credential"),
@@ -54,6 +63,8 @@ async def filled_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     world = World(database)
     await world.keep(*ORGS)
     await world.record([an_entry(number, org=org) for number, org in enumerate(ORGS)])
+    for first, capability in ((100, "embeddings"), (200, "moderations")):
+        await world.record([an_entry(number, org=org, capability=capability) for number, org in enumerate(ORGS, first)])
     await world.note_refused([a_refusal(number, org=org) for number, org in enumerate(ORGS)])
     await world.notify([a_notice(number, org=org, at_ms=NOW_MS - 1_000 + number) for number, org in enumerate(ORGS)])
     await database.close()
@@ -193,6 +204,7 @@ OF_ONE = [
     ("POST", _ONE + "/objects/forget", {"kind": "file", "ids": ["file-1"]}),
     ("GET", "/api/invoices/{org}/{month}", None),
     ("GET", "/api/statements/{org}/{week}", None),
+    ("GET", "/v1/organization/projects/{project_id}", None),
 ]
 # the platform's alone
 PLATFORM = [
@@ -203,12 +215,12 @@ PLATFORM = [
     ("POST", "/api/tokens/{token}/revoke", None),
 ]
 # of all that are visible
-LISTS = ["/api/organizations", "/api/audit"]
+LISTS = ["/api/organizations", "/api/audit", "/v1/organization/projects"]
 EXPORT = "/api/export"
 
 
 def named(path: str, org: str) -> str:
-    return path.format(org=org, credential=f"{org}-prod", month="2026-08", week="2026-W32", token="none")
+    return path.format(org=org, project_id=org, credential=f"{org}-prod", month="2026-08", week="2026-W32", token="none")
 
 
 @pytest.mark.parametrize("token", TOKENS)

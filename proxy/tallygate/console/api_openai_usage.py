@@ -1,7 +1,8 @@
-"""GET /v1/organization/usage/completions, in OpenAI's shape, for clients that read OpenAI's usage."""
+"""GET /v1/organization/usage/completions, embeddings and moderations, in OpenAI's shape, for clients that read OpenAI's usage."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final, Literal
 
@@ -10,7 +11,7 @@ import msgspec
 from tallygate.config.model import Route
 from tallygate.console.api_cursor import question_of
 from tallygate.console.api_errors import ApiError
-from tallygate.console.api_parameters import choice, choices, texts
+from tallygate.console.api_parameters import Parameter, choice, choices, texts
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import ORGS_MAX, Scopes, filters
 from tallygate.console.openai_pages import (
@@ -51,6 +52,9 @@ _GROUP_BY: Final = choices(
     "What results are divided by. Usage is not kept by user_id, service_tier and api_source.",
     ["project_id", "user_id", "api_key_id", "model", "batch", "service_tier", "api_source"],
 )
+_GROUP_BY_PLAIN: Final = choices(
+    "group_by", "What results are divided by. Usage is not kept by user_id.", ["project_id", "user_id", "api_key_id", "model"]
+)
 _LIMIT: Final = limit_parameter(1440, "Buckets of a page. 1d: 7 by default, at most 31; 1h: 24, 168; 1m: 60, 1440.")
 
 
@@ -63,6 +67,9 @@ class CompletionsResult(msgspec.Struct, frozen=True, kw_only=True):
     input_cache_write_tokens: int
     input_uncached_tokens: int
     output_tokens: int
+    output_text_tokens: int
+    output_audio_tokens: int
+    output_image_tokens: int
     num_model_requests: int
     project_id: str | None
     user_id: str | None = None
@@ -87,8 +94,74 @@ class CompletionsPage(msgspec.Struct, frozen=True, kw_only=True):
     next_page: str | None
 
 
+class EmbeddingsResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Dimensions that were not grouped by are null."""
+
+    object: Literal["organization.usage.embeddings.result"] = "organization.usage.embeddings.result"
+    input_tokens: int
+    num_model_requests: int
+    project_id: str | None
+    user_id: str | None = None
+    api_key_id: str | None
+    model: str | None
+
+
+class EmbeddingsBucket(msgspec.Struct, frozen=True, kw_only=True):
+    object: Literal["bucket"] = "bucket"
+    start_time: int
+    end_time: int
+    results: list[EmbeddingsResult]
+
+
+class EmbeddingsPage(msgspec.Struct, frozen=True, kw_only=True):
+    object: Literal["page"] = "page"
+    data: list[EmbeddingsBucket]
+    has_more: bool
+    next_page: str | None
+
+
+class ModerationsResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Dimensions that were not grouped by are null."""
+
+    object: Literal["organization.usage.moderations.result"] = "organization.usage.moderations.result"
+    input_tokens: int
+    num_model_requests: int
+    project_id: str | None
+    user_id: str | None = None
+    api_key_id: str | None
+    model: str | None
+
+
+class ModerationsBucket(msgspec.Struct, frozen=True, kw_only=True):
+    object: Literal["bucket"] = "bucket"
+    start_time: int
+    end_time: int
+    results: list[ModerationsResult]
+
+
+class ModerationsPage(msgspec.Struct, frozen=True, kw_only=True):
+    object: Literal["page"] = "page"
+    data: list[ModerationsBucket]
+    has_more: bool
+    next_page: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """One of OpenAI's usage endpoints. name: in its path, and the capability of its requests, but for completions."""
+
+    name: str
+    page: type[Any]
+    bucket: type[Any]
+    result: Callable[[Sequence[str], Sequence[str], Usage], Any]
+    parameters: tuple[Parameter, ...]
+
+
 class OpenAiUsageApi:
-    """OpenAI's usage endpoint. routes_in_force: show which endpoints generate nothing; a removed endpoint counts as completions."""
+    """OpenAI's usage endpoints.
+
+    routes_in_force   show what an endpoint is for; of a removed one the capability does, else it counts as completions
+    """
 
     def __init__(
         self,
@@ -107,12 +180,12 @@ class OpenAiUsageApi:
         self._now_ms = now_ms
 
     def routes(self) -> tuple[ApiRoute, ...]:
-        return (
+        return tuple(
             ApiRoute(
                 method="GET",
-                path="/v1/organization/usage/completions",
-                handler=self._completions,
-                summary="Usage of completions, in OpenAI's shape",
+                path=f"/v1/organization/usage/{kind.name}",
+                handler=partial(self._usage, kind),
+                summary=f"Usage of {kind.name}, in OpenAI's shape",
                 parameters=(
                     START_TIME,
                     END_TIME,
@@ -121,38 +194,40 @@ class OpenAiUsageApi:
                     _USER_IDS,
                     API_KEY_IDS,
                     _MODELS,
-                    _BATCH,
-                    _GROUP_BY,
+                    *kind.parameters,
                     _LIMIT,
                     PAGE,
                 ),
-                answer=CompletionsPage,
+                answer=kind.page,
                 tag="openai",
-            ),
+            )
+            for kind in _KINDS
         )
 
-    async def _completions(self, call: ApiCall) -> CompletionsPage:
+    async def _usage(self, kind: _Kind, call: ApiCall) -> object:
         values = call.values
         is_minutes = values["bucket_width"] == "1m"
         organizations = self._scopes.asked(
             call.access, values["project_ids"], param="project_ids", orgs_max=MINUTE_ORGS_MAX if is_minutes else ORGS_MAX
         )
         await self._scopes.check_credentials(organizations, values["api_key_ids"], param="api_key_ids")
-        question = question_of("completions", values)
+        question = question_of(kind.name, values)
         asked = page_asked(values, _WIDTHS[values["bucket_width"]], question, self._now_ms())
         query = self._query(values, organizations, asked)
         try:
             page = await self._minute_page(query, asked) if is_minutes else await self._page(query, asked)
         except QueryTooLargeError as error:
             raise ApiError(status=400, code="answer_too_large", message=str(error), param="group_by") from error
-        skipped = self._endpoints_without_completions()
+        counts = self._counts(kind)
         token = page_token(page.next_ms, asked, question)
-        return CompletionsPage(
+        return kind.page(
             data=[
-                CompletionsBucket(
+                kind.bucket(
                     start_time=bucket.start_ms // 1000,
                     end_time=bucket.end_ms // 1000,
-                    results=[_result(values["group_by"], group, usage) for group, usage in _merged(bucket.rows, skipped, values)],
+                    results=[
+                        kind.result(values["group_by"], group, usage) for group, usage in _merged(bucket.rows, counts, values)
+                    ],
                 )
                 for bucket in page.buckets
             ],
@@ -191,13 +266,18 @@ class OpenAiUsageApi:
             buckets.append(BucketUsage(start_ms=start, end_ms=end, rows=rows))
         return UsagePage(buckets=tuple(buckets), next_ms=None)
 
-    def _endpoints_without_completions(self) -> frozenset[str]:
+    def _counts(self, kind: _Kind) -> Callable[[str, str], bool]:
+        """Return whether requests of an endpoint and a capability count. Results of batches have the endpoints of their lines."""
         routes = tuple(self._routes())
-        completing = {route.endpoint for route in routes if route.dialect in self._completing}
-        return frozenset(route.endpoint for route in routes) - completing
+        if kind is _COMPLETIONS:
+            completing = {route.endpoint for route in routes if route.dialect in self._completing}
+            known, others = {route.endpoint for route in routes}, {kind.name for kind in _KINDS}
+            return lambda endpoint, capability: endpoint in completing if endpoint in known else capability not in others
+        endpoints = frozenset(route.endpoint for route in routes if route.capability == kind.name)
+        return lambda endpoint, capability: capability == kind.name or endpoint in endpoints
 
 
-def _merged(rows: Iterable[UsageRow], skipped: frozenset[str], values: Any) -> list[tuple[tuple[str, ...], Usage]]:
+def _merged(rows: Iterable[UsageRow], counts: Callable[[str, str], bool], values: Any) -> list[tuple[tuple[str, ...], Usage]]:
     """Sums by the requested groups, and last whether they are of batches, "" if that was not asked.
 
     The endpoint and the capability, which come last in rows, only decide what counts, and as what.
@@ -206,27 +286,49 @@ def _merged(rows: Iterable[UsageRow], skipped: frozenset[str], values: Any) -> l
     for row in rows:
         *group, endpoint, capability = row.group
         is_batch = "true" if capability == _BATCHES else "false"
-        if values["batch"] not in (None, is_batch):
+        if values.get("batch") not in (None, is_batch):
             continue
-        if endpoint in skipped or not (row.usage.requests or row.usage.prompt_tokens or row.usage.completion_tokens):
+        if not counts(endpoint, capability) or not (row.usage.requests or row.usage.prompt_tokens or row.usage.completion_tokens):
             continue  # refused requests have no endpoint, and reached no model
         key = (*group, is_batch if "batch" in values["group_by"] else "")
         sums[key] = added(sums[key], row.usage) if key in sums else row.usage
     return sorted(sums.items(), key=lambda item: item[0])
 
 
-def _result(group_by: Sequence[str], group: Sequence[str], usage: Usage) -> CompletionsResult:
-    named = dict(zip((name for name in _GROUPS if name in group_by), group[:-1], strict=True))
+def _completions(group_by: Sequence[str], group: Sequence[str], usage: Usage) -> CompletionsResult:
     return CompletionsResult(
         input_tokens=usage.prompt_tokens,
         input_cached_tokens=usage.cached_tokens,
         input_cache_write_tokens=usage.cache_write_tokens,
         input_uncached_tokens=usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens,
         output_tokens=usage.completion_tokens,
+        output_text_tokens=usage.completion_tokens - usage.audio_completion_tokens - usage.image_completion_tokens,
+        output_audio_tokens=usage.audio_completion_tokens,
+        output_image_tokens=usage.image_completion_tokens,
         num_model_requests=usage.requests,
-        project_id=named.get("project_id"),
-        api_key_id=named.get("api_key_id"),
-        model=named.get("model"),
+        **_dimensions(group_by, group),
         batch=group[-1] == "true" if "batch" in group_by else None,
         api_source="unlabeled" if "api_source" in group_by else None,
     )
+
+
+def _embeddings(group_by: Sequence[str], group: Sequence[str], usage: Usage) -> EmbeddingsResult:
+    return EmbeddingsResult(input_tokens=usage.prompt_tokens, num_model_requests=usage.requests, **_dimensions(group_by, group))
+
+
+def _moderations(group_by: Sequence[str], group: Sequence[str], usage: Usage) -> ModerationsResult:
+    return ModerationsResult(input_tokens=usage.prompt_tokens, num_model_requests=usage.requests, **_dimensions(group_by, group))
+
+
+def _dimensions(group_by: Sequence[str], group: Sequence[str]) -> dict[str, Any]:
+    return dict.fromkeys(_GROUPS) | dict(zip((name for name in _GROUPS if name in group_by), group[:-1], strict=True))
+
+
+_COMPLETIONS: Final = _Kind(
+    name="completions", page=CompletionsPage, bucket=CompletionsBucket, result=_completions, parameters=(_BATCH, _GROUP_BY)
+)
+_KINDS: Final = (
+    _COMPLETIONS,
+    _Kind(name="embeddings", page=EmbeddingsPage, bucket=EmbeddingsBucket, result=_embeddings, parameters=(_GROUP_BY_PLAIN,)),
+    _Kind(name="moderations", page=ModerationsPage, bucket=ModerationsBucket, result=_moderations, parameters=(_GROUP_BY_PLAIN,)),
+)

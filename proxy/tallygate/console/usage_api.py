@@ -14,6 +14,7 @@ from tallygate.console.api_invoices import InvoicesApi
 from tallygate.console.api_limits import LimitsApi, ReadLimits
 from tallygate.console.api_notices import NoticesApi
 from tallygate.console.api_openai_costs import OpenAiCostsApi
+from tallygate.console.api_openai_projects import OpenAiProjectsApi
 from tallygate.console.api_openai_usage import OpenAiUsageApi
 from tallygate.console.api_prices import PricesApi
 from tallygate.console.api_refusals import RefusalsApi
@@ -88,6 +89,7 @@ def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
     return (
         *OpenAiUsageApi(scopes=scopes, pages=pages, minutes=minutes, routes_in_force=sources.routes, now_ms=now_ms).routes(),
         *OpenAiCostsApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
+        *OpenAiProjectsApi(scopes=scopes).routes(),
         *UsageApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
         *UsageValuesApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
         *SpendApi(

@@ -75,12 +75,13 @@ def upgrade() -> None:
     )
     for within in list(_parts(connection)):
         _fill_images(connection, within)
-        connection.execute(sa.text(_FINEST), within)
+        of_one = within["first"] == within["last"]
+        connection.execute(sa.text(_finest(of_one=of_one)), within)
         for detail, lengths_ms in _COARSER:
             for length_ms in lengths_ms:
-                connection.execute(sa.text(_coarser(detail, length_ms)), within)
+                connection.execute(sa.text(_coarser(detail, length_ms, of_one=of_one)), within)
         for length_ms in (_HOUR_MS, _DAY_MS):
-            connection.execute(sa.text(_of_credentials(length_ms)), within)
+            connection.execute(sa.text(_of_credentials(length_ms, of_one=of_one)), within)
     if is_postgresql:
         op.execute("ANALYZE rollups")
 
@@ -112,7 +113,7 @@ def _of_days(orgs: list[tuple[str, int, int, int]]) -> Iterator[dict[str, Any]]:
 def _fill_images(connection: sa.Connection, within: dict[str, Any]) -> None:
     """The tokens of pictures, which only `billed` had. A reversal takes back what came before it."""
     pictured = (
-        "SELECT event_id FROM entries WHERE org >= :first AND org <= :last AND settled_at_ms >= :low AND settled_at_ms < :high "
+        f"SELECT event_id FROM entries e WHERE {_within('e', 'settled_at_ms', of_one=within['first'] == within['last'])} "  # noqa: S608
         "AND billed LIKE '%put_image\"%'"
     )
     events = sa.text(
@@ -148,15 +149,22 @@ def _has_some(table: str) -> str:
     return " OR ".join(f"sum({table}.{name}) <> 0" for name in _NEW)
 
 
-# An entry counts under its own model, or under `other` where its organization had too many names.
-_FINEST = f"""
+def _within(table: str, time: str, *, of_one: bool) -> str:
+    """A condition by which databases find the days of one organization in their index."""
+    orgs = f"{table}.org = :first AND :first = :last" if of_one else f"{table}.org >= :first AND {table}.org <= :last"
+    return f"{orgs} AND {table}.{time} >= :low AND {table}.{time} < :high"
+
+
+def _finest(*, of_one: bool) -> str:
+    """An entry counts under its own model, or under `other` where its organization had too many names."""
+    return f"""
 UPDATE rollups SET {_SET} FROM (
   SELECT sums.org, sums.at, CASE WHEN own.series IS NULL THEN others.id ELSE own.series END AS number, {_sums("sums")}
   FROM (
     SELECT e.org AS org, e.settled_at_ms / {_QUARTER_MS} * {_QUARTER_MS} AS at, {_MODEL} AS model,
       {", ".join(f"e.{name} AS {name}" for name in _EXCHANGE)}, {_sums("e")}
     FROM entries e
-    WHERE e.org >= :first AND e.org <= :last AND e.settled_at_ms >= :low AND e.settled_at_ms < :high
+    WHERE {_within("e", "settled_at_ms", of_one=of_one)}
     GROUP BY 1, 2, 3, {", ".join(f"e.{name}" for name in _EXCHANGE)}
     HAVING {_has_some("e")}
   ) sums
@@ -173,12 +181,13 @@ WHERE rollups.length_ms = {_QUARTER_MS} AND rollups.detail = 'series' AND rollup
 """  # noqa: S608  # names of ours
 
 
-def _coarser(detail: str, length_ms: int) -> str:
+def _coarser(detail: str, length_ms: int, *, of_one: bool) -> str:
     number, joined = {"series": ("r.series", ""), "kind": ("k.id", _TO_KIND), "org": ("0", "")}[detail]
     at = f"r.bucket_ms / {length_ms} * {length_ms}"
     found = (
         f"SELECT r.org AS org, {at} AS at, {number} AS number, {_sums('r')} FROM rollups r {joined} "  # noqa: S608
-        f"WHERE r.length_ms = {_QUARTER_MS} AND r.detail = 'series' AND {_WITHIN} GROUP BY 1, 2, 3 HAVING {_has_some('r')}"
+        f"WHERE r.length_ms = {_QUARTER_MS} AND r.detail = 'series' AND {_within('r', 'bucket_ms', of_one=of_one)} "
+        f"GROUP BY 1, 2, 3 HAVING {_has_some('r')}"
     )
     return (
         f"UPDATE rollups SET {_SET} FROM ({found}) found WHERE rollups.length_ms = {length_ms} AND rollups.detail = '{detail}' "  # noqa: S608
@@ -186,18 +195,18 @@ def _coarser(detail: str, length_ms: int) -> str:
     )
 
 
-_WITHIN = "r.org >= :first AND r.org <= :last AND r.bucket_ms >= :low AND r.bucket_ms < :high"
 _TO_KIND = "JOIN series s ON s.id = r.series JOIN series k ON k.credential = '' AND " + " AND ".join(
     f"k.{name} = s.{name}" for name in _LABELS if name != "credential"
 )
 
 
-def _of_credentials(length_ms: int) -> str:
+def _of_credentials(length_ms: int, *, of_one: bool) -> str:
     return (
         f"INSERT INTO rollups (length_ms, detail, org, bucket_ms, series, {', '.join(_AMOUNTS)}) "  # noqa: S608
         f"SELECT {length_ms}, 'credential', r.org, r.bucket_ms, f.id, {', '.join(f'sum(r.{name})' for name in _AMOUNTS)} "
         "FROM rollups r JOIN series s ON s.id = r.series "
         "JOIN series f ON f.org = s.org AND f.credential = s.credential AND f.capability = '' AND f.model = '' AND f.endpoint = '' "
         "AND f.status = 0 AND f.outcome = '' AND f.refused_by = '' "
-        f"WHERE r.length_ms = {length_ms} AND r.detail = 'series' AND {_WITHIN} GROUP BY r.org, r.bucket_ms, f.id ORDER BY 3, 4, 5"
+        f"WHERE r.length_ms = {length_ms} AND r.detail = 'series' AND {_within('r', 'bucket_ms', of_one=of_one)} "
+        "GROUP BY r.org, r.bucket_ms, f.id ORDER BY 3, 4, 5"
     )
