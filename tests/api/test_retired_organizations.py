@@ -1,6 +1,6 @@
 """An organization that left the configuration: its money stays readable for who may see all organizations, and is marked."""
 
-from api_values import an_entry
+from api_values import NOW_MS, an_entry
 from api_world import World
 
 
@@ -51,3 +51,14 @@ async def test_they_are_listed_in_pages(world: World) -> None:
         {"id": "former2", "retired": True},
     ]
     assert rest["next_cursor"] is None
+
+
+async def test_it_is_there_in_openais_shape_too(world: World) -> None:
+    await former(world)
+    start = NOW_MS // 1000 - 86_400
+    for path in ("/v1/organization/costs", "/v1/organization/usage/completions"):
+        body = await world.ok(path, start_time=start, project_ids="former", group_by="project_id")
+        assert [result["project_id"] for bucket in body["data"] for result in bucket["results"]] == ["former"]
+        assert (await world.get(path, token="one", start_time=start, project_ids="former"))[0] == 404
+    for path in ("/api/refusals", "/api/notices"):
+        assert (await world.get(path, org="former"))[0] == 200

@@ -96,7 +96,7 @@ class NoticesApi:
 
     async def _notices(self, call: ApiCall) -> NoticesAnswer:
         values = call.values
-        organizations = self._scopes.asked(call.access, values["org"])
+        organizations = await self._scopes.of_history(call.access, values["org"])
         zone = zone_of(values, organizations)
         question = question_of("/api/notices", values)
         after: tuple[int, str] | None = None

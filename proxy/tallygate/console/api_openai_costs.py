@@ -102,7 +102,7 @@ class OpenAiCostsApi:
 
     async def _costs(self, call: ApiCall) -> CostsPage:
         values = call.values
-        organizations = self._scopes.asked(call.access, values["project_ids"], param="project_ids")
+        organizations = await self._scopes.of_history(call.access, values["project_ids"], param="project_ids")
         await self._scopes.check_credentials(organizations, values["api_key_ids"], param="api_key_ids")
         question = question_of("costs", values)
         asked = page_asked(values, _DAYS, question, self._now_ms())

@@ -207,7 +207,7 @@ class OpenAiUsageApi:
     async def _usage(self, kind: _Kind, call: ApiCall) -> object:
         values = call.values
         is_minutes = values["bucket_width"] == "1m"
-        organizations = self._scopes.asked(
+        organizations = await self._scopes.of_history(
             call.access, values["project_ids"], param="project_ids", orgs_max=MINUTE_ORGS_MAX if is_minutes else ORGS_MAX
         )
         await self._scopes.check_credentials(organizations, values["api_key_ids"], param="api_key_ids")
