@@ -21,6 +21,7 @@ from tallygate.commands.audit import audit
 from tallygate.commands.changes import changes
 from tallygate.commands.correct import correct
 from tallygate.commands.credentials import credentials
+from tallygate.commands.event import event
 from tallygate.commands.events import events
 from tallygate.commands.export import export
 from tallygate.commands.from_litellm import from_litellm
@@ -246,6 +247,7 @@ main.add_command(correct)
 main.add_command(usage)
 main.add_command(spend)
 main.add_command(events)
+main.add_command(event)
 main.add_command(plans)
 main.add_command(models)
 main.add_command(webhooks)

@@ -190,3 +190,40 @@ def test_spend_without_a_store_says_so(here):
 
 def test_the_version_is_an_option_too():
     assert run("--version").stdout == run("version").stdout
+
+
+def test_an_event_shows_how_its_cost_came_about(here):
+    """10 input tokens at 0.15 and 3 output tokens at 0.60 USD a million, a fee, and one whose price nobody has."""
+    rows = json.loads(run("prices", "show", "gpt-4o-mini", "--json").stdout)
+    [version] = [row["version"] for row in rows["rows"] if row["applies"]]
+    billed = an_event(
+        7,
+        request_model="gpt-4o-mini",
+        response_model="gpt-4o-mini",
+        price_version=version,
+        prompt_tokens=10,
+        completion_tokens=3,
+        cost_nano_usd=10 * 150 + 3 * 600 + 1_000,
+        fee_nano_usd=1_000,
+    )
+
+    async def fill():
+        database = await new_ledger(here / "tallygate-data")
+        await Book(database).record([entry_of_stream(billed[b"event"], billed)])
+        await database.close()
+
+    asyncio.run(fill())
+    event_id = billed[b"event_id"].decode()
+    text = run("event", event_id).stdout
+    lines = [line.split() for line in text.splitlines()]
+    assert ["input", "tokens", "10", "0.15", "per", "million", "tokens", "0.0000015"] in lines
+    assert ["output", "tokens", "3", "0.6", "per", "million", "tokens", "0.0000018"] in lines
+    assert ["fee", "of", "the", "route", "-", "-", "0.000001"] in lines
+    assert ["Cost", "0.0000043"] in lines
+    assert f"Price {version}, from: shipped list." in text
+    assert json.loads(run("event", event_id, "--json").stdout)["cost"]["unexplained"]["nano_usd"] == 0
+
+    gone = run("event", an_event(1)[b"event_id"].decode()).stdout
+    assert "not explained" in gone
+    assert "has no price house-model@2020-01-01 any more" in " ".join(gone.split())
+    assert "no such event" in run("event", "never-was", code=1).output
