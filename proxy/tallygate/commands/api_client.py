@@ -5,13 +5,12 @@ import getpass
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from tallygate.commands.ledger_session import plain_errors, require_ledger
-from tallygate.commands.settings_options import print_error
+from tallygate.commands.settings_options import print_error, store_options
 from tallygate.config.settings import TOKEN_VARIABLE, URL_VARIABLE
 
 if TYPE_CHECKING:
@@ -25,11 +24,8 @@ _WAIT_SECONDS: Final = 90.0
 
 def api_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say which tallygate is asked: a console elsewhere, or the settings of the `serve` here."""
+    command = store_options(command)
     for option in (
-        click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve."),
-        click.option("--redis-url", help="As of serve: running processes are told of changes over it."),
-        click.option("--database-url", help="As of serve."),
-        click.option("--data-dir", type=click.Path(path_type=Path), help="As of serve.  [default: ./tallygate-data]"),
         click.option("--token", help=f"Admin token for --url; better {TOKEN_VARIABLE}, which nobody else can see."),
         click.option(
             "--url", help=f"A console to ask instead of the database here, or {URL_VARIABLE}: https://console.example.com"

@@ -12,7 +12,8 @@ from rich.markup import escape
 
 from tallygate.commands.answers import confirm, json_option, show, yes_option
 from tallygate.commands.api_client import actor
-from tallygate.commands.directory_session import directory_options, in_session
+from tallygate.commands.directory_session import in_session
+from tallygate.commands.settings_options import store_options
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.apply import Step
@@ -31,7 +32,7 @@ _COLOURS = {"create": "green", "change": "yellow", "rotate": "yellow", "revoke":
 @click.option("--overlap", default="24h", show_default=True, help="How long a key that the file replaces still holds; 0 to end it.")
 @yes_option
 @json_option
-@directory_options
+@store_options
 def apply(file: Path, *, dry_run: bool, prune: bool, overlap: str, yes: bool, as_json: bool, **options: Any) -> None:
     """Make the database hold what FILE, written as organizations.yaml, says.
 

@@ -19,8 +19,9 @@ from tallygate.commands.answers import (
 )
 from tallygate.commands.api_client import actor, api_options, asked, quoted
 from tallygate.commands.declared_options import options_of, parsed_fields
-from tallygate.commands.directory_session import directory_options, in_session
+from tallygate.commands.directory_session import in_session
 from tallygate.commands.import_credentials import import_credentials
+from tallygate.commands.settings_options import store_options
 from tallygate.domain.organization import CREDENTIAL_FIELDS
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def revoke_credential(org: str, client_id: str, *, yes: bool, as_json: bool, **o
 @credentials.command("release")
 @click.argument("client_id")
 @json_option
-@directory_options
+@store_options
 def release_client_id(client_id: str, *, as_json: bool, **options: Any) -> None:
     """Give a Client ID free again that was revoked or disabled when its organization was deleted."""
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,18 +14,6 @@ if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
 
 Options = dict[str, Any]
-
-
-def directory_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the settings that locate the directory, as of `serve`, which may run meanwhile."""
-    for option in (
-        click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve."),
-        click.option("--redis-url", help="As of serve: running processes are told of changes over it."),
-        click.option("--database-url", help="As of serve."),
-        click.option("--data-dir", type=click.Path(path_type=Path), help="As of serve."),
-    ):
-        command = option(command)
-    return command
 
 
 def in_session(work: Callable[["DirectoryBook"], Awaitable[Any]], options: Options, *, writes: bool = False) -> Any:

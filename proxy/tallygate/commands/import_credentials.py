@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tallygate.commands.answers import json_option, show
 from tallygate.commands.api_client import actor
 from tallygate.commands.apply import EX_DIFFERENCE
-from tallygate.commands.directory_session import directory_options, in_session
+from tallygate.commands.directory_session import in_session
+from tallygate.commands.settings_options import store_options
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -28,7 +29,7 @@ _LINES_SHOWN = 10
     "--dry-run", is_flag=True, help=f"Only check, and count. Exit code {EX_DIFFERENCE} if something would be made, 0 if nothing."
 )
 @json_option
-@directory_options
+@store_options
 def import_credentials(file: BinaryIO, *, plain_keys: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Make credentials of the rows of FILE, CSV with a first line of names or JSON Lines; `-` is standard input.
 

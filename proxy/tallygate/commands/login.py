@@ -8,7 +8,8 @@ from rich.markup import escape
 
 from tallygate.commands.answers import Column, json_option, print_table, show
 from tallygate.commands.api_client import actor
-from tallygate.commands.directory_session import directory_options, in_session
+from tallygate.commands.directory_session import in_session
+from tallygate.commands.settings_options import store_options
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -29,7 +30,7 @@ _COLUMNS: Final = (
 @click.option("--read-only", is_flag=True, help="Whoever signs in may read, not change.")
 @click.option("--name", help="Whose sign-in it is, for the page.  [default: you]")
 @json_option
-@directory_options
+@store_options
 def login(*, orgs: tuple[str, ...], read_only: bool, name: str | None, as_json: bool, **options: Any) -> None:
     """Make a link that signs in at the console's page: once, and within 10 minutes.
 
@@ -69,7 +70,7 @@ def login(*, orgs: tuple[str, ...], read_only: bool, name: str | None, as_json: 
 @click.option("--all", "ends_all", is_flag=True, help="Everybody's, and all links that were not opened yet.")
 @click.option("--list", "lists", is_flag=True, help="List who is signed in, and end nothing.")
 @json_option
-@directory_options
+@store_options
 def logout(who: str | None, *, ends_all: bool, lists: bool, as_json: bool, **options: Any) -> None:
     """End the sessions and unopened links of WHO: a token's id, or another name that --list shows."""
     if [who is not None, ends_all, lists].count(True) != 1:

@@ -8,7 +8,8 @@ from rich.markup import escape
 
 from tallygate.commands.answers import Column, form_options, json_option, show, show_rows
 from tallygate.commands.api_client import actor
-from tallygate.commands.directory_session import directory_options, in_session
+from tallygate.commands.directory_session import in_session
+from tallygate.commands.settings_options import store_options
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -36,7 +37,7 @@ def objects() -> None:
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000), help="So many at most.")
 @click.option("--after", nargs=3, metavar="UPSTREAM KIND ID", help="Those behind this one, in the order of these three.")
 @form_options
-@directory_options
+@store_options
 def list_objects(
     org: str,
     *,
@@ -73,7 +74,7 @@ def _named(command: Any) -> Any:
 @objects.command("adopt")
 @_named
 @json_option
-@directory_options
+@store_options
 def adopt(
     org: str, kind: str, *, ids: tuple[str, ...], upstream: str, from_file: TextIO | None, as_json: bool, **options: Any
 ) -> None:
@@ -98,7 +99,7 @@ def adopt(
 @objects.command("forget")
 @_named
 @json_option
-@directory_options
+@store_options
 def forget(
     org: str,
     kind: str,

@@ -125,19 +125,19 @@ def _show_one(found: dict[str, Any], *, as_json: bool) -> None:
     def plain(console: Console) -> None:
         effective = found["effective"]
         console.print(f"[bold]{escape(found['id'])}[/]  {escape(found['name'])}")
-        console.print(f"  plan         {escape(found['plan'])}{'' if effective['api_access'] else '  [red](no API access)[/]'}")
+        console.print(f"  plan            {escape(found['plan'])}{'' if effective['api_access'] else '  [red](no API access)[/]'}")
         if effective["capabilities"] is not None:
-            console.print(f"  includes     {escape(', '.join(effective['capabilities']))}")
-        console.print(f"  time zone    {escape(found['time_zone'])}")
-        console.print(f"  billing day  {found['billing_day']}")
-        console.print(f"  credentials  {found['credentials']}")
-        console.print(f"  changed in   {'organizations.yaml' if found['managed_by'] == 'file' else 'the database'}")
+            console.print(f"  includes        {escape(', '.join(effective['capabilities']))}")
+        console.print(f"  time zone       {escape(found['time_zone'])}")
+        console.print(f"  billing day     {found['billing_day']}")
+        console.print(f"  credentials     {found['credentials']}")
+        console.print(f"  changed in      {'organizations.yaml' if found['managed_by'] == 'file' else 'the database'}")
         for limit in effective["spend_limits"]:
             lowered = "  (lowered to the plan's maximum)" if limit["name"] in effective["lowered"] else ""
             shadow = "  (shadow)" if limit["shadow"] else ""
-            console.print(f"  {limit['name']:<12} {limit['usd']} USD per {limit['window']}{shadow}{lowered}")
+            console.print(f"  {limit['name']:<15} {limit['usd']} USD per {limit['window']}{shadow}{lowered}")
         for limit in effective["rate_limits"]:
             units = next(limit[quantity] for quantity in Quantity if quantity in limit)
-            console.print(f"  {limit['name']:<12} {units}{'  (shadow)' if limit['shadow'] else ''}")
+            console.print(f"  {limit['name']:<15} {units}{'  (shadow)' if limit['shadow'] else ''}")
 
     show(found, as_json=as_json, plain=plain)

@@ -37,6 +37,18 @@ def with_settings(fields: Collection[str]) -> Callable[[Command], Command]:
     return decorate
 
 
+def store_options(command: Command) -> Command:
+    """Add the settings that locate what `serve` has, which may run meanwhile."""
+    for option in (
+        click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve."),
+        click.option("--redis-url", help="As of serve: running processes are told of changes over it."),
+        click.option("--database-url", help="As of serve."),
+        click.option("--data-dir", type=click.Path(path_type=Path), help="As of serve.  [default: ./tallygate-data]"),
+    ):
+        command = option(command)
+    return command
+
+
 def _metavar(annotation: Any) -> str:
     if annotation is int:
         return "N"

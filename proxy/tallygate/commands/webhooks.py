@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from tallygate.commands.answers import Column, form_options, json_option, show, show_rows
-from tallygate.commands.directory_session import directory_options, in_session
+from tallygate.commands.directory_session import in_session
 from tallygate.commands.ledger_session import plain_errors
+from tallygate.commands.settings_options import store_options
 
 if TYPE_CHECKING:
     from tallygate.config.webhook_endpoint import WebhookEndpoint
@@ -104,7 +105,7 @@ def try_endpoint(name: str, *, config_dir: Path | None, as_json: bool) -> None:
 @click.option("--notice", help="Only of this notice (ntc-...).")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="The newest so many.")
 @form_options
-@directory_options
+@store_options
 def list_deliveries(
     *, endpoint: str | None, state: str | None, notice: str | None, limit: int, as_json: bool, as_csv: bool, **options: Any
 ) -> None:
@@ -127,7 +128,7 @@ def list_deliveries(
 @click.option("--notice", help="Those of this notice (ntc-...).")
 @click.option("--all", "takes_all", is_flag=True, help="All of them.")
 @json_option
-@directory_options
+@store_options
 def retry(*, endpoint: str | None, notice: str | None, takes_all: bool, as_json: bool, **options: Any) -> None:
     """Send deliveries that were given up again, from the first attempt on; also to endpoints that had said they were gone."""
     if takes_all == bool(endpoint or notice):

@@ -9,6 +9,7 @@ from typing import Final
 
 from tallygate.app.access import STARTED_LINK
 
+LOCK_FILE: Final = "lock"
 LOCK_WAIT_SECONDS: Final = 10.0  # for the processes of a killed supervisor, which end by themselves
 
 
@@ -29,7 +30,7 @@ class DataDirectory:
         self.metrics = self.root / "metrics"
         self.valkey = self.root / "valkey"
         self.spool = self.root / "spool"
-        self._lock_path = self.root / "lock"
+        self._lock_path = self.root / LOCK_FILE
 
     def lock(self) -> int:
         """Take the lock and return its descriptor, to be inherited. Raises DirectoryInUseError after LOCK_WAIT_SECONDS."""

@@ -19,10 +19,10 @@ from tallygate.app.role import Role
 from tallygate.config.secret_file import read_secret_file
 from tallygate.config.settings import Settings, secret_fields, variable_name
 from tallygate.domain.errors import ConfigError
+from tallygate.processes.data_directory import LOCK_FILE
 
 STORES: Final = ("redis_url", "database_url")
 _FILE: Final = "running.json"
-_LOCK: Final = "lock"
 _FILE_BYTES_MAX: Final = 2**16
 # RFC 3986 section 3.2.1 for `user:password@`; drivers also take a password among the parameters
 _PASSWORD: Final = re.compile(r"(?<=://)([^/@:]*):.*(?=@)|(?<=[?&])((?:ssl)?password)=[^&]*", re.IGNORECASE)
@@ -89,7 +89,7 @@ def read_running_settings(root: Path) -> RunningSettings | None:
             found = json.loads(file.read(_FILE_BYTES_MAX))
         return RunningSettings(
             role=str(found["role"]),
-            is_running=_is_locked(root / _LOCK),
+            is_running=_is_locked(root / LOCK_FILE),
             gateway_url=found["gateway_url"],
             console_url=str(found["console_url"]),
             given={str(name): str(text) for name, text in found["given"].items() if name in Settings.model_fields},
