@@ -184,3 +184,12 @@ def test_a_document_of_a_period_to_come_is_refused_and_one_of_a_past_history_is_
     assert past.exit_code == 0
     assert f"the plan pay_as_you_go keeps 90 days: not all of {year - 2}-W10" in past.stderr
     assert run("invoice", "acme", f"{year - 2}-03").stderr == ""
+
+
+def test_what_an_organization_used_before_it_left_the_configuration_is_there(run, tmp_path):
+    (tmp_path / "config" / "organizations.yaml").write_text(
+        ORGANIZATIONS.replace("  - {id: globex, name: Globex, plan: enterprise}\n", "")
+    )
+
+    assert "globex (retired)" in run("invoice", "globex", "2026-11", "--format", "json").stdout
+    assert len(events(run("export", "--org", "globex", "--from", "2026-10-01", "--to", "2027-01-01").stdout)) == 1

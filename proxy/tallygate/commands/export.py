@@ -68,7 +68,7 @@ def export(
 
     async def write_file() -> None:
         async with open_session(options) as session:
-            organizations = _organizations(session, orgs, ignore_plan=ignore_plan)
+            organizations = await _organizations(session, orgs, ignore_plan=ignore_plan)
             from_ms, to_ms = read_range(times, organizations, now_ms=session.now_ms)
             selection = Selection(
                 scopes=tuple(_scope(organization, session.now_ms, ignore_plan=ignore_plan) for organization in organizations),
@@ -89,9 +89,9 @@ def export(
             raise click.ClickException(str(error)) from error
 
 
-def _organizations(session: LedgerSession, orgs: Sequence[str], *, ignore_plan: bool) -> "list[Organization]":
+async def _organizations(session: LedgerSession, orgs: Sequence[str], *, ignore_plan: bool) -> "list[Organization]":
     if orgs:
-        return [session.organization(org, needs_export=not ignore_plan) for org in sorted(set(orgs))]
+        return [await session.organization(org, needs_export=not ignore_plan) for org in sorted(set(orgs))]
     found = [organization for _, organization in sorted(session.organizations.items()) if ignore_plan or organization.plan.export]
     if not found:
         raise click.ClickException("no organization is on a plan that includes export (the operator may --ignore-plan)")

@@ -49,10 +49,10 @@ def invoice(
 
     async def render() -> bytes:
         async with open_session(flags) as session:
-            found = session.organization(org, needs_export=False)
+            found = await session.organization(org, needs_export=False)
             period = _period(found, month, week)
             if not ignore_plan and not found.plan.has_document(period.kind):
-                session.organization(org, needs_export=True)
+                await session.organization(org, needs_export=True)
             _check_time(found, period, session.now_ms)
             billed = BilledOrganization(id=found.id, name=found.name)
             document = await read_invoice(session.database, billed, period, now_ms=session.now_ms)

@@ -11,7 +11,7 @@ import click
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.settings import Settings
 from tallygate.domain.errors import ConfigError, StoreError
-from tallygate.domain.organization import Organization
+from tallygate.domain.organization import Organization, retired_organization
 
 if TYPE_CHECKING:
     from tallygate.ledger.database import Database
@@ -38,9 +38,16 @@ class LedgerSession:
     prices: PriceCatalogue
     now_ms: int
 
-    def organization(self, org: str, *, needs_export: bool) -> Organization:
-        """Find an organization. Raises click.ClickException if it is missing, or its plan lacks the export that is needed."""
+    async def organization(self, org: str, *, needs_export: bool) -> Organization:
+        """Find an organization, or what the ledger has of one that left the configuration.
+
+        Raises click.ClickException if it is missing, or its plan lacks the export that is needed.
+        """
+        from tallygate.ledger.series import SeriesLabels
+
         found = self.organizations.get(org)
+        if found is None and await SeriesLabels(self.database).seen([org], "org", {org}):
+            found = retired_organization(org)
         if found is None:
             raise click.ClickException(f"there is no organization {org}")
         if needs_export and not found.plan.export:

@@ -5,9 +5,8 @@ from typing import Any
 
 import msgspec
 
-from tallygate.console.api_scope import RETIRED
 from tallygate.domain.instants import instant_text
-from tallygate.domain.organization import Organization
+from tallygate.domain.organization import RETIRED, Organization
 from tallygate.ledger.usage_queries import OrgScope
 
 

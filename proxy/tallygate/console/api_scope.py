@@ -6,7 +6,7 @@ from typing import Final, Protocol
 from tallygate.console.api_access import AdminAccess
 from tallygate.console.api_errors import invalid_parameter, unknown_id
 from tallygate.console.api_parameters import Parameter, text, texts
-from tallygate.domain.organization import Credential, Organization, Plan
+from tallygate.domain.organization import Credential, Organization, retired_organization
 from tallygate.ledger.retention import visible_from_ms
 from tallygate.ledger.usage_queries import Dimension, OrgScope
 
@@ -16,10 +16,6 @@ ORG: Final = texts("org", "Organization ids. Default: every organization within 
 ONE_ORG: Final = text("org", "An organization id. May be left out by a token that sees one organization.")
 CREDENTIAL: Final = texts("credential", "Client IDs of credentials.")
 CAPABILITY: Final = texts("capability", "Capabilities, such as chat.")
-
-
-# The plan of an organization that left the configuration, while its usage stays: all of it is shown, and can be exported.
-RETIRED: Final = Plan(id="retired", api_access=False, export=True)
 
 
 class Labels(Protocol):
@@ -88,7 +84,7 @@ class Scopes:
             return self.asked(access, orgs, param=param, orgs_max=orgs_max)
         rest = [org for org in orgs if org not in retired]
         present = self.asked(access, rest, param=param, orgs_max=orgs_max) if rest else []
-        return sorted([*present, *map(_retired, retired)], key=lambda organization: organization.id)
+        return sorted([*present, *map(retired_organization, retired)], key=lambda organization: organization.id)
 
     def history(self, organizations: Sequence[Organization]) -> tuple[OrgScope, ...]:
         """The same for the ledger's queries, which leave out anything older than a plan's history."""
@@ -117,10 +113,6 @@ class Scopes:
     async def _check(self, organizations: Sequence[Organization], dimension: Dimension, labels: frozenset[str], param: str) -> None:
         if labels and labels != await self._labels.seen([organization.id for organization in organizations], dimension, labels):
             raise unknown_id(param, dimension.value)
-
-
-def _retired(org: str) -> Organization:
-    return Organization(id=org, name=f"{org} (retired)", plan=RETIRED)
 
 
 def filters(values: Mapping[str, object], named: Mapping[Parameter, Dimension]) -> dict[Dimension, frozenset[str]]:

@@ -173,3 +173,12 @@ class Organization(OrganizationFields):
     id: str
     plan: Plan
     credentials: tuple[Credential, ...] = ()
+
+
+# The plan of an organization that left the configuration, while its usage stays: all of it is shown, and can be exported.
+RETIRED: Final = Plan(id="retired", api_access=False, export=True)
+
+
+def retired_organization(org: str) -> Organization:
+    """What is left of an organization that only the ledger knows: its time zone and billing day are not known any more."""
+    return Organization(id=org, name=f"{org} (retired)", plan=RETIRED)
