@@ -133,7 +133,7 @@ def test_changes_by_flag_and_by_field(commands: Commands) -> None:
     assert {limit["window"]: limit["usd"] for limit in shown["effective"]["spend_limits"]} == {"month": "500.00", "7d": "90.00"}
     shown = commands.json("orgs", "set", "acme", "--spend-limit", "plan")
     assert [(limit["usd"], limit["window"]) for limit in shown["effective"]["spend_limits"]] == [("800.00", "month")]
-    assert "billing day  15" in commands("orgs", "show", "acme").output
+    assert "billing day     15" in commands("orgs", "show", "acme").output
     commands("credentials", "create", "acme", "c", "--no-key")
     assert commands.json("credentials", "set", "acme", "c", "--disable", "--expires", "2030-01-01")["status"] == "disabled"
     assert commands.json("credentials", "set", "acme", "c", "--enable", "--fields", '{"expires": null}')["status"] == "active"
