@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from tallygate.domain.admission import CalendarPeriod, SpendDemand
 from tallygate.domain.organization import Credential, Organization
 from tallygate.domain.rate_limit import LimitScope, RateLimit
-from tallygate.domain.spend_limit import SpendLimit
+from tallygate.domain.spend_limit import SpendLimit, WindowKind
 
 _Limit = TypeVar("_Limit", RateLimit, SpendLimit)
 
@@ -38,6 +39,12 @@ def bound_spends(organization: Organization, credential: Credential | None) -> l
     """The same of spend limits."""
     found = _bound(organization.plan.spend_limits, () if credential is None else credential.spend_limits, credential)
     return [Bound(f"{_scope(of)}:{limit.name}", limit, of) for limit, of, _ in found]
+
+
+def spend_demand(bound: Bound[SpendLimit], months: tuple[CalendarPeriod, ...]) -> SpendDemand:
+    """The demand on a window. months: of the organization, around now."""
+    periods = months if bound.limit.kind is WindowKind.CALENDAR_MONTH else ()
+    return SpendDemand(key=bound.key, limit=bound.limit, periods=periods)
 
 
 def _bound(

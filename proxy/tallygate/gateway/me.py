@@ -12,10 +12,10 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from tallygate.config.model import Route
-from tallygate.domain.admission import LimitStates, RateDemand, SpendDemand
-from tallygate.domain.bound_limits import Bound, bound_rates, bound_spends
+from tallygate.domain.admission import LimitStates, RateDemand
+from tallygate.domain.bound_limits import Bound, bound_rates, bound_spends, spend_demand
 from tallygate.domain.calendar_months import months_around
-from tallygate.domain.errors import ErrorCode, LimiterWipedError, Refusal, Refused, StoreError
+from tallygate.domain.errors import ErrorCode, Refusal, Refused, StoreError
 from tallygate.domain.instants import instant_text, optional_instant
 from tallygate.domain.limits_now import (
     RateLimitNow,
@@ -28,7 +28,7 @@ from tallygate.domain.limits_now import (
 from tallygate.domain.money import usd_text
 from tallygate.domain.organization import Credential, Organization
 from tallygate.domain.rate_limit import Quantity, RateLimit
-from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.domain.spend_limit import SpendLimit
 from tallygate.gateway.callers.keys import check_caller, presented_key
 from tallygate.gateway.exchange.answer import exchange_headers
 from tallygate.gateway.exchange.call import Client
@@ -177,15 +177,10 @@ class Me:
             states = await self._services.limiter.read_limits(
                 organization.id,
                 [RateDemand(key=each.key, limit=each.limit, units=1) for each in rates],
-                [
-                    SpendDemand(
-                        key=each.key, limit=each.limit, periods=months if each.limit.kind is WindowKind.CALENDAR_MONTH else ()
-                    )
-                    for each in spends
-                ],
+                [spend_demand(each, months) for each in spends],
             )
-        except StoreError as error:
-            return store_refusal(rebuilding=isinstance(error, LimiterWipedError))
+        except StoreError:
+            return store_refusal(rebuilding=False)
         if spends and not states.knows_spend:
             return store_refusal(rebuilding=True)
         today = await self._today(organization, credential)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tallygate.domain.admission import SpendDemand
-from tallygate.domain.bound_limits import Bound, bound_spends
+from tallygate.domain.bound_limits import Bound, bound_spends, spend_demand
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.organization import Organization
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, SpendLimit, WindowKind
@@ -32,9 +32,7 @@ def windows_of(organization: Organization, now_ms: int) -> list[LimiterWindow]:
     months = months_around(now_ms, organization.time_zone, organization.billing_day)
 
     def window(bound: Bound[SpendLimit]) -> LimiterWindow:
-        periods = months if bound.limit.kind is WindowKind.CALENDAR_MONTH else ()
-        demand = SpendDemand(key=bound.key, limit=bound.limit, periods=periods)
-        return LimiterWindow(org=organization.id, credential=bound.credential, demand=demand)
+        return LimiterWindow(org=organization.id, credential=bound.credential, demand=spend_demand(bound, months))
 
     found = [window(bound) for bound in bound_spends(organization, None)]
     for credential in organization.credentials:
