@@ -1,10 +1,12 @@
 """The `tallygate` command. It parses and prints; the modules that do the work are imported when their command runs."""
 
 import asyncio
+import json
 import os
 import re
 import secrets
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from tallygate.commands.answers import json_option
 from tallygate.commands.apply import apply
 from tallygate.commands.assumed import assumed
 from tallygate.commands.audit import audit
@@ -123,14 +126,18 @@ def new_key(client_id: str) -> None:
 
 
 @main.command(short_help="Examine versions, configuration, Redis and upstreams.")
+@json_option
 @with_settings(Settings.model_fields)
-def doctor(**flags: str | None) -> None:
+def doctor(*, as_json: bool, **flags: str | None) -> None:
     """Look at everything that serving needs: versions, configuration, Redis, upstream. Exit code 1 if something is wrong."""
     from tallygate.commands.chosen_settings import chosen_settings
     from tallygate.doctor import examine
 
     with friendly():
         findings = examine(chosen_settings(flags))
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        sys.exit(0 if all(finding.is_good for finding in findings) else 1)
     table = Table("", "Check", Column("Finding", overflow="fold"), box=None, pad_edge=False)
     for finding in findings:
         table.add_row({True: "[green]ok[/]", False: "[red]bad[/]"}[finding.is_good], finding.check, escape(finding.text))

@@ -307,3 +307,14 @@ def test_a_file_that_is_no_text_is_refused_by_name(kept: Kept, tmp_path: Path) -
 @pytest.mark.parametrize("arguments", [[], ["some-event"], ["some-event", "--prompt", "1"]])
 def test_figures_that_are_not_all_there_are_asked_for(kept: Kept, arguments: list[str]) -> None:
     kept("correct", *arguments, code=2)
+
+
+def test_what_differs_is_json_too(kept: Kept) -> None:
+    assert json.loads(kept("audit", "--json").stdout)["drifts"] == []
+    told = json.loads(kept("reprice", "house-model", "--json").stdout)
+    assert (told["entered"], [row["org"] for row in told["organizations"]]) == (False, ["acme"])
+    assert told["organizations"][0]["difference_nano_usd"] == 2 * (CORRECT - COST)
+    event = json.loads(kept("events", "--org", "beta", "--json").stdout)[0]["event_id"]
+    corrected = json.loads(kept("correct", event, "--prompt", "10", "--completion", "2", "--json").stdout)
+    assert [each["event_id"] for each in corrected["events"]] == [event]
+    assert "Total" in kept("reprice", "house-model").stdout

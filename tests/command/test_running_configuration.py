@@ -1,5 +1,6 @@
 """Commands beside a serve use its configuration and its database, and say so."""
 
+import json
 import os
 
 import pytest
@@ -56,6 +57,8 @@ def test_a_command_without_settings_uses_those_that_serve(serving):
     assert "acme" in run("orgs", "list").stdout
     assert run("usage").exit_code == 0
     assert f"ok {serving}/conf" in words(run("check").stdout)
+    config = next(finding for finding in json.loads(run("doctor", "--json").stdout) if finding["check"] == "config")
+    assert config == {"check": "config", "is_good": True, "text": f"{serving}/conf"}
     assert f"{serving}/conf" in "".join(run("doctor").stdout.split()), "with the address of its upstream"
 
 

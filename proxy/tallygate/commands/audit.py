@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from tallygate.commands.answers import Column, json_option, show_rows
 from tallygate.commands.ledger_session import LedgerSession, open_session, plain_errors
 from tallygate.commands.output_console import output_console
 
@@ -21,16 +20,24 @@ if TYPE_CHECKING:
 SHOWN_MAX: Final = 50
 ROWS_AT_ONCE: Final = 5_000  # entries and sums in memory at once; a busier day is audited by itself
 DAY_MS: Final = 86_400_000
+_COLUMNS: Final = (
+    Column("what", "Sum"),
+    Column("where", "Where"),
+    Column("amount", "Amount"),
+    Column("expected", "Entries say", is_amount=True),
+    Column("found", "Found", is_amount=True),
+)
 
 
 @click.command(short_help="Compare entries, rollups and the limiter; exit code 1 if they differ.")
 @click.option("--repair", "repairs", is_flag=True, help="Rebuild limiter windows that differ from the ledger.")
 @click.option("--org", "orgs", multiple=True, help="Only this organization; repeatable.")
+@json_option
 @click.option("--redis-url", help="As of serve.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="As of serve.")
 @click.option("--database-url", help="As of serve.")
 @click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
-def audit(*, repairs: bool, orgs: tuple[str, ...], **flags: str | Path | None) -> None:
+def audit(*, repairs: bool, orgs: tuple[str, ...], as_json: bool, **flags: str | Path | None) -> None:
     """Add up every entry again; compare with the rollups and lifetime totals, and the limiter's spend windows with what they took.
 
     While the gateway serves, windows are compared up to the oldest event that is still to be stored. With --repair a window that
@@ -46,7 +53,7 @@ def audit(*, repairs: bool, orgs: tuple[str, ...], **flags: str | Path | None) -
 
     with plain_errors():
         looked_at, drifts = asyncio.run(compare())
-    _show(looked_at, drifts)
+    _show(looked_at, drifts, as_json=as_json)
     sys.exit(1 if drifts else 0)
 
 
@@ -117,13 +124,17 @@ async def _audit_limiter(session: LedgerSession, wanted: frozenset[str] | None, 
     return looked_at, drifts
 
 
-def _show(looked_at: int, drifts: "list[Drift]") -> None:
-    console = output_console()
-    if not drifts:
-        console.print(f"[green]no drift[/] in {looked_at:,} days and windows")
+def _show(looked_at: int, drifts: "list[Drift]", *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    rows = [asdict(drift) for drift in drifts]
+    if as_json or drifts:
+        whole = {"compared": looked_at, "drifts": rows}
+        show_rows(rows[:SHOWN_MAX], _COLUMNS, as_json=as_json, as_csv=False, empty="", whole=whole)
+    if as_json:
         return
-    table = Table("Sum", "Where", "Amount", "Entries say", "Found", box=None, pad_edge=False)
-    for drift in drifts[:SHOWN_MAX]:
-        table.add_row(drift.what, escape(drift.where), drift.amount, f"{drift.expected:,}", f"{drift.found:,}")
-    console.print(table)
-    console.print(f"[red]{len(drifts):,} sums differ[/], {sum(drift.nano_usd for drift in drifts):,} nano-USD in all")
+    console = output_console()
+    if drifts:
+        console.print(f"[red]{len(drifts):,} sums differ[/], {sum(drift.nano_usd for drift in drifts):,} nano-USD in all")
+    else:
+        console.print(f"[green]no drift[/] in {looked_at:,} days and windows")

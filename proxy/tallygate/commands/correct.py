@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 import msgspec
-from rich.markup import escape
-from rich.table import Table
 
+from tallygate.commands.answers import Column, json_option, show_rows
 from tallygate.commands.api_client import actor
 from tallygate.commands.ledger_session import LedgerSession, open_session, plain_errors
 from tallygate.commands.output_console import output_console
@@ -21,6 +20,15 @@ if TYPE_CHECKING:
 
 LINES_MAX: Final = 1_000_000
 _TOKENS: Final = click.IntRange(min=0)
+
+
+_COLUMNS: Final = (
+    Column("event_id", "Event"),
+    Column("org", "Organization"),
+    Column("before_usd", "USD before", is_amount=True),
+    Column("after_usd", "USD after", is_amount=True),
+    Column("difference_usd", "Difference", is_amount=True),
+)
 
 
 @click.command(short_help="Put in what the provider says that events used.")
@@ -34,6 +42,7 @@ _TOKENS: Final = click.IntRange(min=0)
     "--file", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV or JSON Lines of many events."
 )
 @click.option("--apply/--dry-run", "applies", default=False, help="Enter the corrections. Without --apply nothing is changed.")
+@json_option
 @click.option("--data-dir", type=click.Path(path_type=Path), help="As of serve.")
 @click.option("--database-url", help="As of serve.")
 @click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
@@ -47,6 +56,7 @@ def correct(
     cache_write: int,
     file: Path | None,
     applies: bool,
+    as_json: bool,
     **flags: str | Path | None,
 ) -> None:
     """Charge EVENT_ID, or the events of a file, by the figures that the provider gives for it.
@@ -78,7 +88,7 @@ def correct(
             return await _correct(session, figures, applies=applies)
 
     with plain_errors():
-        _show(asyncio.run(correct_all()), applies=applies)
+        _show(asyncio.run(correct_all()), applies=applies, as_json=as_json)
 
 
 def read_figures(file: Path) -> "list[Figures]":
@@ -193,17 +203,23 @@ async def _correct(session: LedgerSession, figures: "Sequence[Figures]", *, appl
     return found
 
 
-def _show(found: "list[Corrected]", *, applies: bool) -> None:
+def _show(found: "list[Corrected]", *, applies: bool, as_json: bool) -> None:
     from tallygate.domain.money import usd_text
 
-    console = output_console()
     changed = [each for each in found if each.correction is not None]
-    if not changed:
-        console.print("every event is charged so already")
-        return
-    table = Table("Event", "Organization", "USD before", "USD after", "Difference", box=None, pad_edge=False)
-    for each in changed:
-        amounts = (each.before_nano_usd, each.after_nano_usd, each.after_nano_usd - each.before_nano_usd)
-        table.add_row(escape(each.event_id), escape(each.org), *map(usd_text, amounts))
-    console.print(table)
-    console.print("[green]entered[/]" if applies else "nothing was changed; enter it with [bold]--apply[/]")
+    rows = [
+        {
+            "event_id": each.event_id,
+            "org": each.org,
+            "before_usd": usd_text(each.before_nano_usd),
+            "after_usd": usd_text(each.after_nano_usd),
+            "difference_usd": usd_text(each.after_nano_usd - each.before_nano_usd),
+        }
+        for each in changed
+    ]
+    totals = {"event_id": "Total", "difference_usd": usd_text(sum(each.after_nano_usd - each.before_nano_usd for each in changed))}
+    whole = {"entered": applies, "events": rows}
+    empty = "every event is charged so already"
+    show_rows(rows, _COLUMNS, as_json=as_json, as_csv=False, empty=empty, totals=totals, whole=whole)
+    if rows and not as_json:
+        output_console().print("[green]entered[/]" if applies else "nothing was changed; enter it with [bold]--apply[/]")

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tallygate.commands.ledger_session import LedgerSession, open_session, plain_errors
 from tallygate.commands.output_file import output_file
-from tallygate.commands.time_range import RangeOptions, read_range
+from tallygate.commands.time_range import RangeOptions, range_options, read_range
 
 if TYPE_CHECKING:
     from tallygate.domain.organization import Organization
@@ -27,10 +27,7 @@ COUNT_MAX: Final = 1_000_000_000  # a longer progress bar is useless
 
 @click.command(short_help="Write the ledger's entries as CSV, JSON Lines or Parquet.")
 @click.option("--format", "format_name", type=click.Choice(FORMATS), help="Default: by the suffix of --output, else csv.")
-@click.option("--from", "from_text", metavar="TIME", help="Beginning, inclusive: 2026-11-01, or 2026-11-01T09:30:00Z.")
-@click.option("--to", "to_text", metavar="TIME", help="End, exclusive.  [default: now]")
-@click.option("--month", metavar="YYYY-MM", help="Instead of --from and --to: the organization's month that begins then.")
-@click.option("--time-zone", help="Zone of dates.  [default: the organization's if it is one, else UTC]")
+@range_options
 @click.option("--org", "orgs", multiple=True, help="Organization; repeatable.  [default: all whose plan includes export]")
 @click.option("--credential", "credentials", multiple=True, help="Only of this Client ID; repeatable.")
 @click.option("--capability", "capabilities", multiple=True, help="Only of this capability; repeatable.")
@@ -63,7 +60,7 @@ def export(
     format_ = Format(format_name or _format_of(output))
     if format_ is Format.PARQUET and output is None and sys.stdout.isatty():
         raise click.UsageError("Parquet is binary: give --output")
-    times = RangeOptions(**{name: options.pop(name) for name in ("from_text", "to_text", "month", "time_zone")})  # type: ignore[arg-type]
+    times = RangeOptions(**{name: options.pop(name) for name in ("from_text", "to_text", "month", "time_zone", "last")})  # type: ignore[arg-type]
     filters = {Dimension.CREDENTIAL: credentials, Dimension.CAPABILITY: capabilities, Dimension.MODEL: models}
 
     async def write_file() -> None:

@@ -2,16 +2,22 @@
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from tallygate.commands.answers import Column, json_option, show_rows
 from tallygate.commands.ledger_session import LedgerSession, open_session, plain_errors
 from tallygate.commands.output_console import output_console
 from tallygate.commands.time_range import RangeOptions, read_range
+
+_COLUMNS: Final = (
+    Column("org", "Organization"),
+    Column("events", "Events", is_amount=True),
+    Column("difference_usd", "Difference in USD", is_amount=True),
+)
 
 
 @click.command(short_help="Apply a corrected price to what was already charged.")
@@ -20,6 +26,7 @@ from tallygate.commands.time_range import RangeOptions, read_range
 @click.option("--to", "to_text", metavar="TIME", help="End, exclusive.  [default: now]")
 @click.option("--org", "orgs", multiple=True, help="Only this organization; repeatable.")
 @click.option("--apply", "applies", is_flag=True, help="Enter the corrections. Without it nothing is changed.")
+@json_option
 @click.option("--data-dir", type=click.Path(path_type=Path), help="As of serve.")
 @click.option("--database-url", help="As of serve.")
 @click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
@@ -30,6 +37,7 @@ def reprice(
     to_text: str | None,
     orgs: tuple[str, ...],
     applies: bool,
+    as_json: bool,
     **flags: str | Path | None,
 ) -> None:
     """Charge what MODEL was used for by the price that prices.yaml has for it now.
@@ -45,7 +53,7 @@ def reprice(
 
     with plain_errors():
         differences = asyncio.run(reprice_all())
-    _show(differences, applies=applies)
+    _show(differences, applies=applies, as_json=as_json)
 
 
 async def _reprice(
@@ -80,17 +88,17 @@ async def _reprice(
                 return differences
 
 
-def _show(differences: dict[str, tuple[int, int]], *, applies: bool) -> None:
+def _show(differences: dict[str, tuple[int, int]], *, applies: bool, as_json: bool) -> None:
     from tallygate.domain.money import usd_text
 
-    console = output_console()
-    if not differences:
-        console.print("every event is charged as the price says")
-        return
-    table = Table("Organization", "Events", "Difference in USD", box=None, pad_edge=False)
-    for org, (events, nano_usd) in sorted(differences.items()):
-        table.add_row(escape(org), f"{events:,}", usd_text(nano_usd))
+    rows = [
+        {"org": org, "events": events, "difference_nano_usd": nano_usd, "difference_usd": usd_text(nano_usd)}
+        for org, (events, nano_usd) in sorted(differences.items())
+    ]
     total_events, total = (sum(pair[index] for pair in differences.values()) for index in (0, 1))
-    table.add_row("[bold]all[/]", f"{total_events:,}", usd_text(total))
-    console.print(table)
-    console.print("[green]entered[/]" if applies else "nothing was changed; enter it with [bold]--apply[/]")
+    totals = {"org": "Total", "events": total_events, "difference_usd": usd_text(total)}
+    whole = {"entered": applies, "organizations": rows}
+    empty = "every event is charged as the price says"
+    show_rows(rows, _COLUMNS, as_json=as_json, as_csv=False, empty=empty, totals=totals, whole=whole)
+    if rows and not as_json:
+        output_console().print("[green]entered[/]" if applies else "nothing was changed; enter it with [bold]--apply[/]")

@@ -66,7 +66,7 @@ def read_range(options: RangeOptions, organizations: "Sequence[ZonedOrganization
         return _last(options.last, zone, common_billing_day(organizations), now_ms)
     if options.month is None:
         if options.from_text is None:
-            raise click.UsageError("give --from, or --month")
+            raise click.UsageError("give --from, --month or --last")
         from_ms, to_ms = _instant("--from", options.from_text, zone), now_ms
         if options.to_text is not None:
             to_ms = _instant("--to", options.to_text, zone)
