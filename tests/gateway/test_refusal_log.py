@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
+import pytest
 from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, BIG_KEY, FREE_KEY, REFUSALS, Harness, running_gateway
 from recording_metrics import RecordingMetrics
@@ -172,3 +173,22 @@ async def test_one_organization_cannot_fill_the_log() -> None:
     assert Counter(line.org for line in written if not line.more) == {"acme": ORG_WHOLE_A_MINUTE, "other-org": 1}
     assert sum(line.more for line in written) == FURTHER_KEYS_MAX
     assert len(metrics.counted[REFUSAL_DETAILS_DROPPED]) == 3
+
+
+async def test_whatever_a_caller_chose_fits_a_line(tmp_path: Path) -> None:
+    body = CHAT | {"model": "\N{PILE OF POO}" * 5_000}
+    async with running_gateway(tmp_path) as harness, ClientSession() as session:
+        status, _ = await asked(session, harness, body, BIG_KEY, **{"X-Request-Id": "y" * 2_000})
+        assert status == 400
+        assert harness.metrics.counted[REFUSAL_DETAILS_DROPPED] == []
+        [line] = lines_in(tmp_path)
+
+    assert line.model is not None
+    assert set(line.model) == {"\N{PILE OF POO}"}
+    assert line.client_request_id == "y" * 200
+
+
+async def test_what_cannot_be_noted_is_refused_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_gateway(tmp_path) as harness, ClientSession() as session:
+        monkeypatch.setattr(RefusalLog, "note", lambda *_: 1 // 0)
+        assert (await asked(session, harness, CHAT, FREE_KEY))[0] == 403

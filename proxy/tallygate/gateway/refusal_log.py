@@ -25,7 +25,7 @@ WHOLE_A_MINUTE: Final = 10
 ORG_WHOLE_A_MINUTE: Final = 60
 FURTHER_KEYS_MAX: Final = 500  # that are counted at once
 HAND_OVER_SECONDS: Final = 5.0  # for which further ones are added up; as much of them is lost with a killed worker
-TEXT_CHARS_MAX: Final = 512
+TEXT_BYTES_MAX: Final = 512  # of the message and other texts that callers choose parts of: a line has to fit its slot
 _MINUTE_MS: Final = 60_000
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -140,8 +140,8 @@ def _labels(key: Key) -> dict[str, Any]:
 
 
 def _text(text: str | None) -> str | None:
-    """A text that JSON can hold: callers choose parts of it."""
-    return None if text is None else text[:TEXT_CHARS_MAX].encode(errors="replace").decode()
+    """The beginning of a text, as JSON can hold it."""
+    return None if text is None else text[:TEXT_BYTES_MAX].encode(errors="replace")[:TEXT_BYTES_MAX].decode(errors="ignore")
 
 
 def _money(refused: Refused) -> dict[str, Any]:
