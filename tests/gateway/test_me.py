@@ -1,6 +1,7 @@
 """GET /tallygate/me: what a caller's own key has left, also in a pause, and what others may not see or pay for."""
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ async def test_todays_usage_is_the_ledgers_and_says_as_of_when(tmp_path: Path) -
     ledger = Ledger()
     async with running_gateway(tmp_path, used_today=ledger) as harness:
         _, body, _ = await ask(harness)
-        assert body["today"].pop("as_of") <= body["as_of"]
+        assert datetime.fromisoformat(body["today"].pop("as_of")) >= datetime.fromisoformat(body["as_of"])
         assert body["today"] == {
             "organization": {
                 "requests": 5,
