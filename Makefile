@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test packages clients lint format dashboards site bench ratchet ci clean
+.PHONY: help demo quick test packages clients lint format dashboards site pictures bench ratchet ci clean
 
 help:            ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -56,6 +56,9 @@ dashboards: $(VENV)/with-test    ## write grafana/dashboards from grafana/genera
 
 site: $(VENV)/with-docs    ## make a site of the documentation in dist/site
 	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going -c docs/site . dist/site
+
+pictures: $(VENV)/with-test    ## take docs/pictures of the Usage page, as the demo shows it
+	$(BIN)/python docs/site/pictures.py
 
 bench: $(VENV)/with-bench  ## measure the gateway beside nginx, Envoy and a naive proxy
 	$(BIN)/python -m bench

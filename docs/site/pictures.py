@@ -1,4 +1,4 @@
-"""Pictures of the Usage page, taken of `tallygate demo` by a browser: `make pictures`. They are committed, as docs/pictures/*.png."""
+"""Pictures of the Usage page, taken of `tallygate demo` by a browser (`make pictures`) and kept in docs/pictures."""
 
 import re
 import shutil
