@@ -129,6 +129,14 @@ def test_an_address_that_makes_no_sense_shows_what_it_can(visit: Any) -> None:
     assert seen.sums()["requests"] > 0
 
 
+def test_all_modules_are_fetched_at_once(visit: Any) -> None:
+    """index.html names what the first view needs: a browser does not find out one import after another."""
+    seen = visit("/?org=acme&range=today")
+    fetched = {url.rpartition("/")[2] for url in seen.requests if url.endswith(".js")}
+    named = {str(link.get_attribute("href")).rpartition("/")[2] for link in seen.page.locator("link[rel=modulepreload]").all()}
+    assert fetched == named | {"main.js"}
+
+
 def test_charts_answer_to_pointer_keys_and_legend(visit: Any) -> None:
     seen = visit("/?org=acme&range=today")
     plot = seen.figure("Requests by capability").locator(".plot")

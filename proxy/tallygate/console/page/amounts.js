@@ -2,7 +2,7 @@
 
 import { h } from "./elements.js";
 
-export const NANO = 1_000_000_000n;
+const NANO = 1_000_000_000n;
 
 /** Nano-USD of a decimal amount such as "1.50". Amounts come as text, since a JSON number is exact only to 9 million USD. */
 export function nanoOf(usd) {

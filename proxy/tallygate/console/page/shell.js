@@ -77,12 +77,16 @@ class Shell {
     this.main.setAttribute("aria-busy", "true");
     try {
       this.showHeader();
+      TABS.find(({ id }) => id === state.tab)
+        .load()
+        .catch(() => null); // meanwhile; showTab says what is wrong with it
       await this.read(state);
       if (state !== this.state) return; // another one was chosen meanwhile
       this.showHeader();
       const context = this.context();
       document.title = `${TABS.find(({ id }) => id === state.tab).name} · ${context.organization?.name || state.org || "All organizations"} · tallygate`;
       await this.showTab(context);
+      if (state === this.state) this.readModels();
     } catch (error) {
       if (state === this.state) this.fail(error);
     }
@@ -97,12 +101,13 @@ class Shell {
       this.organizations.set(org, await ask(`/api/organizations/${encodeURIComponent(org)}`));
     const { credentials, next_cursor: more } = await ask("/api/credentials", { org, limit: LISTED });
     if (state !== this.state) return;
-    this.known = { org, credentials, areCredentialsListed: more === null, models: [] };
-    this.readModels(this.known);
+    this.known = { org, credentials, areCredentialsListed: more === null, models: null };
   }
 
-  /** Read the models that were used, which takes longer: the figures need not wait for it. */
-  async readModels(known) {
+  /** Read the models that were used, which takes longer: the figures do not wait for it. */
+  async readModels() {
+    const { known } = this;
+    if (known.models) return;
     const { model } = await ask("/api/usage/values", { org: known.org, limit: LISTED }).catch(() => ({ model: [] }));
     known.models = model;
     if (known === this.known) this.showHeader();
@@ -150,6 +155,7 @@ class Shell {
     return {
       ...this.frame(),
       ...known,
+      models: known.models ?? [],
       organization,
       capabilities: this.capabilities,
       zone,

@@ -58,7 +58,7 @@ class UsageTab {
     this.charts.close();
   }
 
-  /** Ask for everything at once, and show each part as its answer comes. Throws if the console fails; then older figures stay. */
+  /** Ask for what is at the top, then for all else, and show each part as its answer comes. Throws if the console fails; then older figures stay. */
   async load(signal) {
     const { context } = this;
     const questions = questionsOf(context);
@@ -77,21 +77,26 @@ class UsageTab {
         if (!isOutage(error) || !this.good.has(name)) fail(error, isOutage(error) ? null : () => this.refresh.run());
       }
     };
-    const charts = Object.entries(questions).map(([name, question]) =>
+    const chart = (name) =>
       part(
         name,
-        askUsage(question, signal),
+        askUsage(questions[name], signal),
         (answer) => (name === "main" ? this.showMain(answer, context) : this.charts.show(name, answer, context)),
         (error, retry) => this.charts.fail(name, error, retry),
-      ),
-    );
-    const standings_ = part(
+      );
+    const standing_ = part(
       "now",
       this.readNow(signal),
       (answer) => this.showNow(answer, context),
       (error, retry) => swap(this.parts.now, h("div", { class: "card" }, problem(error, retry))),
     );
-    await Promise.all([standings_, ...charts]);
+    await Promise.all([chart("main"), standing_]); // what is at the top need not wait for what is further down
+    if (!signal.aborted)
+      await Promise.all(
+        Object.keys(questions)
+          .filter((name) => name !== "main")
+          .map(chart),
+      );
     if (signal.aborted) return;
     if (failures.length) throw failures[0];
     this.freshAt = now();
