@@ -21,10 +21,10 @@ from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.migrations.versions import v0020_kinds_in_rollups
-from tallygate.ledger.schema import ENTRIES, ROLLUPS, SERIES
+from tallygate.ledger.schema import ENTRIES, ROLLUP_AMOUNTS, ROLLUPS, SERIES
 from tallygate.ledger.series import Series
 from tallygate.ledger.time_buckets import QUARTER_MS
-from tallygate.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
+from tallygate.ledger.usage_queries import Dimension, OrgScope, Usage, UsageQueries, UsageQuery
 
 FAR = {"from_ms": 0, "to_ms": 2**42}
 
@@ -101,6 +101,7 @@ async def test_parts_make_the_cost_in_every_sum(database: Database, book: Book, 
     assert await lifetime_drifts(database, "acme") == []
 
     scopes = (ACME, OrgScope(org="beta"))
+    assert Usage.__struct_fields__ == ROLLUP_AMOUNTS  # sums are made by their order
     wholes = await queries.usage(UsageQuery(scopes=scopes, **FAR))
     assert len(wholes) == 1
     async with database.read() as connection:

@@ -2,8 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec.structs import astuple
 
 from tallygate.ledger.time_buckets import Bucket, bucket_edges
 from tallygate.ledger.usage_queries import Dimension, OrgScope, QueryTooLargeError, Usage, UsageQueries, UsageQuery, UsageRow
@@ -13,7 +15,6 @@ BUCKET_ROWS_MAX: Final = 5_000
 ORG_BUCKETS_MAX: Final = 12_500  # buckets of an hour or less, times organizations, that one page reads by labels: then it ends
 FIRST_SLICE: Final = 8  # buckets
 SLICE_GROWTH: Final = 4  # while slices come back with few rows
-_AMOUNTS: Final = tuple(field.name for field in fields(Usage))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,7 @@ def buckets_at_most(from_ms: int, to_ms: int, bucket: Bucket | None) -> int:
 
 
 def added(one: Usage, other: Usage) -> Usage:
-    return Usage(**{name: getattr(one, name) + getattr(other, name) for name in _AMOUNTS})
+    return Usage(*map(int.__add__, astuple(one), astuple(other)))
 
 
 def _parts(scopes: Sequence[OrgScope]) -> list[tuple[OrgScope, ...]]:

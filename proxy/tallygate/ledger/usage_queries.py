@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -92,10 +93,11 @@ class UsageQuery:
     group_by: tuple[Dimension, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Sums. cached, cache_write, audio_prompt and image_prompt are parts of prompt, reasoning and the like of completion; a token
-    may be in several of them. Money in nano-USD.
+class Usage(msgspec.Struct, frozen=True):
+    """Sums, in the order of ROLLUP_AMOUNTS. Money in nano-USD.
+
+    cached, cache_write, audio_prompt and image_prompt are parts of prompt, reasoning and the like of completion; a token may be in
+    several of them.
 
     requests                counts served ones; refused ones are counted separately, under the outcome `refused`
     fee ... calls_nano_usd  parts of cost; what they leave of it was paid for what is not known (`other_nano_usd`)
@@ -107,11 +109,11 @@ class Usage:
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    cost_nano_usd: int = 0
     audio_prompt_tokens: int = 0
     audio_completion_tokens: int = 0
     image_prompt_tokens: int = 0
     image_completion_tokens: int = 0
-    cost_nano_usd: int = 0
     fee_nano_usd: int = 0
     input_nano_usd: int = 0
     cache_read_nano_usd: int = 0
@@ -123,8 +125,11 @@ class Usage:
 
     @property
     def other_nano_usd(self) -> int:
-        known: int = sum(getattr(self, name) for name in KIND_COSTS)
-        return self.cost_nano_usd - self.fee_nano_usd - known
+        parts: tuple[int, ...] = _parts_of(self)
+        return self.cost_nano_usd - sum(parts)
+
+
+_parts_of: Final = attrgetter("fee_nano_usd", *KIND_COSTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +196,7 @@ class UsageQueries:
                 start_ms=edges[index],
                 end_ms=edges[index + 1],
                 group=tuple(map(str, group)),
-                usage=Usage(**dict(zip(ROLLUP_AMOUNTS, amounts, strict=True))),
+                usage=Usage(*amounts),
             )
             for (index, group), amounts in sorted(sums.items())
             if any(amounts)
