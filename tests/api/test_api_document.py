@@ -78,7 +78,9 @@ OPERATIONS = [
     ("DELETE", "/api/session"),
     ("GET", "/v1/organization/usage/completions"),
     ("GET", "/v1/organization/usage/embeddings"),
+    ("GET", "/v1/organization/usage/moderations"),
     ("GET", "/v1/organization/projects"),
+    ("GET", "/v1/organization/projects/{project_id}"),
     ("GET", "/v1/organization/costs"),
     ("GET", "/api/usage"),
     ("GET", "/api/usage/values"),
@@ -130,6 +132,7 @@ ANYTHING_IS_RIGHT = [
 ]
 EXISTING = {
     "org": "stored",
+    "project_id": "stored",
     "credential": "stored-prod",
     "month": "2026-08",
     "week": "2026-W32",
