@@ -32,8 +32,8 @@ KEPT = Path(__file__).with_name("instructions.json")
 MARGIN = 0.03  # two runs of the same code lie within two per cent
 REQUESTS = 192
 WARM_UP_REQUESTS = 64
-STREAMS = 3
-CHUNKS_FEW, CHUNKS_MANY = 10, 260
+STREAMS = 4
+CHUNKS_FEW, CHUNKS_MANY = 10, 510
 CONTROL_SECONDS = 60.0
 # A worker under Valgrind on a busy machine is late; and what it does by the clock should not depend on how late.
 PATIENT = {
