@@ -11,12 +11,13 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import select
 
-from tallygate.app.access import STARTED_LINK, keep_started_link
+from tallygate.app.access import keep_started_link
 from tallygate.app.configuration import config_holder
 from tallygate.app.console_part import open_directory
 from tallygate.app.stores import open_ledger
 from tallygate.cli import main
 from tallygate.config.settings import load_settings
+from tallygate.config.sign_in_link import STARTED_LINK
 from tallygate.ledger.directory.book import DirectoryBook
 from tallygate.ledger.directory.schema import SIGN_IN_LINKS
 from tallygate.ledger.directory.sign_ins import LINK_MS

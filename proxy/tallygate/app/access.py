@@ -2,11 +2,11 @@
 
 import hashlib
 import logging
-from typing import Final
 from urllib.parse import urlsplit
 
 from tallygate.app.clocks import now_ms
 from tallygate.config.settings import Settings
+from tallygate.config.sign_in_link import STARTED_LINK
 from tallygate.console.api_access import Access, PlatformToken
 from tallygate.console.known_hosts import KnownHosts
 from tallygate.domain.errors import ConfigError
@@ -14,7 +14,6 @@ from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.ledger.directory import records
 from tallygate.ledger.directory.sign_ins import LINK_MS, SignIns
 
-STARTED_LINK: Final = "sign_in_link.sha256"  # in the data directory
 _log = logging.getLogger(__name__)
 
 

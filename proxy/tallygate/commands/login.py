@@ -40,9 +40,9 @@ def login(*, orgs: tuple[str, ...], read_only: bool, name: str | None, as_json: 
     url = _console_url(options)
 
     async def work(book: "DirectoryBook") -> dict[str, Any]:
+        from tallygate.config.sign_in_link import link_fragment
         from tallygate.domain.instants import instant_text
         from tallygate.ledger.directory.records import Access
-        from tallygate.ledger.directory.sign_ins import link_fragment
 
         access, shown_name = Access.READ if read_only else Access.WRITE, name or actor().removeprefix("cli:")
         made = await book.sign_ins.create_link(actor(), name=shown_name, access=access, orgs=orgs or None)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from tallygate.config.settings import PREFIX
 from tallygate.config.shipped import shipped_directory
-from tallygate.ledger.directory.sign_ins import link_fragment, new_link_secret
+from tallygate.config.sign_in_link import link_fragment, new_link_secret
 from tallygate.processes.child import python_module
 from tallygate.processes.data_directory import DataDirectory
 

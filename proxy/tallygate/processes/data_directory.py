@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tallygate.app.access import STARTED_LINK
+from tallygate.config.sign_in_link import STARTED_LINK
 
 LOCK_FILE: Final = "lock"
 LOCK_WAIT_SECONDS: Final = 10.0  # for the processes of a killed supervisor, which end by themselves

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tallygate.app.machine import raise_descriptors
 from tallygate.app.role import Role
 from tallygate.config.settings import Settings, variable_name
-from tallygate.ledger.directory.sign_ins import link_fragment, new_link_secret
+from tallygate.config.sign_in_link import link_fragment, new_link_secret
 from tallygate.processes.child import ChildSpec, python_module
 from tallygate.processes.closed_directory import OWN_ONLY_UMASK, close_directory
 from tallygate.processes.data_directory import DataDirectory

@@ -17,6 +17,7 @@ from sqlalchemy import delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import Table
 
+from tallygate.config.sign_in_link import new_link_secret
 from tallygate.domain.instants import instant_text
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.directory.changes import Changes
@@ -26,7 +27,6 @@ from tallygate.ledger.directory.rules import Rules
 from tallygate.ledger.directory.schema import CONSOLE_SESSIONS, ORGANIZATIONS, SIGN_IN_LINKS
 
 SESSION_PREFIX: Final = "tgs_"
-LINK_PREFIX: Final = "tgl_"
 LIFETIME_MS: Final = 12 * 3_600_000  # of a session, whatever is done in it
 IDLE_MS: Final = 3_600_000  # after its last request it ends
 LINK_MS: Final = 600_000  # in which a link must be opened
@@ -228,7 +228,7 @@ class SignIns:
 
     async def _begin(self, connection: AsyncConnection, who: SignedIn, instead_of: str, lifetime_ms: int) -> MadeSession:
         now_ms = self._changes.now_ms()
-        secret = SESSION_PREFIX + _random_text(self._random_bytes, 30)
+        secret = SESSION_PREFIX + base64.b32encode(self._random_bytes(30)).decode().lower()
         session = Session(
             method=who.method,
             actor=who.actor,
@@ -257,15 +257,6 @@ class SignIns:
         stored = select(ORGANIZATIONS.c.id).where(ORGANIZATIONS.c.id.in_(orgs))
         known = self._rules.orgs_in_file() | set((await connection.execute(stored)).scalars())
         return tuple(org for org in orgs if org in known)
-
-
-def new_link_secret(random_bytes: Callable[[int], bytes]) -> str:
-    return LINK_PREFIX + _random_text(random_bytes, 25)
-
-
-def link_fragment(secret: str) -> str:
-    """The end of a link's URL. Browsers keep a fragment to themselves: it is in no log and no Referer."""
-    return f"#link={secret}"
 
 
 async def purge_forever(sign_ins: SignIns) -> None:
@@ -297,10 +288,6 @@ async def narrow_sign_ins(connection: AsyncConnection, org: str) -> None:
                 await connection.execute(delete(table).where(is_it))
             elif len(left) < len(orgs):
                 await connection.execute(update(table).where(is_it).values(orgs=json.dumps(left)))
-
-
-def _random_text(random_bytes: Callable[[int], bytes], size: int) -> str:
-    return base64.b32encode(random_bytes(size)).decode().lower()
 
 
 async def _end(connection: AsyncConnection, secret: str) -> None:
