@@ -232,6 +232,7 @@ async def test_a_body_that_is_no_plain_object_is_refused(call: Caller, data: byt
 
 
 EVERYTHING = [
+    ("GET", "/api/plans"),
     ("GET", "/api/organizations"),
     ("POST", "/api/organizations"),
     ("GET", "/api/organizations/acme"),
