@@ -136,6 +136,13 @@ def test_nobody_at_the_address_is_told_in_a_line(here):
     assert "Traceback" not in told
 
 
+def test_a_token_in_the_clear_to_another_machine_is_warned_of(here, console):
+    warning = "can read the admin token"
+    assert warning in run("usage", code=1, TALLYGATE_URL="http://console.invalid:9", TALLYGATE_TOKEN=TOKEN).stderr
+    assert warning not in run("usage", code=1, TALLYGATE_URL="https://console.invalid:9", TALLYGATE_TOKEN=TOKEN).stderr
+    assert warning not in run("usage", TALLYGATE_URL=console, TALLYGATE_TOKEN=TOKEN, TALLYGATE_CONFIG_DIR=None).stderr
+
+
 def test_money_is_at_the_right_and_never_cut(here):
     for columns in ("20", "40", "200"):
         lines = run("usage", "--by", "credential", COLUMNS=columns).stdout.splitlines()

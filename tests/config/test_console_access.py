@@ -25,6 +25,15 @@ def test_on_loopback_no_token_is_asked_for_and_off_it_always(tmp_path: Path) -> 
         assert asked_token_sha256(settings(tmp_path, console_listen=listen, admin_token=SecretStr("a")))
 
 
+def test_behind_a_public_address_a_token_is_asked_for_on_loopback_too(tmp_path: Path) -> None:
+    public = settings(tmp_path, console_url="https://usage.example.com", admin_token=SecretStr("a"))
+    assert asked_token_sha256(public), "a proxy on this machine answers everybody"
+    with pytest.raises(ConfigError, match="CONSOLE_URL"):
+        asked_token_sha256(settings(tmp_path, console_url="http://10.0.0.5:9090"))
+    for own in ("http://localhost:9090", "https://127.0.0.1", "http://[::1]:9090"):
+        assert asked_token_sha256(settings(tmp_path, console_url=own)) is None
+
+
 async def test_the_token_for_metrics_is_not_the_admins(tmp_path: Path) -> None:
     given = settings(tmp_path, metrics_token=SecretStr("m"), admin_token=SecretStr("a"))
     platform, metrics = platform_token(given), metrics_token(given)

@@ -279,6 +279,9 @@ def test_a_link_signs_in_once_and_leaves_the_address(page_stack: PageStack, visi
     again = visit("/", token="", refused=("401",))
     again.page.goto(link)
     expect(again.page.get_by_role("alert")).to_contain_text("used already")
+    torn = visit("/", token="", refused=("401",))
+    torn.page.goto(f"{link[:-4]}%E0%A")
+    expect(torn.page.get_by_role("alert")).to_contain_text("used already")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from tallygate.app.clocks import now_ms
 from tallygate.config.settings import Settings
 from tallygate.config.sign_in_link import STARTED_LINK
+from tallygate.config.urls import is_loopback
 from tallygate.console.api_access import Access, PlatformToken
 from tallygate.console.known_hosts import KnownHosts
 from tallygate.domain.errors import ConfigError
@@ -18,13 +19,18 @@ _log = logging.getLogger(__name__)
 
 
 def asked_token_sha256(settings: Settings) -> bytes | None:
-    """The digest of a token that /metrics requires; None on loopback, where a known host is enough. Raises ConfigError if unset."""
+    """The digest of a token that /metrics requires; None where only this machine reaches it. Raises ConfigError if unset.
+
+    Behind a public address stands a proxy, whose requests come from loopback too, whatever they name as host.
+    """
     host = settings.console_listen.rpartition(":")[0]
-    if host in {"127.0.0.1", "localhost", "[::1]"}:
+    reached_as = _public_host(settings)
+    if host in {"127.0.0.1", "localhost", "[::1]"} and (not reached_as or is_loopback(reached_as)):
         return None
     found = _digest(settings.metrics_token.get_secret_value()) or _platform_sha256(settings)
     if found is None:
-        raise ConfigError(("off loopback the console's port needs TALLYGATE_METRICS_TOKEN or TALLYGATE_ADMIN_TOKEN",))
+        where = "off loopback, or behind TALLYGATE_CONSOLE_URL"
+        raise ConfigError((f"{where}, the console's port needs TALLYGATE_METRICS_TOKEN or TALLYGATE_ADMIN_TOKEN",))
     return found
 
 
@@ -42,8 +48,7 @@ def metrics_token(settings: Settings) -> PlatformToken | None:
 
 def known_hosts(settings: Settings) -> KnownHosts:
     listens_on = settings.console_listen.rpartition(":")[0]
-    reached_as = urlsplit(settings.console_url).hostname or ""
-    names = {listens_on, reached_as} - {"", "0.0.0.0", "[::]"}  # noqa: S104 - compared
+    names = {listens_on, _public_host(settings)} - {"", "0.0.0.0", "[::]"}  # noqa: S104 - compared
     return KnownHosts((*names, *settings.console_host_names))
 
 
@@ -60,6 +65,10 @@ async def keep_started_link(settings: Settings, sign_ins: SignIns) -> None:
             await sign_ins.keep_link("serve", digest, name="operator", access=records.Access.WRITE, orgs=None)
         except LedgerUnavailableError as error:
             _log.warning("the link to sign in that was shown does not work", extra={"fields": {"reason": str(error)}})
+
+
+def _public_host(settings: Settings) -> str:
+    return urlsplit(settings.console_url).hostname or ""
 
 
 def _platform_sha256(settings: Settings) -> bytes | None:

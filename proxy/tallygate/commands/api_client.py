@@ -131,6 +131,8 @@ def actor() -> str:
 
 @asynccontextmanager
 async def _open(options: Options, *, writes: bool, needs_ledger: bool) -> AsyncIterator[ApiClient]:
+    from tallygate.config.urls import is_private
+
     flags = {name: value for name, value in options.items() if name not in {"url", "token"}}
     url = remote_url(options.get("url"))
     if url is None:
@@ -142,7 +144,10 @@ async def _open(options: Options, *, writes: bool, needs_ledger: bool) -> AsyncI
     if any(value is not None for value in flags.values()):
         names = ", ".join(f"--{name.replace('_', '-')}" for name, value in flags.items() if value is not None)
         raise click.UsageError(f"{names}: not with a console elsewhere, which has its own ({url})")
-    async with _remote(url, _token(options)) as client:
+    token = _token(options)
+    if not is_private(url):
+        print_error("warning", f"{url} is not https: whoever is on the way can read the admin token", color="yellow")
+    async with _remote(url, token) as client:
         yield client
 
 

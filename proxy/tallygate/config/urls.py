@@ -25,10 +25,15 @@ def http_url(text: str) -> str:
 def deciding_url(text: str) -> str:
     """A URL whose answers identify callers, so that plain HTTP is allowed only to this machine. Raises ValueError."""
     url = http_url(text)
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+    if not is_private(url):
         raise ValueError("must be an https URL, since whoever answers it decides who may call")
     return url
+
+
+def is_private(url: str) -> bool:
+    """Return whether nobody on the way can read what is sent to a URL: it is https, or this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
 
 def is_loopback(host: str) -> bool:

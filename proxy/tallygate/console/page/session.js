@@ -14,7 +14,7 @@ export function takeLink() {
   const found = /^#link=(.+)$/.exec(location.hash);
   if (!found) return "";
   history.replaceState(null, "", location.pathname + location.search);
-  return decodeURIComponent(found[1]);
+  return found[1];
 }
 
 const FAILURES = {
