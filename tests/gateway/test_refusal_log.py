@@ -188,6 +188,16 @@ async def test_whatever_a_caller_chose_fits_a_line(tmp_path: Path) -> None:
     assert line.client_request_id == "y" * 200
 
 
+async def test_a_key_pasted_as_a_model_is_not_kept(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness, ClientSession() as session:
+        for secret in (ACME_KEY, "sk-ant-api03-abcdefghijkl"):
+            assert (await asked(session, harness, CHAT | {"model": secret}))[0] == 400
+        kept = lines_in(tmp_path)
+
+    assert [line.model for line in kept] == ["[secret]", "[secret]"]
+    assert all("'[secret]'" in line.message for line in kept)
+
+
 async def test_what_cannot_be_noted_is_refused_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_gateway(tmp_path) as harness, ClientSession() as session:
         monkeypatch.setattr(RefusalLog, "note", lambda *_: 1 // 0)

@@ -18,6 +18,7 @@ from tallygate.domain.refused_request import RefusedRequest
 from tallygate.gateway.exchange.call import Caller, Head
 from tallygate.gateway.exchange.understanding import MODEL_PARAMETER
 from tallygate.gateway.refusals import refused_by
+from tallygate.telemetry.log import without_secrets
 from tallygate.telemetry.metric import Metrics
 from tallygate.telemetry.metrics import REFUSAL_DETAILS_DROPPED
 
@@ -140,8 +141,10 @@ def _labels(key: Key) -> dict[str, Any]:
 
 
 def _text(text: str | None) -> str | None:
-    """The beginning of a text, as JSON can hold it."""
-    return None if text is None else text[:TEXT_BYTES_MAX].encode(errors="replace")[:TEXT_BYTES_MAX].decode(errors="ignore")
+    """The beginning of a text, as JSON can hold it, without keys: people paste theirs where a model belongs."""
+    if text is None:
+        return None
+    return without_secrets(text[:TEXT_BYTES_MAX]).encode(errors="replace")[:TEXT_BYTES_MAX].decode(errors="ignore")
 
 
 def _money(refused: Refused) -> dict[str, Any]:
