@@ -58,6 +58,12 @@ def test_a_name_cannot_forge_a_line(caplog: pytest.LogCaptureFixture) -> None:
     assert len(line) < 200
 
 
+def test_a_key_pasted_as_a_model_is_in_neither(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    UnpricedModels(tmp_path, "worker-0").note("sk-ant-api03-abcdefghijkl", "acme", "refuse", now_ms=NOON_MS)
+    assert names(caplog) == ["no price for the model '[secret]', asked for by acme: refuse"]
+    assert [each.model for each in unpriced_lately(tmp_path, now_ms=NOON_MS)] == ["[secret]"]
+
+
 def test_a_model_whose_units_lack_a_rate_is_named_so(caplog: pytest.LogCaptureFixture) -> None:
     UnpricedModels().note("gpt-4o", "acme", UNPRICED_UNITS, now_ms=0)
     assert names(caplog) == ["no price for some units of the model 'gpt-4o', asked for by acme: unpriced_units"]

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from tallygate.telemetry.log import without_secrets
+
 DIRECTORY: Final = "unpriced_models"  # within the data directory
 NAMES_OF_AN_ORGANIZATION_MAX: Final = 10
 NAMES_MAX: Final = 200
@@ -73,7 +75,7 @@ class UnpricedModels:
 
     def note(self, model: str, org: str, policy: str, *, now_ms: int) -> None:
         """Note a request of `org` for `model`. policy: see UnpricedModel."""
-        name = model[:_CHARS_MAX]
+        name = without_secrets(model[:_CHARS_MAX])  # people paste their keys where a model belongs
         if now_ms // _HOUR_MS != self._logged.period:
             self._logged.begin(now_ms // _HOUR_MS)
         if self._logged.add(org, name):
