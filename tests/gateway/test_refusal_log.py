@@ -148,10 +148,15 @@ async def test_one_organization_cannot_fill_the_log() -> None:
     """Its credentials and codes together have a share of a minute; what is counted at once is bounded too."""
     written: list[RefusedRequest] = []
 
+    closed: list[object] = []
+
     class Memory:
         def write(self, line: bytes) -> bool:
             written.append(msgspec.json.decode(line, type=RefusedRequest))
             return True
+
+        def close(self) -> None:
+            closed.append(self)
 
     def refuse(org: str, credential: str) -> None:
         organization = replace(ACME, id=org)
@@ -170,6 +175,7 @@ async def test_one_organization_cannot_fill_the_log() -> None:
     refuse("other-org", "its")
     log.close()
 
+    assert len(closed) == 1
     assert Counter(line.org for line in written if not line.more) == {"acme": ORG_WHOLE_A_MINUTE, "other-org": 1}
     assert sum(line.more for line in written) == FURTHER_KEYS_MAX
     assert len(metrics.counted[REFUSAL_DETAILS_DROPPED]) == 3

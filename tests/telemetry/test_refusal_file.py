@@ -1,6 +1,8 @@
 """The ring of lines between a worker and the process that brings them to the ledger."""
 
+import errno
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,3 +68,29 @@ def test_a_slot_that_did_not_reach_the_disk_is_left_out(tmp_path: Path, opened: 
         torn.write(bytes(SLOT_BYTES))
 
     assert lines_of(RefusalFiles(tmp_path)) == [b"a", b"c"]
+
+
+def test_a_full_disk_takes_no_line_and_kills_nobody(
+    tmp_path: Path, opened: Callable[[], RefusalFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = opened()
+    pwrite, room = os.pwrite, [3]
+
+    def put(descriptor: int, data: bytes, at: int) -> int:
+        """As of a disk with room for so many bytes."""
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = min(len(data), room[0])
+        room[0] -= taken
+        return pwrite(descriptor, data[:taken], at)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", put)
+        assert [file.write(b"a"), file.write(b"b")] == [False, False]
+        room[0] = 8 + 12 + 4  # the number of the file, and a slot without its line
+        assert not file.write(b"long line")
+    assert lines_of(RefusalFiles(tmp_path)) == []
+    assert file.write(b"c")
+    file.close()
+    assert not file.write(b"d")
+    assert lines_of(RefusalFiles(tmp_path)) == [b"c"]

@@ -39,6 +39,8 @@ class Lines(Protocol):
 
     def write(self, line: bytes) -> bool: ...
 
+    def close(self) -> None: ...
+
 
 class RefusalLog:
     """The log of one worker."""
@@ -82,10 +84,13 @@ class RefusalLog:
         self._count(minute_ms, key)
 
     def close(self) -> None:
-        """Hand over what is counted."""
+        """Hand over what is counted, and write no more."""
         if self._handing_over is not None:
             self._handing_over.cancel()
             self._hand_over()
+        if self._handing_over is not None:  # there was no room for all of it
+            self._handing_over.cancel()
+        self._lines.close()
 
     def _count(self, minute_ms: int, key: Key) -> None:
         place = (minute_ms, key)

@@ -1,13 +1,14 @@
-"""The lines of the log of refused requests that one worker has written and nobody has taken yet: a ring in a memory-mapped file.
+"""The lines of the log of refused requests that one worker has written and nobody has taken yet: a ring in a file.
 
 A killed worker loses nothing of it, since the pages belong to the kernel. Its size is fixed: with every slot taken, a line is not
-written, and its writer is told. One process writes lines, one other takes them.
+written, and its writer is told. One process writes lines, one other takes them. The file is written and not mapped: a full disk
+then refuses a line, where a page without a block would kill the worker.
 
 `<owner>.ring`: three numbers of 64 bits (identity, lines ever written, lines ever taken), then from SLOT_BYTES on SLOTS slots, each
 with the number of its line, its length, and the line.
 """
 
-import mmap
+import errno
 import os
 import struct
 from collections.abc import Callable
@@ -31,30 +32,39 @@ class RefusalFile:
     def __init__(self, directory: Path, owner: str, *, new_identity: Callable[[], int], slots: int = SLOTS) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._slots = slots
-        file = os.open(directory / f"{owner}.ring", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.ftruncate(file, SLOT_BYTES * (slots + 1))
-            self._map = mmap.mmap(file, SLOT_BYTES * (slots + 1))
-        finally:
-            os.close(file)
-        identity, self._written, _ = _HEAD.unpack_from(self._map)
-        if identity == 0:
-            _NUMBER.pack_into(self._map, 0, new_identity())
+        self._new_identity = new_identity
+        self._file = os.open(directory / f"{owner}.ring", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.ftruncate(self._file, SLOT_BYTES * (slots + 1))
+        self._identity, self._written, _ = _HEAD.unpack(os.pread(self._file, _HEAD.size, 0))
 
     def write(self, line: bytes) -> bool:
-        """Append a line. False: it is too long, or too many wait to be taken."""
-        (taken,) = _NUMBER.unpack_from(self._map, _TAKEN_AT)
-        if self._written - taken >= self._slots or len(line) > LINE_BYTES_MAX:
-            return False
+        """Append a line. False: it is too long, too many wait to be taken, the disk is full, or the file is closed."""
         start = SLOT_BYTES * (1 + self._written % self._slots)
-        _OF_SLOT.pack_into(self._map, start, self._written, len(line))
-        self._map[start + _OF_SLOT.size : start + _OF_SLOT.size + len(line)] = line
-        self._written += 1
-        _NUMBER.pack_into(self._map, _WRITTEN_AT, self._written)  # last: a reader never sees a line that is not there
+        try:
+            (taken,) = _NUMBER.unpack(os.pread(self._file, _NUMBER.size, _TAKEN_AT))
+            if self._written - taken >= self._slots or len(line) > LINE_BYTES_MAX:
+                return False
+            if self._identity == 0:
+                self._identity = self._put(self._new_identity(), 0)
+            _put_all(self._file, _OF_SLOT.pack(self._written, len(line)) + line, start)
+            self._written = self._put(self._written + 1, _WRITTEN_AT)  # last: a reader never sees a line that is not there
+        except OSError:
+            return False
         return True
 
     def close(self) -> None:
-        self._map.close()
+        file, self._file = self._file, -1  # a number that never is another file's
+        os.close(file)
+
+    def _put(self, number: int, at: int) -> int:
+        _put_all(self._file, _NUMBER.pack(number), at)
+        return number
+
+
+def _put_all(file: int, data: bytes, at: int) -> None:
+    """Write all of it, or raise OSError: a full disk may take a part."""
+    if os.pwrite(file, data, at) != len(data):
+        raise OSError(errno.ENOSPC, "no room on the disk")
 
 
 class Waiting(NamedTuple):
