@@ -59,8 +59,8 @@ async def test_a_target_that_is_a_url_is_taken_for_its_path(tmp_path: Path) -> N
     async with running_gateway(tmp_path) as harness:
         requests = [get(url) for url in urls]
         requests += [get(urls[0]).replace(b"Host: gateway", b"Host:"), get(urls[0]).replace(b"1.1\r\nHost: gateway", b"1.0")]
-        together = await converse(harness.port, b"".join(requests[:3]), quiet_seconds=1.0)
-        apart = [await converse(harness.port, request[:30], request[30:], quiet_seconds=1.0) for request in requests[3:]]
+        together = await converse(harness.port, b"".join(requests[:3]), quiet_seconds=2.0)
+        apart = [await converse(harness.port, request[:30], request[30:], quiet_seconds=2.0) for request in requests[3:]]
 
         assert [answer.status for one in (together, *apart) for answer in one.answers()] == [200] * len(requests)
         assert {record.path for record in harness.ledger.records} == {"/v1/models"}
