@@ -92,5 +92,6 @@ def test_a_full_disk_takes_no_line_and_kills_nobody(
     assert lines_of(RefusalFiles(tmp_path)) == []
     assert file.write(b"c")
     file.close()
+    file.close()
     assert not file.write(b"d")
     assert lines_of(RefusalFiles(tmp_path)) == [b"c"]

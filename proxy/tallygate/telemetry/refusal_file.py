@@ -53,8 +53,10 @@ class RefusalFile:
         return True
 
     def close(self) -> None:
+        """Write no more; closing again does nothing."""
         file, self._file = self._file, -1  # a number that never is another file's
-        os.close(file)
+        if file >= 0:
+            os.close(file)
 
     def _put(self, number: int, at: int) -> int:
         _put_all(self._file, _NUMBER.pack(number), at)
