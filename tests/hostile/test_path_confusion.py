@@ -37,7 +37,7 @@ def get(target: str, headers: bytes = KEY) -> bytes:
 
 async def test_a_target_that_is_not_plainly_an_endpoint_reaches_none(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as harness:
-        found = await asyncio.gather(*[converse(harness.port, get(target), quiet_seconds=2.0) for target in REFUSED])
+        found = await asyncio.gather(*[converse(harness.port, get(target)) for target in REFUSED])
         statuses = {target: [answer.status for answer in one.answers()] for target, one in zip(REFUSED, found, strict=True)}
 
         assert {target: got for target, got in statuses.items() if got not in ([400], [404], [405])} == {}
@@ -47,7 +47,7 @@ async def test_a_target_that_is_not_plainly_an_endpoint_reaches_none(tmp_path: P
 
 async def test_the_plain_target_is_served(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as harness:
-        answers = (await converse(harness.port, get("/v1/models"), quiet_seconds=1.0)).answers()
+        answers = (await converse(harness.port, get("/v1/models"))).answers()
 
         assert [answer.status for answer in answers] == [200]
         assert harness.ledger.records[0].path == "/v1/models"
@@ -59,8 +59,10 @@ async def test_a_target_that_is_a_url_is_taken_for_its_path(tmp_path: Path) -> N
     async with running_gateway(tmp_path) as harness:
         requests = [get(url) for url in urls]
         requests += [get(urls[0]).replace(b"Host: gateway", b"Host:"), get(urls[0]).replace(b"1.1\r\nHost: gateway", b"1.0")]
-        together = await converse(harness.port, b"".join(requests[:3]), quiet_seconds=2.0)
-        apart = [await converse(harness.port, request[:30], request[30:], quiet_seconds=2.0) for request in requests[3:]]
+        async with connected(harness.port) as client:
+            await client.send(b"".join(requests[:2]) + requests[2].replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            together = await client.read_to_close(30)
+        apart = [await converse(harness.port, request[:30], request[30:]) for request in requests[3:]]
 
         assert [answer.status for one in (together, *apart) for answer in one.answers()] == [200] * len(requests)
         assert {record.path for record in harness.ledger.records} == {"/v1/models"}
@@ -85,14 +87,14 @@ async def test_a_server_that_is_asked_about_nothing_says_that_it_is_there(tmp_pa
 async def test_a_host_of_the_clients_choice_goes_nowhere(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as harness:
         request = b"GET /v1/models HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: evil.example\r\n" + KEY + b"\r\n"
-        assert (await converse(harness.port, request, quiet_seconds=1.0)).answers()[0].status == 200
+        assert (await converse(harness.port, request)).answers()[0].status == 200
         assert len(harness.ledger.records) == 1  # at the configured upstream
 
 
 async def test_a_key_in_the_query_authenticates_and_is_neither_forwarded_nor_logged(tmp_path: Path, log: LogRecorder) -> None:
     async with running_gateway(tmp_path) as harness:
         path = f"/v1/chat/completions?key={ACME_KEY}"
-        assert (await converse(harness.port, chat(CHAT, headers=b"", path=path), quiet_seconds=1.0)).only().status == 200
+        assert (await converse(harness.port, chat(CHAT, headers=b"", path=path))).only().status == 200
         (served,) = harness.ledger.records
         assert not served.has_gateway_key
         assert served.credential_headers == ()
@@ -104,9 +106,9 @@ async def test_an_encoded_query_key_is_no_key_and_is_not_forwarded(tmp_path: Pat
     async with running_gateway(tmp_path) as harness:
         for name in ("%6bey", "ke%79", "KEY", "%4BEY", "api_key", "access_token", "x;key"):
             path = f"/v1/models?{name}={ACME_KEY}"
-            found = await converse(harness.port, get(path, b""), quiet_seconds=0.5)
+            found = await converse(harness.port, get(path, b""))
             assert found.answers()[0].status == 401, name
-            found = await converse(harness.port, get(path.replace(ACME_KEY, BIG_KEY), KEY), quiet_seconds=0.5)
+            found = await converse(harness.port, get(path.replace(ACME_KEY, BIG_KEY), KEY))
             assert found.answers()[0].status in {200, 401}, name
             assert BIG_KEY.encode() not in found.data
         assert not harness.ledger.totals.gateway_keys_seen
@@ -124,7 +126,7 @@ async def test_two_different_keys_are_refused_wherever_they_stand(tmp_path: Path
             get("/v1/models", KEY + b"api-key: " + big + b"\r\n"),
             get("/v1/models", b"x-api-key: " + big + b"\r\nx-goog-api-key: " + ACME_KEY.encode() + b"\r\n"),
         ):
-            (answer,) = (await converse(harness.port, request, quiet_seconds=0.5)).answers()
+            (answer,) = (await converse(harness.port, request)).answers()
             assert (answer.status, answer.code) == (401, "invalid_api_key"), request
         assert not harness.ledger.records
 
@@ -147,7 +149,7 @@ async def test_methods_that_are_no_endpoints_do_nothing(tmp_path: Path) -> None:
             ("DELETE", "/v1/nothing", 404),
         ):
             request = get(target).replace(b"GET", method.encode(), 1)
-            found = await converse(harness.port, request, quiet_seconds=0.5)
+            found = await converse(harness.port, request)
             (answer,) = found.answers(b"HEAD" if method == "HEAD" else b"GET")
             assert answer.status in {status, 400}, (method, target, answer.status)
             assert answer.header("access-control-allow-origin") is None
@@ -162,8 +164,8 @@ async def test_head_is_answered_as_get_without_its_body(tmp_path: Path) -> None:
     """RFC 9110 section 9.3.2: the same head, and a length only if GET has that one."""
     async with running_gateway(tmp_path) as harness:
         for path in ("/v1/models", "/v1/models/org/name", "/v1/models/org%2Fname"):
-            read = (await converse(harness.port, get(path), quiet_seconds=0.5)).answers()[0]
-            found = await converse(harness.port, get(path).replace(b"GET", b"HEAD", 1), quiet_seconds=0.5)
+            read = (await converse(harness.port, get(path))).answers()[0]
+            found = await converse(harness.port, get(path).replace(b"GET", b"HEAD", 1))
             (told,) = found.answers(b"HEAD")
 
             assert (told.status, told.body) == (200, b"")
