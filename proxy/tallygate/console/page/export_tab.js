@@ -17,8 +17,6 @@ class ExportTab {
   constructor(root, context) {
     this.root = root;
     this.format = "csv";
-    this.document = "html";
-    this.period = "";
     this.update(context);
   }
 

@@ -28,7 +28,10 @@ class LimitsTab {
   }
 
   update(context) {
-    if (context.state.org !== this.context.state.org) this.shown = null;
+    if (context.state.org !== this.context.state.org) {
+      this.shown = null;
+      this.isWriting = false; // what was begun for another organization is not kept
+    }
     this.context = context;
     this.refresh.run();
   }

@@ -1,7 +1,7 @@
 // The tab "Requests": one by one, those that were served and those that were refused, each with how it came about.
 
 import { grouped, nanoOf, placesOf, usd } from "./amounts.js";
-import { ask } from "./api.js";
+import { ask, now } from "./api.js";
 import { announce, h, segments, select, swap } from "./elements.js";
 import { Refresh } from "./refresh.js";
 import { showRefused, showServed } from "./request_detail.js";
@@ -108,7 +108,7 @@ class RequestsTab {
     const { zone, state } = this.context;
     const page = this.pages.length;
     this.hasRows = true;
-    this.parts.state.textContent = `${this.isLive ? "Live, as of" : "As of"} ${secondText(Date.now(), zone)} ${zoneText(Date.now(), zone)}`;
+    this.parts.state.textContent = `${this.isLive ? "Live, as of" : "As of"} ${secondText(now(), zone)} ${zoneText(now(), zone)}`;
     const columns = this.isRefused ? REFUSED : SERVED;
     const places = this.isRefused ? 0 : placesOf(rows.map(({ cost_usd: cost }) => nanoOf(cost)));
     const open = (row) => (this.isRefused ? showRefused(row, this.context) : showServed(row, this.context));
