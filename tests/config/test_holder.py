@@ -60,7 +60,7 @@ async def test_a_catalogue_that_is_no_longer_asked_for_is_forgotten(source: Conf
     holder = ConfigHolder(source.load(), source.load)
     holder.put_upstream_catalogue("default", read_upstream_catalogue(CATALOGUE))
 
-    (tmp_path / "upstreams.yaml").unlink()
+    (tmp_path / "upstreams.yaml").write_text("upstreams:\n  default: {}\n")
     assert await holder.reload() == ()
 
     assert holder.current.prices.find("gloo-new", 0) is None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from tallygate.config.model import GatewayConfig
+from tallygate.config.reload_changes import Changes, changes, losses
 from tallygate.config.upstream_catalogue import UpstreamCatalogue
 from tallygate.domain.errors import ConfigError
 from tallygate.domain.organization import Organization
@@ -16,6 +17,7 @@ class ConfigHolder:
 
     A request reads `current` once, at its start, and uses it to its end.
     reloads, reloads_failed   counts for metrics
+    changes                   what the last reload that was applied has changed
     """
 
     def __init__(self, config: GatewayConfig, load: Callable[[], GatewayConfig]) -> None:
@@ -26,6 +28,7 @@ class ConfigHolder:
         self.current = config
         self.reloads = 0
         self.reloads_failed = 0
+        self.changes = Changes()
 
     async def reload(self) -> tuple[str, ...]:
         """Read the files again. Returns the problems: empty if the new configuration is in force, else the old one stays.
@@ -34,7 +37,7 @@ class ConfigHolder:
         """
         async with self._turn:
             try:
-                config = await asyncio.to_thread(self._load)
+                config, self.changes = await asyncio.to_thread(self._load_after, self._reviewed)
             except ConfigError as error:
                 self.reloads_failed += 1
                 return error.problems
@@ -44,6 +47,12 @@ class ConfigHolder:
             self._merge()
             self.reloads += 1
             return ()
+
+    def _load_after(self, old: GatewayConfig) -> tuple[GatewayConfig, Changes]:
+        new = self._load()
+        if lost := losses(old, new):
+            raise ConfigError(lost)
+        return new, changes(old, new)
 
     def put_upstream_catalogue(self, upstream: str, catalogue: UpstreamCatalogue) -> None:
         """Use an upstream's own catalogue for prices, below prices.yaml; it survives reloads as long as the upstream has one."""

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
@@ -121,6 +121,20 @@ class ConfigSource:
         return ()
 
 
+@dataclass(slots=True)
+class _Digests:
+    """Digests of the files that were read: of all together, and of each that is in the operator's directory."""
+
+    directory: Path | None
+    whole: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    own: dict[str, str] = field(default_factory=dict)
+
+    def note(self, name: str, path: Path, text: bytes) -> None:
+        self.whole.update(f"{name}:{len(text)}:".encode() + text)
+        if path.parent == self.directory:
+            self.own[name] = hashlib.sha256(text).hexdigest()
+
+
 def load_config(
     directory: Path | None,
     *,
@@ -136,9 +150,9 @@ def load_config(
 ) -> GatewayConfig:
     """Load the configuration of a directory; see ConfigSource. Raises ConfigError with every problem of every file."""
     problems = Problems()
-    digest = hashlib.sha256()
+    digests = _Digests(directory)
     paths = {name: _find(name, directory, shipped_dir) for name in REQUIRED_FILES}
-    texts = {name: _text(name, path, digest, problems) for name, path in paths.items()}
+    texts = {name: _text(name, path, digests, problems) for name, path in paths.items()}
     shipped = shipped_tables(shipped_dir, known_dialects)
     routes = shipped.routes if paths["routes.yaml"].parent == shipped_dir else None
     prices = shipped.prices if paths["prices.yaml"].parent == shipped_dir else None
@@ -150,11 +164,11 @@ def load_config(
     }
     if directory is not None and not directory.is_dir():
         problems.add(str(directory), 1, "is not a directory")
-    organizations_document = _optional(ORGANIZATIONS_FILE, directory, digest, problems)
-    authentication_document = _optional(AUTHENTICATION_FILE, directory, digest, problems)
-    webhooks_document = _optional(WEBHOOKS_FILE, directory, digest, problems)
-    sign_in_document = _optional(SIGN_IN_FILE, directory, digest, problems)
-    updates_document = _optional(UPDATES_FILE, directory, digest, problems)
+    organizations_document = _optional(ORGANIZATIONS_FILE, directory, digests, problems)
+    authentication_document = _optional(AUTHENTICATION_FILE, directory, digests, problems)
+    webhooks_document = _optional(WEBHOOKS_FILE, directory, digests, problems)
+    sign_in_document = _optional(SIGN_IN_FILE, directory, digests, problems)
+    updates_document = _optional(UPDATES_FILE, directory, digests, problems)
 
     if documents.keys() | ready != texts.keys():
         raise ConfigError(problems.texts())  # further problems would only follow from the file that cannot be read
@@ -204,7 +218,8 @@ def load_config(
         upstreams=upstreams,
         prices=prices,
         organizations=organizations,
-        version=digest.hexdigest()[:12],
+        version=digests.whole.hexdigest()[:12],
+        files=digests.own,
         stated_plans=plans,
         jwt_issuers=authentication.jwt_issuers,
         key_lookup=authentication.key_lookup,
@@ -226,25 +241,25 @@ def _find(name: str, directory: Path | None, shipped_dir: Path) -> Path:
     return own if own is not None and own.exists() else shipped_dir / name
 
 
-def _optional(name: str, directory: Path | None, digest: "hashlib._Hash", problems: Problems) -> Section | None:
+def _optional(name: str, directory: Path | None, digests: _Digests, problems: Problems) -> Section | None:
     """Read a file that the shipped set lacks."""
     path = None if directory is None else directory / name
-    return None if path is None or not path.exists() else _document(name, path, digest, problems)
+    return None if path is None or not path.exists() else _document(name, path, digests, problems)
 
 
-def _document(name: str, path: Path, digest: "hashlib._Hash", problems: Problems) -> Section | None:
-    text = _text(name, path, digest, problems)
+def _document(name: str, path: Path, digests: _Digests, problems: Problems) -> Section | None:
+    text = _text(name, path, digests, problems)
     return None if text is None else read_document(name, text, problems)
 
 
-def _text(name: str, path: Path, digest: "hashlib._Hash", problems: Problems) -> bytes | None:
+def _text(name: str, path: Path, digests: _Digests, problems: Problems) -> bytes | None:
     try:
         with path.open("rb") as file:
             text = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         problems.add(name, 1, f"cannot be read from {path.parent}: {error.strerror}")
         return None
-    digest.update(f"{name}:{len(text)}:".encode() + text)
+    digests.note(name, path, text)
     return text
 
 

@@ -148,6 +148,7 @@ class GatewayConfig:
 
     stated_plans  the plans with the bounds for organizations, needed for organizations in the database
     version       a short digest of the files, shown in logs and metrics
+    files         the operator's own files, with a digest of each
     capabilities  those that routes have
     """
 
@@ -157,6 +158,7 @@ class GatewayConfig:
     prices: PriceCatalogue
     organizations: tuple[Organization, ...]
     version: str
+    files: Mapping[str, str] = field(default_factory=dict)
     stated_plans: Mapping[str, StatedPlan] = field(default_factory=dict)
     jwt_issuers: tuple[JwtIssuer, ...] = ()
     key_lookup: KeyLookup | None = None

@@ -75,8 +75,15 @@ class Console:
         self._readiness.config_problems = problems
         for problem in problems:
             _LOG.error("configuration not reloaded: %s", problem)
-        if not problems:
-            _LOG.info("configuration reloaded", extra={"fields": {"version": self._holder.current.version}})
+        if problems:
+            return
+        changes = self._holder.changes
+        _LOG.info("configuration reloaded", extra={"fields": {"version": self._holder.current.version, **changes.by_kind}})
+        if changes.organizations_removed:
+            _LOG.warning(
+                "organizations are no longer in organizations.yaml: their keys are refused, unless the database has them",
+                extra={"fields": {"organizations": changes.organizations_removed}},
+            )
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
