@@ -116,7 +116,7 @@ async def test_every_kind_of_change_is_named_and_no_value_is_shown(holder: Confi
             "plans.yaml": "plans:\n  free: {rate_limits: [{requests: 7, window: 1m}]}\n  gold: {}\n",
             "organizations.yaml": organizations("acme", "initech").replace("1}]", "f}]"),
             "upstreams.yaml": "upstreams:\n  default: {pool_max: 7}\n",
-            "prices.yaml": "prices:\n  - {model: gpt-4o, input: '1', output: '1'}\n  - {model: own-model, input: '1'}\n",
+            "prices.yaml": "prices:\n" + "".join(f"  - {{model: {it}, input: '1', output: '1'}}\n" for it in ("gpt-4o", "own")),
             "routes.yaml": "routes:\n  - {method: POST, path: /v1/chat/completions, capability: chat, dialect: openai_chat}\n",
             "webhooks.yaml": f"webhooks: [{{name: ops, url: 'https://a.example/in', secret_file: {secret}}}]\n",
         },
@@ -129,7 +129,7 @@ async def test_every_kind_of_change_is_named_and_no_value_is_shown(holder: Confi
     assert told["credentials"] == "added initech-key; changed acme-key; removed globex-key"
     assert told["plans"] == "added gold; changed free"
     assert told["upstreams"] == "changed default"
-    assert told["prices"] == "added own-model; changed gpt-4o"
+    assert told["prices"] == "added own; changed gpt-4o"
     assert told["routes"].startswith("removed ")
     assert told["webhooks"] == "added ops"
     assert told["files"] == (
