@@ -143,17 +143,9 @@ def test_a_401_from_the_upstream_gives_the_token_up_where_there_is_one() -> None
     token = FakeToken("t")
     credentials = UpstreamCredentials(OAUTH, token)
     credentials.accepted([(b"authorization", b"Bearer t")])
-    assert credentials.refused([(b"authorization", b"Bearer u")], now_ms=0)
+    assert credentials.refused([(b"authorization", b"Bearer u")])
     assert (token.accepted, token.refused) == ("t", "u")
-    assert not UpstreamCredentials(UpstreamAuth(kind=AuthKind.BEARER, secret="s")).refused([], now_ms=0)
-
-
-def test_the_operator_is_told_of_a_refused_key_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    credentials = UpstreamCredentials(UpstreamAuth(kind=AuthKind.BEARER, secret="sk-operator"))
-    for now_ms in (0, 59_999, 60_000):
-        credentials.refused([(b"authorization", b"Bearer sk-operator")], now_ms=now_ms)
-    assert len(caplog.records) == 2
-    assert "sk-operator" not in caplog.text
+    assert not UpstreamCredentials(UpstreamAuth(kind=AuthKind.BEARER, secret="s")).refused([])
 
 
 def test_oauth_needs_a_token_source() -> None:

@@ -1,5 +1,7 @@
 """What a worker counts, and under which labels."""
 
+from dataclasses import replace
+
 import pytest
 from finished_requests import observe
 
@@ -30,6 +32,7 @@ KNOWN = KnownLabels(
     credentials=frozenset({("acme", "acme-prod")}),
     capabilities=frozenset({"chat"}),
     limits=frozenset({"requests_per_1m", "spend_7d", *ErrorCode}),
+    upstreams=frozenset({"openai", "openrouter"}),
 )
 
 
@@ -85,7 +88,7 @@ def test_what_a_caller_made_up_is_counted_as_other_and_makes_no_series(metrics, 
     for number in range(10_000):
         metrics.inc(REFUSED, f"org{number}", f"cred{number}", f"cap{number}", f"limit{number}")
         observe(metrics, f"cap{number}", 0.1, 0.1, 0.1, f"{number:032x}")
-        metrics.inc(UPSTREAM_ERRORS, f"kind{number}")
+        metrics.inc(UPSTREAM_ERRORS, f"upstream{number}", f"kind{number}")
         metrics.inc(FAIL_OPEN, f"class{number}")
 
     assert _refused(tmp_path) == {("other", "other", "other", "other"): 10_000}
@@ -137,6 +140,7 @@ def test_a_full_file_counts_further_series_as_other_and_says_so(tmp_path, caplog
         credentials=frozenset(),
         capabilities=frozenset({"chat"}),
         limits=frozenset({"l"}),
+        upstreams=KNOWN.upstreams,
     )
     metrics = GatewayMetrics(counts, known, now_ms=lambda: NOW_MS)
     for number in range(500):
@@ -204,6 +208,22 @@ def test_requests_open_at_a_crash_are_not_open_in_the_successor(counts, tmp_path
     GatewayMetrics(counts, KNOWN, now_ms=lambda: NOW_MS)
 
     assert CountReader(tmp_path).counts_of("worker-0")[OPEN_REQUESTS.name, ()] == (0,)
+
+
+def test_failures_have_a_series_for_each_upstream_and_kind_from_the_start_and_from_a_reload_on(metrics, tmp_path):
+    def failures():
+        counts = CountReader(tmp_path).counts_of("worker-0")
+        return {labels: cells[0] for (name, labels), cells in counts.items() if name == UPSTREAM_ERRORS.name}
+
+    kinds = len(UPSTREAM_ERRORS.values)
+    assert len(failures()) == 2 * kinds + 1  # and `other`
+    metrics.inc(UPSTREAM_ERRORS, "openai", "unreachable")
+    metrics.use_labels(replace(KNOWN, upstreams=frozenset({"anthropic"})))
+    metrics.inc(UPSTREAM_ERRORS, "openai", "unreachable")  # of an exchange that began before
+
+    assert len(failures()) == 3 * kinds + 2
+    assert (failures()["openai", "unreachable"], failures()["other", "unreachable"]) == (1, 1)
+    assert failures()["anthropic", "unreachable"] == 0
 
 
 def test_the_metric_of_upstream_errors_names_every_kind_of_failure():

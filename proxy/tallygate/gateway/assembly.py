@@ -42,6 +42,7 @@ from tallygate.gateway.settling.withdrawals import Withdrawals
 from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.gateway.upstream_auth import UpstreamCredentials
+from tallygate.gateway.upstream_failures import UpstreamFailures
 from tallygate.http1.client_connection import ClientTimeouts
 from tallygate.http1.upstream_pool import UpstreamPool
 from tallygate.limiter.port import Limiter
@@ -129,6 +130,7 @@ class Gateway(GatewayServer):
             tokens=parts.tokens,
             dialects=parts.dialects,
             metrics=parts.metrics,
+            upstream_failures=UpstreamFailures(parts.metrics, loop),
             bounds=parts.bounds,
             loop=loop,
             clock=parts.clock,

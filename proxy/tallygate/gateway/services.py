@@ -23,6 +23,7 @@ from tallygate.gateway.settling.settler import Settler
 from tallygate.gateway.settling.withdrawals import Withdrawals
 from tallygate.gateway.stored_directory import UsedCredentials
 from tallygate.gateway.upstream import UpstreamClient
+from tallygate.gateway.upstream_failures import UpstreamFailures
 from tallygate.limiter.port import Limiter
 from tallygate.shares.turns import Turns, at_once
 from tallygate.telemetry.metric import Metrics
@@ -133,6 +134,7 @@ class Services:
     used_today        what an organization and one of its credentials used today; None without a ledger
     has_room_for_job  whether an organization may have one more job open; raises StoreError
     reading the thread that parses bodies which would block the loop too long
+    upstream_failures  counted and logged
     refusal_log  of requests whose caller is known; None: they are counted alone
     clock   monotonic seconds, for durations: the loop's own time stands still within a turn and counts whole milliseconds on uvloop
     """
@@ -145,6 +147,7 @@ class Services:
     tokens: Tokenizer
     dialects: Dialects
     metrics: Metrics
+    upstream_failures: UpstreamFailures
     bounds: GatewayBounds
     loop: asyncio.AbstractEventLoop
     clock: Callable[[], float]

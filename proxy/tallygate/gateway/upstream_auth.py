@@ -1,8 +1,7 @@
 """Authentication of the gateway at upstreams. A key that tallygate issued is never forwarded."""
 
-import logging
 from collections.abc import Sequence
-from typing import Final, assert_never
+from typing import assert_never
 
 from multidict import MultiMapping
 
@@ -15,15 +14,12 @@ from tallygate.http1.header import Header
 from tallygate.http1.upstream_failure import FailureKind, UpstreamError
 from tallygate.outbound.session import FetchError
 
-_LOGGED_EVERY_MS: Final = 60_000
-_log: Final = logging.getLogger(__name__)
-
 
 class UpstreamAuthError(UpstreamError):
     """The upstream's authorization server gave no token. Nothing was sent to the upstream."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(FailureKind.UNREACHABLE, message)
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(FailureKind.UNREACHABLE, message, reason=reason)
 
 
 class UpstreamCredentials:
@@ -35,7 +31,6 @@ class UpstreamCredentials:
             raise ValueError("oauth2_client_credentials needs a token source")
         self._auth = auth
         self._token = token
-        self._logged_at_ms: int | None = None
 
     async def headers(self, client: MultiMapping[str], dialect: Dialect, query_key: str = "") -> list[Header]:
         """The headers to send, in place of the client's own authentication headers, which never go up as they came.
@@ -64,14 +59,8 @@ class UpstreamCredentials:
         if self._token is not None:
             self._token.accept(_secret(sent))
 
-    def refused(self, sent: Sequence[Header], *, now_ms: int) -> bool:
-        """The upstream answered these headers with 401: whether others can be tried. A fetched token is given up then.
-
-        now_ms: the time of day, for the log, which has a line a minute at most.
-        """
-        if self._logged_at_ms is None or not 0 <= now_ms - self._logged_at_ms < _LOGGED_EVERY_MS:
-            self._logged_at_ms = now_ms
-            _log.warning("an upstream refuses the gateway's own key or token (401)")
+    def refused(self, sent: Sequence[Header]) -> bool:
+        """The upstream answered these headers with 401: whether others can be tried. A fetched token is given up then."""
         return self._token is not None and self._token.refuse(_secret(sent))
 
     async def _access_token(self) -> str:
@@ -80,7 +69,8 @@ class UpstreamCredentials:
         try:
             return await self._token.get()
         except FetchError as error:
-            raise UpstreamAuthError("the gateway could not authenticate itself") from error
+            reason = f"no access token for it: {error}"
+            raise UpstreamAuthError("the gateway could not authenticate itself", reason=reason) from error
 
     def _header_name(self, client: MultiMapping[str], dialect: Dialect) -> str:
         if self._auth.header != "auto":

@@ -38,12 +38,14 @@ class UpstreamFailure:
     message        our own words, fit for a client: never bytes of the upstream's, an address or a key
     request_sent   some of the request was handed to the socket: the provider may bill it, so nobody repeats it
     headers_seen   on_headers was called: too late for an error answer of our own
+    reason         for the operator's log, where more is known than the client is told; else ""
     """
 
     kind: FailureKind
     message: str
     request_sent: bool
     headers_seen: bool = False
+    reason: str = ""
 
     @property
     def code(self) -> ErrorCode:
@@ -53,9 +55,9 @@ class UpstreamFailure:
 class UpstreamError(Exception):
     """No connection could be opened; nothing was sent. `failure` states why."""
 
-    def __init__(self, kind: FailureKind, message: str) -> None:
+    def __init__(self, kind: FailureKind, message: str, *, reason: str = "") -> None:
         super().__init__(message)
-        self.failure = UpstreamFailure(kind=kind, message=message, request_sent=False)
+        self.failure = UpstreamFailure(kind=kind, message=message, request_sent=False, reason=reason)
 
 
 class UpstreamUnreachableError(UpstreamError):

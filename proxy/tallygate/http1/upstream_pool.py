@@ -1,8 +1,6 @@
 """The connections to one upstream: keep-alive, bounded, the most recently used first."""
 
 import asyncio
-import logging
-import math
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -13,10 +11,9 @@ from tallygate.http1.proxy_tunnel import ProxyTunnel
 from tallygate.http1.upstream_address import UpstreamAddress
 from tallygate.http1.upstream_connection import UpstreamConnection
 from tallygate.http1.upstream_failure import FailureKind, UpstreamPoolFullError, UpstreamUnreachableError
+from tallygate.outbound.connect_failure import reason_of
 from tallygate.outbound.way_out import ProxyServer, tls_context
 
-LOG_EVERY_S: Final = 60.0
-_log = logging.getLogger(__name__)
 WAITING_MAX: Final = 1_000  # requests queued for a connection; one more is refused at once
 PROBE_AFTER_S: Final = 0.05  # a connection idle for longer is asked whether its peer has closed it; under load none is
 TICK_MIN_S: Final = 0.01
@@ -64,7 +61,6 @@ class UpstreamPool:
         self._idle: dict[UpstreamConnection, None] = {}  # ordered: the least recently used is first
         self._connecting = 0  # places of connections that are not open yet
         self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
-        self._silent_until = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._emptied = asyncio.Event()
@@ -179,17 +175,9 @@ class UpstreamPool:
                     await self._connect_through(self.proxy, self.tls, connection)
         except BaseException as error:
             connection.abort()
-            if self.proxy is not None and isinstance(error, (OSError, UpstreamUnreachableError)):
-                self._log_proxy(self.proxy, error)
-            if isinstance(error, TimeoutError):
-                raise UpstreamUnreachableError(FailureKind.TIMEOUT, "the upstream did not accept a connection in time") from error
-            if isinstance(error, ssl.SSLError):
-                raise UpstreamUnreachableError(
-                    FailureKind.UNREACHABLE, "the upstream's TLS certificate or handshake failed"
-                ) from error
-            if isinstance(error, OSError):
-                raise UpstreamUnreachableError(FailureKind.UNREACHABLE, "the upstream cannot be reached") from error
-            raise
+            if (failure := self._failure_of(error)) is None:
+                raise
+            raise failure from error
         finally:
             self._connecting -= 1
             self._grant_place()
@@ -211,12 +199,21 @@ class UpstreamPool:
             raise UpstreamUnreachableError(FailureKind.UNREACHABLE, "the upstream cannot be reached")
         connection.connection_made(inner)
 
-    def _log_proxy(self, proxy: ProxyServer, error: BaseException) -> None:
-        now = self._clock()
-        if now >= self._silent_until:
-            self._silent_until = now + LOG_EVERY_S
-            text = str(error) if isinstance(error, UpstreamUnreachableError) else type(error).__name__
-            _log.warning("%s through the proxy %s:%d: %s", self.address.host_header, proxy.host, proxy.port, text or "failed")
+    def _failure_of(self, error: BaseException) -> UpstreamUnreachableError | None:
+        """What is raised for an error of connecting; None: the error itself."""
+        if isinstance(error, UpstreamUnreachableError):  # of the tunnel
+            kind, message, reason = error.failure.kind, error.failure.message, error.failure.message
+        elif isinstance(error, TimeoutError):
+            kind, message, reason = FailureKind.TIMEOUT, "the upstream did not accept a connection in time", reason_of(error)
+        elif isinstance(error, OSError):
+            is_tls = isinstance(error, ssl.SSLError)
+            message = "the upstream's TLS certificate or handshake failed" if is_tls else "the upstream cannot be reached"
+            kind, reason = FailureKind.UNREACHABLE, reason_of(error)
+        else:
+            return None
+        if self.proxy is not None:
+            reason = f"through the proxy {self.proxy.host}:{self.proxy.port}: {reason}"
+        return UpstreamUnreachableError(kind, message, reason=reason)
 
     async def _wait(self, deadline: float) -> UpstreamConnection | None:
         """A connection handed over, or None: a place for a new one, already counted in _connecting."""

@@ -17,6 +17,7 @@ from aiohttp import (
 )
 from yarl import URL
 
+from tallygate.outbound.connect_failure import reason_of
 from tallygate.outbound.way_out import WayOut, tls_context
 
 Trust = ssl.SSLContext | Literal[True]
@@ -96,7 +97,7 @@ async def fetch(
             return bytes(body)
     except (ClientError, TimeoutError) as error:
         if not (may_repeat and isinstance(error, ServerDisconnectedError)):
-            raise FetchError(f"{whose} could not be reached: {type(error).__name__}") from None
+            raise FetchError(f"{whose} could not be reached: {reason_of(error) or type(error).__name__}") from None
     return await fetch(
         session, method, url, whose=whose, bytes_max=bytes_max, timeout_s=timeout_s, trust=trust, headers=headers, data=data
     )

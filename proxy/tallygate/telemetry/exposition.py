@@ -51,12 +51,12 @@ def render(scraped: Scraped, *, accept: str, is_gzipped: bool = False) -> tuple[
 
 
 def _gathered(counted: Sequence[Mapping[Series, tuple[int, ...]]]) -> dict[str, dict[Labels, list[tuple[int, ...]]]]:
-    """Cells of each family and series, slot by slot. A series of another layout (an older version's buckets) is left out."""
-    cells = {metric.name: metric.cells for metric in metrics.WORKER_METRICS}
+    """Cells of each family and series, slot by slot. A series of another layout, from an older version, is left out."""
+    shapes = {metric.name: (metric.cells, len(metric.labels)) for metric in metrics.WORKER_METRICS}
     gathered: dict[str, dict[Labels, list[tuple[int, ...]]]] = {metric.name: {} for metric in metrics.WORKER_METRICS}
     for series in counted:
         for (name, labels), values in series.items():
-            if cells.get(name) == len(values):
+            if shapes.get(name) == (len(values), len(labels)):
                 gathered[name].setdefault(labels, []).append(values)
     return gathered
 

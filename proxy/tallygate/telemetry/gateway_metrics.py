@@ -3,6 +3,7 @@
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from itertools import product
 from typing import Final
 
 from tallygate.domain.organization import Organization
@@ -37,16 +38,16 @@ class GatewayMetrics:
         for metric in WORKER_METRICS:
             if metric.has_other:
                 self._place(metric, (OTHER,) * len(metric.labels))
-            for value in metric.values:
-                self._place(metric, (value,))
             if metric.lasts is Lasts.PROCESS:  # the slot's previous process may have died with some
                 self.set(metric, 0)
+        self._begin_series()
 
     def use_labels(self, known: KnownLabels) -> None:
         """Count under the labels of a reloaded configuration. Removed labels count as `other` from now on; their series stay."""
         self._known = known
         for places in self._places.values():
             places.clear()
+        self._begin_series()
 
     def follow(self, gone: Iterable[Organization], come: Iterable[Organization]) -> None:
         """Count under the labels of organizations that changed."""
@@ -84,6 +85,13 @@ class GatewayMetrics:
         now_ms = self._now_ms()
         if not 0 <= now_ms - cells[first + _NOTED_AT] < _EXEMPLAR_EVERY_MS:
             exemplar.note_exemplar(cells, first, nanos, now_ms, request_id)
+
+    def _begin_series(self) -> None:
+        """Make the series that exist from the start."""
+        for metric in WORKER_METRICS:
+            before: list[tuple[str, ...]] = [(upstream,) for upstream in self._known.upstreams] if len(metric.labels) > 1 else [()]
+            for labels, value in product(before, metric.values):
+                self._place(metric, (*labels, value))
 
     def _place(self, metric: Metric, labels: tuple[str, ...]) -> int:
         """The first cell of a series. Labels that a caller made up are not cached."""

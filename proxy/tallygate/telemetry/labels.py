@@ -19,6 +19,7 @@ class KnownLabels:
     credentials: frozenset[tuple[str, str]]
     capabilities: frozenset[str]
     limits: frozenset[str]
+    upstreams: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, config: GatewayConfig) -> Self:
@@ -27,6 +28,7 @@ class KnownLabels:
             credentials=frozenset(_credentials(config.organizations)),
             capabilities=config.capabilities,
             limits=frozenset(name for org in config.organizations for name in _limit_names(org)) | {*ErrorCode, FREE_REQUESTS.name},
+            upstreams=frozenset(config.upstreams),
         )
 
     def followed(self, gone: Iterable[Organization], come: Iterable[Organization]) -> Self:
@@ -56,6 +58,8 @@ class KnownLabels:
                 return value in self.capabilities
             case "limit":
                 return value in self.limits
+            case "upstream":
+                return value in self.upstreams
             case _:
                 return not metric.values or value in metric.values
 

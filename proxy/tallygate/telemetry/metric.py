@@ -37,8 +37,9 @@ class Metric:
     """One family.
 
     buckets    upper bounds in nanoseconds, ascending; durations are kept in nanoseconds
-    values     of the one label with a fixed set: its series exist from the start, so that the first event is an
-               increase. Any other value is counted as `other`; without has_other there is no such series
+    values     of the last label, if its set is fixed: its series exist from the start (of every upstream, where that is the other
+               label), so that the first event is an increase. Any other value is counted as `other`; without has_other there is no
+               such series
     per_unit   stored units in each shown unit: money is stored in nano-USD
     """
 

@@ -416,10 +416,10 @@ UPSTREAM_ERRORS: Final = Metric(
     name="tallygate_upstream_errors_total",
     source=Source.WORKERS,
     kind=Kind.COUNTER,
-    labels=("kind",),
+    labels=("upstream", "kind"),
     help=(
-        "Failures of upstreams: unreachable, overloaded, timeout, reset, invalid_response, truncated, unauthorized, status (5xx) "
-        "or in_stream."
+        "Failures of an upstream by kind: unreachable, overloaded, timeout, reset, invalid_response, truncated, unauthorized, "
+        "status (5xx) or in_stream."
     ),
     values=(
         "unreachable",

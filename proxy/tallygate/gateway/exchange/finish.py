@@ -1,5 +1,6 @@
 """The end of an exchange: its settlement, then the end of the answer; or its refusal, in the dialect's own shape."""
 
+from http import HTTPStatus
 from typing import Final
 
 from tallygate.dialects.dialect import Dialect
@@ -7,6 +8,7 @@ from tallygate.domain.errors import Refusal
 from tallygate.domain.made_object import MADE_MAX
 from tallygate.domain.money import usd_text
 from tallygate.domain.usage import UsageSource
+from tallygate.domain.usage_event import Outcome
 from tallygate.gateway.exchange.account import account_of
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.asked_price import count_unpriced
@@ -26,7 +28,6 @@ from tallygate.telemetry.metrics import (
     REQUEST_SECONDS,
     STATED_COST,
     STATED_COST_PRICED,
-    UPSTREAM_ERRORS,
 )
 from tallygate.telemetry.unpriced_models import UNPRICED_UNITS
 
@@ -60,8 +61,8 @@ async def finish(answer: Answer) -> Bill:
         services.metrics.add(STATED_COST_PRICED, bill.priced_nano_usd, upstream)
     if bill.unpriced_units:
         count_unpriced(services, held.call.head, held.call.caller, answer.model, UNPRICED_UNITS)
-    if relay.failure is not None:
-        services.metrics.inc(UPSTREAM_ERRORS, relay.failure.kind)
+    if relay.failure is not None or bill.ending.outcome is Outcome.UPSTREAM_ERROR:
+        _note_failure(answer)
     _write_end(answer, bill, shows_cost=bill.is_owed and job is None)
     ended_at = services.clock()
     sent_at = answer.sent_at if answer.sent_at is not None else upstream_ended_at
@@ -71,6 +72,18 @@ async def finish(answer: Answer) -> Bill:
         observe(FIRST_BYTE_SECONDS, relay.first_byte_at - client.started_at, client.id, capability)
     observe(OVERHEAD_SECONDS, (sent_at - client.started_at) + (ended_at - upstream_ended_at), client.id)
     return bill
+
+
+def _note_failure(answer: Answer) -> None:
+    """Count and log a failure of the upstream: of the connection, by its own status, or inside its answer."""
+    failure, status = answer.relay.failure, answer.relay.head.status
+    if failure is not None:
+        kind, reason = str(failure.kind), failure.reason or failure.message
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind, reason = "status", f"it answered with status {status}"
+    else:
+        kind, reason = "in_stream", "its answer has an error inside"
+    answer.services.upstream_failures.note(answer.held.call.head.route.upstream, kind, reason)
 
 
 async def count_nothing(_answer: Answer) -> None:

@@ -43,12 +43,12 @@ async def forward(answer: Answer) -> None:
     body = await rewritten_body(answer)
     sent = await _send(answer, body)
     if sent is not None and answer.relay.is_key_refused:
-        is_other = upstream.credentials.refused(sent.credentials, now_ms=answer.now_ms())
+        is_other = upstream.credentials.refused(sent.credentials)
         if is_other and not answer.relay.is_client_gone and call.received.is_whole:
             answer.begin_anew()  # the refused attempt is not billed
             sent = await _send(answer, body)
             if sent is not None and answer.relay.is_key_refused:
-                upstream.credentials.refused(sent.credentials, now_ms=answer.now_ms())
+                upstream.credentials.refused(sent.credentials)
     relay, objects = answer.relay, call.objects
     if sent is None or relay.failure is not None:
         return

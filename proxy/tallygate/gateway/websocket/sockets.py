@@ -18,7 +18,7 @@ from tallygate.gateway.websocket.session import Close, Session, Stages
 from tallygate.gateway.websocket.upstream_socket import UpstreamSocket, dial
 from tallygate.http1.header import Header
 from tallygate.http1.upstream_failure import FailureKind, UpstreamError
-from tallygate.telemetry.metrics import OPEN_SOCKETS, UPSTREAM_ERRORS
+from tallygate.telemetry.metrics import OPEN_SOCKETS
 
 WATCH_EVERY_S: Final = 1.0
 KEYS_CHECKED_EVERY_S: Final = 5.0
@@ -88,9 +88,9 @@ class Sockets:
             except UpstreamError as error:
                 failure = error.failure
                 is_refused = failure.kind is FailureKind.UNAUTHORIZED
-                is_other = is_refused and upstream.credentials.refused(credentials, now_ms=self._services.now_ms())
+                is_other = is_refused and upstream.credentials.refused(credentials)
                 if not (is_first and is_other):
-                    self._services.metrics.inc(UPSTREAM_ERRORS, failure.kind)
+                    self._services.upstream_failures.note(head.route.upstream, failure.kind, failure.reason or failure.message)
                     raise Refused(refusal_of_failure(failure)) from None
                 is_first = False
             else:

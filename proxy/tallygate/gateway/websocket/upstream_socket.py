@@ -28,6 +28,7 @@ from tallygate.gateway.refusals import WEBSOCKET_NOT_SERVED
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.http1.header import Header
 from tallygate.http1.upstream_failure import FailureKind, UpstreamError
+from tallygate.outbound.connect_failure import reason_of
 
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024  # a final response repeats all of its output, images included
 HANDSHAKE_S: Final = 15.0  # for the upstream's answer to it, once there is a connection
@@ -137,7 +138,7 @@ def _failure_of(error: BaseException, upstream: UpstreamClient) -> BaseException
     if isinstance(error, TimeoutError):
         return UpstreamError(FailureKind.TIMEOUT, "it did not answer the WebSocket handshake in time")
     if isinstance(error, (ClientError, OSError, ValueError)):
-        return UpstreamError(FailureKind.UNREACHABLE, "no WebSocket to it could be opened")
+        return UpstreamError(FailureKind.UNREACHABLE, "no WebSocket to it could be opened", reason=reason_of(error))
     return error
 
 
