@@ -67,7 +67,7 @@ async def test_a_port_at_which_nobody_listens(unused_tcp_port: int) -> None:
         (ConnectionResetError(104, "reset"), "it closed the connection while it was opened"),
         (OSError(113, "No route to host"), "No route to host"),
         (OSError("Multiple exceptions: one, another"), "Multiple exceptions: one, another"),
-        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] x"), "the TLS handshake failed: (1, '[SSL: WRONG_VERSION_NUMBER] x')"),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] x"), "the TLS handshake failed: [SSL: WRONG_VERSION_NUMBER] x"),
         (
             ClientConnectorDNSError(None, socket.gaierror(-3, "Temporary failure")),  # type: ignore[arg-type]
             "its name cannot be resolved: Temporary failure",

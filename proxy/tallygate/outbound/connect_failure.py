@@ -35,7 +35,7 @@ def reason_of(error: BaseException) -> str:
         case ssl.SSLCertVerificationError():
             return _CERTIFICATES.get(error.verify_code, f"its certificate is not accepted: {error.verify_message}")
         case ssl.SSLError():
-            return f"the TLS handshake failed: {getattr(error, 'reason', None) or error}"
+            return f"the TLS handshake failed: {error}"
         case ConnectionRefusedError():
             return "connection refused"
         case ConnectionResetError() | ConnectionAbortedError() | BrokenPipeError():
