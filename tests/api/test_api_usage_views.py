@@ -13,6 +13,8 @@ from api_world import World
 from tallygate.console.api_times import period_before
 from tallygate.console.usage_order import ORDERS
 from tallygate.ledger.book import RefusalCount
+from tallygate.ledger.time_buckets import Bucket
+from tallygate.ledger.usage_queries import UsageQueries, UsageQuery, UsageRow
 
 MODELS = ["gpt-5", "gpt-4o", "claude-haiku", "other", "mistral", ""]
 AUGUST = {"from_": "2026-08-01", "to": "2026-09-01", "time_zone": "UTC"}
@@ -85,9 +87,11 @@ async def test_labels_have_an_order_too(world: World) -> None:
 
 @pytest.mark.parametrize(("group_by", "most"), [("model", 2), ("model", 1), ("model,credential", 3), ("credential", 5)])
 @pytest.mark.parametrize("bucket", ["total", "day", "month"])
+@pytest.mark.parametrize("read_at_once", [10_000, 5])
 async def test_the_first_groups_and_all_others_make_the_whole_in_each_bucket(
-    world: World, group_by: str, most: int, bucket: str
+    world: World, monkeypatch: pytest.MonkeyPatch, group_by: str, most: int, bucket: str, read_at_once: int
 ) -> None:
+    monkeypatch.setattr("tallygate.console.usage_pages.WHOLE_ROWS_MAX", read_at_once)
     await of_many_models(world)
     asked = {**AUGUST, "group_by": group_by}
     ranked = (await world.ok("/api/usage", **asked, bucket="total", order_by="cost"))["rows"]
@@ -124,6 +128,39 @@ async def test_a_model_that_is_called_other_stays_apart_from_the_others(world: W
         ({"model": "other"}, False, 1),
         ({"model": "other"}, True, 2),
     ]
+
+
+async def test_what_adds_up_to_nothing_is_no_group(world: World) -> None:
+    """However it is read: by sums of the range, or by buckets that cancel each other out."""
+    amounts = {"requests": 1, "cost_nano_usd": 500_000, "posted_nano_usd": 500_000}
+    nothing = dict.fromkeys(("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens"), 0)
+    back = {name: -amount for name, amount in amounts.items()}
+    await world.record(
+        [
+            an_entry(1, response_model="gone", **amounts, **nothing),
+            an_entry(2, response_model="gone", settled_at_ms=NOW_MS - 3 * DAY_MS, **back, **nothing),
+            an_entry(3),
+        ]
+    )
+    top = (await world.ok("/api/usage", group_by="model", bucket="day", top=5))["top"]
+    assert [group["group"] for group in top["groups"]] == [{"model": "gpt-4o"}]
+
+
+async def test_sums_and_rows_are_read_once_where_they_fit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await of_many_models(world)
+    questions = []
+
+    async def counted(queries: UsageQueries, query: UsageQuery) -> list[UsageRow]:
+        questions.append((query.bucket, query.from_ms))
+        return await usage(queries, query)
+
+    usage = UsageQueries.usage
+    monkeypatch.setattr(UsageQueries, "usage", counted)
+    for more in ({}, {"group_by": "model", "top": 2}):
+        questions.clear()
+        await world.ok("/api/usage", **AUGUST, **more)
+        assert [bucket for bucket, _ in questions] == [Bucket.DAY] * 2  # two slices
+        assert len(set(questions)) == 2
 
 
 async def test_the_first_of_nothing_needs_groups(world: World) -> None:

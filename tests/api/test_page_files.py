@@ -9,6 +9,8 @@ import pytest
 from api_world import World
 from multidict import CIMultiDict
 
+from tallygate.console.page_files import PageFiles
+
 NAMES = sorted(file.name for file in (files("tallygate.console") / "page").iterdir() if file.is_file())
 TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
@@ -24,6 +26,7 @@ async def answer_of(world: World, path: str, method: str = "GET", **headers: str
 async def test_every_file_is_served_under_a_policy_that_lets_nothing_else_run(world: World, path: str) -> None:
     status, headers, text = await answer_of(world, path)
 
+    text = re.sub('="/page/[0-9a-f]{16}/', '="/page/', text)  # the version
     assert (status, text) == (200, (files("tallygate.console") / "page" / (path.rpartition("/")[2] or "index.html")).read_text())
     assert headers["Content-Type"].partition(";")[0] == TYPES[(path.rpartition(".")[2]) if path != "/" else "html"]
     policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
@@ -46,6 +49,24 @@ async def test_every_file_is_served_under_a_policy_that_lets_nothing_else_run(wo
     assert "Server" not in headers
 
 
+async def test_the_page_names_its_files_with_a_version_under_which_they_are_kept(world: World) -> None:
+    _, _, page = await answer_of(world, "/")
+    named = re.findall('="(/page/[^"]+)"', page)
+    assert len(named) > 10
+    for path in named:
+        status, headers, text = await answer_of(world, path)
+        assert (status, headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
+        assert text == (files("tallygate.console") / "page" / path.rpartition("/")[2]).read_text()
+    other = re.sub("[0-9a-f]{16}", "0" * 16, named[0])  # of a page that was opened before an update
+    assert (await answer_of(world, other))[1]["Cache-Control"] == "no-cache"
+
+
+def test_another_file_is_another_version() -> None:
+    contents = {"index.html": b'<script src="/page/main.js">', "main.js": b"1"}
+    assert PageFiles(contents).version == PageFiles(dict(contents)).version
+    assert PageFiles(contents).version != PageFiles(contents | {"main.js": b"2"}).version
+
+
 @pytest.mark.parametrize("path", ["/", "/page/main.js"])
 async def test_a_copy_is_good_until_the_file_changes(world: World, path: str) -> None:
     _, headers, text = await answer_of(world, path)
@@ -65,6 +86,19 @@ async def test_a_file_is_packed_for_who_can_unpack_it(world: World) -> None:
     assert int(packed["Content-Length"]) < int(plain["Content-Length"])
     assert plain["ETag"] != packed["ETag"]
     assert plain["Vary"] == packed["Vary"] == "Accept-Encoding"
+
+
+async def test_a_long_answer_of_the_api_is_packed_too(world: World) -> None:
+    token = {"Authorization": "Bearer platform"}
+    _, plain, text = await answer_of(world, "/api/openapi.json", Accept_Encoding="identity", **token)
+    _, packed, unpacked = await answer_of(world, "/api/openapi.json", Accept_Encoding="gzip", **token)
+
+    assert text == unpacked
+    assert (plain.get("Content-Encoding"), packed["Content-Encoding"]) == (None, "gzip")
+    assert int(packed["Content-Length"]) < int(plain["Content-Length"]) / 5
+    assert plain["Vary"] == packed["Vary"] == "Accept-Encoding"
+    _, short, _ = await answer_of(world, "/api/sign-in", Accept_Encoding="gzip")
+    assert "Content-Encoding" not in short
 
 
 async def test_a_browser_under_a_foreign_name_is_told_what_to_set(world: World) -> None:

@@ -21,6 +21,14 @@ async def test_its_history_is_there_for_the_platform_and_marked(world: World) ->
     assert ([event["org"] for event in events["events"]], events["retired"]) == (["former"], ["former"])
 
 
+async def test_it_has_no_credentials(world: World) -> None:
+    await former(world)
+
+    assert (await world.ok("/api/credentials", org="former"))["credentials"] == []
+    both = await world.ok("/api/credentials", org=["former", "acme"])
+    assert {credential["org"] for credential in both["credentials"]} == {"acme"}
+
+
 async def test_its_invoice_and_export_are_there(world: World) -> None:
     await former(world)
 
@@ -34,7 +42,12 @@ async def test_its_invoice_and_export_are_there(world: World) -> None:
 async def test_nobody_else_sees_anything_of_it(world: World) -> None:
     await former(world)
     for token in ("one", "two", "gone"):
-        for path in ("/api/usage?org=former", "/api/events?org=former", "/api/invoices/former/2026-09"):
+        for path in (
+            "/api/usage?org=former",
+            "/api/credentials?org=former",
+            "/api/events?org=former",
+            "/api/invoices/former/2026-09",
+        ):
             assert (await world.call("GET", path, token=token))[0] == 404
         status, body = await world.get("/api/retired-organizations", token=token)
         assert (status, body["error"]["code"]) == (403, "platform_token_needed")

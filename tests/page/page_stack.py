@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession
+from msgspec.structs import replace
 from stack import AMPLE_PLANS, Stack, eventually, running_stack
+
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import open_database
+from tallygate.ledger.usage_queries import EntriesQuery, OrgScope, UsageQueries
 
 ADMIN_TOKEN = "tga_" + "a" * 40
 CHAT = "/v1/chat/completions"
@@ -111,6 +116,18 @@ class PageStack:
             return bool(totals["requests"] + totals["refused"] == len(self.answers))
 
         await eventually(has_all, "the ledger has all requests")
+
+    async def keep_history_of(self, org: str) -> int:
+        """Give an organization that is not configured the history of acme, as if it had left. Returns how many requests it has."""
+        database = open_database("", self.stack.data_dir)
+        queries = UsageQueries(database)
+        page = await queries.entries_page(EntriesQuery(scopes=(OrgScope(org="acme"),), from_ms=0, to_ms=2**53, limit=1_000))
+        copies = [
+            replace(entry, org=org, event_id=f"{entry.event_id[:-4]}{number:04x}") for number, entry in enumerate(page.entries)
+        ]
+        await Book(database).record(copies)
+        await database.close()
+        return sum(copy.requests for copy in copies)
 
 
 def chat(model: str, directive: str) -> dict[str, Any]:

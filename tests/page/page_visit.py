@@ -47,7 +47,9 @@ class PageVisit:
         assert foreign == []
 
     def choose(self, label: str, value: str) -> None:
-        self.page.get_by_role("combobox", name=label, exact=True).first.select_option(value)
+        box = self.page.get_by_role("combobox", name=label, exact=True).first
+        box.focus()  # as with a pointer or the keyboard: some lists are complete only then
+        box.select_option(value)
         self.settled()
 
     def press(self, name: str) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -130,12 +131,48 @@ def test_an_address_that_makes_no_sense_shows_what_it_can(visit: Any) -> None:
     assert seen.sums()["requests"] > 0
 
 
-def test_all_modules_are_fetched_at_once(visit: Any) -> None:
-    """index.html names what the first view needs: a browser does not find out one import after another."""
+def test_all_modules_are_fetched_at_once_and_once(visit: Any) -> None:
+    """index.html names what the first view needs: a browser does not find out one import after another, nor asks again."""
     seen = visit("/?org=acme&range=today")
-    fetched = {url.rpartition("/")[2] for url in seen.requests if url.endswith(".js")}
-    named = {str(link.get_attribute("href")).rpartition("/")[2] for link in seen.page.locator("link[rel=modulepreload]").all()}
-    assert fetched == named | {"main.js"}
+    fetched = [url.rpartition("/")[2] for url in seen.requests if url.endswith(".js")]
+    named = [str(link.get_attribute("href")).rpartition("/")[2] for link in seen.page.locator("link[rel=modulepreload]").all()]
+    assert sorted(fetched) == sorted([*named, "main.js"])
+    files = "performance.getEntriesByType('resource').filter(({ name }) => name.includes('/page/'))"
+    assert seen.page.evaluate(f"{files}.length") == len(fetched) + 1  # the style
+    seen.page.goto(seen.url + "/?org=acme&range=today&view=cost")
+    seen.settled()
+    assert seen.page.evaluate(f"{files}.reduce((sum, {{ transferSize }}) => sum + transferSize, 0)") == 0
+
+
+def test_the_first_chart_waits_for_what_it_needs_alone(visit: Any) -> None:
+    """Three turns: who it is, what the header lists, the chart's own question; all else is asked meanwhile or later."""
+    asked: list[tuple[str, str]] = []
+
+    def note(page: Any) -> None:
+        page.on("request", lambda request: asked.append(("asked", urlsplit(request.url).path)))
+        page.on("requestfinished", lambda request: asked.append(("answered", urlsplit(request.url).path)))
+
+    visit("/?org=acme&range=today", prepare=note)
+    of_api = [(what, path) for what, path in asked if path.startswith("/api/")]
+    listed = {"/api/organizations", "/api/capabilities", "/api/credentials"}
+    turns = [{path for what, path in of_api[:one] if what == "answered"} for one in range(len(of_api)) if of_api[one][0] == "asked"]
+    assert turns[:4] == [set(), *[{"/api/sign-in"}] * 3]
+    assert {path for _, path in of_api[2:5]} == listed
+    assert turns[4] == {"/api/sign-in", *listed}
+    first = next(path for what, path in of_api[2:] if what == "asked" and path not in listed)
+    assert first in {"/api/usage", "/api/spend"}
+
+
+def test_every_time_zone_can_be_chosen(visit: Any) -> None:
+    """Their list is made when somebody turns to it: it is longer than all else of the header together."""
+    seen = visit("/?org=acme&range=today")
+    zones = seen.page.get_by_role("combobox", name="Time zone").locator("option")
+    assert zones.count() < 5
+    seen.choose("Time zone", "Asia/Tokyo")
+    assert "zone=Asia%2FTokyo" in seen.page.url
+    assert seen.page.get_by_role("combobox", name="Time zone").input_value() == "Asia/Tokyo"
+    seen.page.get_by_role("combobox", name="Time zone").focus()
+    assert len(set(zones.all_inner_texts())) == zones.count() > 300
 
 
 def test_charts_answer_to_pointer_keys_and_legend(visit: Any) -> None:
@@ -253,6 +290,31 @@ def test_another_organization_is_out_of_reach(page_stack: PageStack, visit: Any)
     seen.context.add_cookies([cookie | {"value": cookie["value"][:-2] + "xx"}])
     page.goto(page_stack.url)
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_a_retired_organization_keeps_its_history_in_the_page(page_stack: PageStack, visit: Any) -> None:
+    requests = page_stack.run(page_stack.keep_history_of("former"))
+    seen = visit("/?range=7d")
+    page = seen.page
+    group = page.get_by_role("combobox", name="Organization").locator("optgroup[label=Retired]")
+    expect(group.locator("option")).to_have_text(["former"])
+    seen.choose("Organization", "former")
+    assert seen.sums()["requests"] == requests
+    expect(page.get_by_role("region", name="Now")).to_contain_text("configured no longer")
+    page.get_by_role("link", name="Requests").click()
+    expect(page.get_by_role("table", name="Served requests").locator("tbody tr")).to_have_count(requests)
+    page.get_by_role("link", name="Limits and credentials").click()
+    expect(page.locator("main")).to_contain_text("configured no longer")
+    assert page.locator("main form, main input, main button").count() == 0
+    page.get_by_role("link", name="Prices").click()
+    expect(page.locator("main table").first).to_be_visible()
+    page.get_by_role("link", name="Export").click()
+    invoice = page.get_by_role("link", name="JSON", exact=True).first
+    assert seen.context.request.get(page_stack.url + str(invoice.get_attribute("href"))).status == 200
+    assert visit("/?org=former&range=7d").sums()["requests"] == requests
+    token = page_stack.api("POST", "/api/tokens", {"name": "acme", "access": "read", "organizations": ["acme"]})["token"]
+    alone = visit("/?org=former&range=7d", token=token)  # who sees one organization sees that one
+    assert "org=former" not in [part for url in alone.requests for part in urlsplit(url).query.split("&") if "/api/" in url]
 
 
 def test_signing_in_and_out(page_stack: PageStack, visit: Any) -> None:

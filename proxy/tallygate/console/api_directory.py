@@ -12,7 +12,7 @@ from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import ORG, Scopes
 from tallygate.console.api_usage import CURSOR
 from tallygate.console.declared_shapes import line_values, with_members_of
-from tallygate.domain.organization import CREDENTIAL_FIELDS, Credential
+from tallygate.domain.organization import CREDENTIAL_FIELDS, Credential, Organization
 from tallygate.domain.rate_limit import RATE_LIMIT_FIELDS, RateLimit
 from tallygate.domain.spend_limit import SPEND_LIMIT_FIELDS, SpendLimit
 
@@ -96,16 +96,16 @@ class DirectoryApi:
 
     async def _credentials(self, call: ApiCall) -> CredentialsAnswer:
         """List credentials. Changes between two pages shift nothing, since a position is a name, not a number."""
-        ids = self._asked(call)
+        organizations = await self._asked(call)
         question = question_of("/api/credentials", call.values)
         cursor: str | None = call.values["cursor"]
         after = "" if cursor is None else unseal("cursor", cursor, question)
         after_org, _, after_credential = after.partition("\n")
         limit: int = call.values["limit"]
         found: list[Credential] = []
-        for org in (org for org in ids if org >= after_org):
-            held = sorted(self._scopes.organization(call.access, org).credentials, key=lambda credential: credential.id)
-            found += [item for item in held if org > after_org or item.id > after_credential]
+        for organization in (one for one in organizations if one.id >= after_org):
+            held = sorted(organization.credentials, key=lambda credential: credential.id)
+            found += [item for item in held if organization.id > after_org or item.id > after_credential]
             if len(found) > limit:
                 break
         page = found[:limit]
@@ -123,12 +123,12 @@ class DirectoryApi:
             capabilities=[CapabilityLine(name=name, endpoints=lines) for name, lines in sorted(endpoints.items())]
         )
 
-    def _asked(self, call: ApiCall) -> list[str]:
-        """The ids in order: those that were named, or all that the token sees."""
+    async def _asked(self, call: ApiCall) -> Iterable[Organization]:
+        """The organizations in the order of their ids: those that were named, retired ones too, or all that the token sees."""
         named: Sequence[str] = call.values["org"]
-        if not named:
-            return self._scopes.visible(call.access)
-        return sorted(self._scopes.organization(call.access, org).id for org in named)
+        if named:
+            return await self._scopes.of_history(call.access, named)
+        return (self._scopes.organization(call.access, org) for org in self._scopes.visible(call.access))
 
 
 def _credential(credential: Credential) -> CredentialLine:

@@ -14,6 +14,7 @@ from aiohttp import web
 from tallygate.console.api_access import Access, AdminAccess, AdminTokens, Sessions, authorize
 from tallygate.console.api_errors import ApiError, json_answer, unavailable
 from tallygate.console.api_parameters import Parameter, Place, read_parameters
+from tallygate.console.packed import packed
 from tallygate.domain.errors import StoreError
 from tallygate.ledger.database import LedgerUnavailableError
 
@@ -86,7 +87,9 @@ class Api:
             except StoreError as error:
                 _LOG.warning("the store did not answer the API", extra={"fields": {"path": route.path, "reason": str(error)}})
                 return unavailable("limiter_unavailable", "the limiter's store does not answer, or has lost its data").answer()
-            return answer if isinstance(answer, web.StreamResponse) else json_answer(answer, status=route.status)
+            if isinstance(answer, web.StreamResponse):
+                return answer
+            return await packed(request, json_answer(answer, status=route.status))
 
         return endpoint
 

@@ -23,8 +23,8 @@ from tallygate.console.api_times import (
     time_zone,
     widened,
 )
-from tallygate.console.usage_order import ORDERS, OTHERS, Ranking, UsageOrder, ranking_of
-from tallygate.console.usage_pages import BucketUsage, UsagePages, buckets_at_most, cut_edges, edges_of
+from tallygate.console.usage_order import ORDERS, OTHERS, Ranking, UsageOrder, ranking_of, total_of
+from tallygate.console.usage_pages import BucketUsage, UsagePage, UsagePages, buckets_at_most, cut_edges, edges_of
 from tallygate.domain.calendar_months import day_start_ms, local_date
 from tallygate.domain.instants import instant_text
 from tallygate.domain.money import usd_text
@@ -242,10 +242,11 @@ class UsageApi:
         edges = cut_edges(edges_of(query), begin, end)
         order, top = _order_of(values), values["top"]
         try:
-            ranking = None if top is None else ranking_of(await self._pages.groups(query), order, top)
-            totals = await self._pages.total(query) if ranking is None else ranking.total
-            fold = None if ranking is None else ranking.folded
-            page = await self._pages.page(query, edges, buckets_max=BUCKETS_MAX, rows_max=values["limit"], fold=fold)
+            if top is None:
+                ranking, page = None, await self._pages.page(query, edges, buckets_max=BUCKETS_MAX, rows_max=values["limit"])
+            else:
+                ranking, page = await self._ranked(query, edges, order, top, rows_max=values["limit"])
+            totals = await self._total(query, page, is_first=begin == start) if ranking is None else ranking.total
             previous = await self._previous(query) if values["compare"] else None
         except QueryTooLargeError as error:
             raise ApiError(status=400, code="answer_too_large", message=str(error), param="group_by") from error
@@ -267,6 +268,23 @@ class UsageApi:
             ],
             next_cursor=None if page.next_ms is None else seal(f"{page.next_ms} {start} {end}", question),
         )
+
+    async def _ranked(
+        self, query: UsageQuery, edges: Sequence[int], order: UsageOrder, top: int, *, rows_max: int
+    ) -> tuple[Ranking, UsagePage]:
+        """The first groups of the whole range, and a page of them. What fits is read once; else sums first, then the page."""
+        whole = await self._pages.whole(query, edges) if edges[0] == query.from_ms else None
+        ranking = ranking_of(await self._pages.groups(query) if whole is None else whole.groups(), order, top)
+        if whole is not None:
+            return ranking, whole.folded(ranking.folded, rows_max)
+        page = await self._pages.page(query, edges, buckets_max=BUCKETS_MAX, rows_max=rows_max, fold=ranking.folded)
+        return ranking, page
+
+    async def _total(self, query: UsageQuery, page: UsagePage, *, is_first: bool) -> Usage:
+        """The sums of the whole range, which a page may have."""
+        if is_first and page.next_ms is None:
+            return total_of(row for bucket in page.buckets for row in bucket.rows)
+        return await self._pages.total(query)
 
     async def _previous(self, query: UsageQuery) -> PreviousUsage:
         zone, end = query.time_zone, query.from_ms

@@ -11,8 +11,11 @@ from aiohttp import hdrs, web
 
 from tallygate.console.api_errors import unknown_host
 from tallygate.console.known_hosts import KnownHosts
+from tallygate.console.packed import takes_gzip
 
 INDEX: Final = "index.html"
+_AT_NAME: Final = b'="/page/'  # how the page names its own files
+_KEPT: Final = "public, max-age=31536000, immutable"  # a year, without asking: an address with a version never changes
 _CONTENT_TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -46,11 +49,13 @@ class _File:
     packed: bytes
     tag: str
 
-    def answer(self, request: web.Request) -> web.Response:
-        """The file, or 304 if the browser's copy is this one: a name outlives what it names, so a browser always asks."""
-        is_packed = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
+    def answer(self, request: web.Request, *, is_versioned: bool) -> web.Response:
+        """The file, or 304 if the browser's copy is this one: a name without a version outlives what it names, so browsers ask."""
+        is_packed = takes_gzip(request)
         tag = f'"{self.tag}{"-gzip" if is_packed else ""}"'
-        headers: dict[str, str] = {**_HEADERS, hdrs.ETAG: tag, hdrs.VARY: "Accept-Encoding"}
+        headers: dict[str, str] = {**_HEADERS, hdrs.ETAG: tag, hdrs.VARY: hdrs.ACCEPT_ENCODING}
+        if is_versioned:
+            headers[hdrs.CACHE_CONTROL] = _KEPT
         given = request.headers.get(hdrs.IF_NONE_MATCH, "")
         if given == "*" or tag in [one.strip().removeprefix("W/") for one in given.split(",")]:
             return web.Response(status=304, headers=headers)
@@ -61,9 +66,16 @@ class _File:
 
 
 class PageFiles:
-    """The page's files by name. contents: of each."""
+    """The page's files by name. contents: of each.
+
+    The page names them with a version of them all, so that a browser that has them asks for none of them again.
+    """
 
     def __init__(self, contents: Mapping[str, bytes]) -> None:
+        self.version = hashlib.sha256(b"".join(contents[name] for name in sorted(contents))).hexdigest()[:16]
+        if INDEX in contents:
+            index = contents[INDEX].replace(_AT_NAME, _AT_NAME + self.version.encode() + b"/")
+            contents = {**contents, INDEX: index}
         self._files = {
             name: _File(
                 content_type=_CONTENT_TYPES[_kind(name)],
@@ -93,10 +105,12 @@ class PageFiles:
             name = request.match_info.get("name", INDEX)
             if name not in self._files:
                 raise web.HTTPNotFound
-            return self._files[name].answer(request)
+            # A page that was opened before an update gets the files of now: it keeps what it has, and asks for what it lacks.
+            return self._files[name].answer(request, is_versioned=request.match_info.get("version") == self.version)
 
         app.router.add_get("/", answer)
         app.router.add_get("/page/{name}", answer)
+        app.router.add_get("/page/{version}/{name}", answer)
 
 
 def shows_pages(request: web.Request) -> bool:

@@ -15,6 +15,7 @@ from tallygate.console.api_errors import RETRY_SECONDS, ApiError, unavailable, u
 from tallygate.console.api_routes import Api
 from tallygate.console.known_hosts import KnownHosts
 from tallygate.console.openid import FAILED, OpenIdSignIn
+from tallygate.console.packed import takes_gzip
 from tallygate.console.page_files import PageFiles, plain_page, shows_pages
 from tallygate.console.readiness import Readiness
 from tallygate.console.scrape import Scrape
@@ -167,7 +168,7 @@ class ConsoleServer:
         if refusal is not None:
             return refusal
         accept, scraped = request.headers.get(hdrs.ACCEPT, ""), await self._scrape.gather()
-        is_gzipped = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
+        is_gzipped = takes_gzip(request)
         # Thousands of organizations take a second: others are served meanwhile.
         content_type, body = await asyncio.to_thread(render, scraped, accept=accept, is_gzipped=is_gzipped)
         headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}

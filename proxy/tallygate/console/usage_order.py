@@ -1,6 +1,6 @@
 """The order of groups by an amount, and the few first of them with all others together."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
@@ -63,16 +63,16 @@ def ranking_of(rows: Sequence[UsageRow], order: UsageOrder, count: int) -> Ranki
         rows=tuple(_folded(ordered, kept)),
         kept=kept,
         others=len(ordered) - len(kept),
-        total=_total(rows),
+        total=total_of(rows),
     )
 
 
 def _folded(rows: Sequence[UsageRow], kept: Collection[tuple[str, ...]]) -> list[UsageRow]:
     found, others = [row for row in rows if row.group in kept], [row for row in rows if row.group not in kept]
-    return [*found, replace(others[0], group=OTHERS, usage=_total(others))] if others else found
+    return [*found, replace(others[0], group=OTHERS, usage=total_of(others))] if others else found
 
 
-def _total(rows: Sequence[UsageRow]) -> Usage:
+def total_of(rows: Iterable[UsageRow]) -> Usage:
     total = Usage()
     for row in rows:
         total = added(total, row.usage)

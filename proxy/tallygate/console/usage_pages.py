@@ -13,6 +13,7 @@ from tallygate.ledger.usage_queries import Dimension, OrgScope, QueryTooLargeErr
 ORGS_AT_ONCE: Final = 250  # in one statement; with ten years of days in a zone with summer time it has 25,000 parameters
 BUCKET_ROWS_MAX: Final = 5_000
 ORG_BUCKETS_MAX: Final = 12_500  # buckets of an hour or less, times organizations, that one page reads by labels: then it ends
+WHOLE_ROWS_MAX: Final = 10_000  # that are kept to be summed and folded, instead of asking for sums and rows one after the other
 FIRST_SLICE: Final = 8  # buckets
 SLICE_GROWTH: Final = 4  # while slices come back with few rows
 
@@ -33,6 +34,27 @@ class UsagePage:
     buckets: tuple[BucketUsage, ...]
     next_ms: int | None
 
+    def groups(self) -> list[UsageRow]:
+        """The sums of each group over all buckets."""
+        sums: dict[tuple[str, ...], UsageRow] = {}
+        for row in (row for bucket in self.buckets for row in bucket.rows):
+            before = sums.get(row.group)
+            sums[row.group] = row if before is None else replace(row, usage=added(before.usage, row.usage))
+        start_ms, end_ms = self.buckets[0].start_ms, self.buckets[-1].end_ms
+        return [replace(sums[group], start_ms=start_ms, end_ms=end_ms) for group in sorted(sums) if any(astuple(sums[group].usage))]
+
+    def folded(self, fold: Callable[[Sequence[UsageRow]], Sequence[UsageRow]], rows_max: int) -> "UsagePage":
+        """The same with folded rows, as many whole buckets as fit into rows_max of them, and at least one."""
+        found: list[BucketUsage] = []
+        rows_found = 0
+        for bucket in self.buckets:
+            rows = tuple(fold(bucket.rows))
+            rows_found += len(rows)
+            if found and rows_found > rows_max:
+                return UsagePage(buckets=tuple(found), next_ms=bucket.start_ms)
+            found.append(replace(bucket, rows=rows))
+        return UsagePage(buckets=tuple(found), next_ms=self.next_ms)
+
 
 class UsagePages:
     """Pages over UsageQueries."""
@@ -48,6 +70,16 @@ class UsagePages:
     async def groups(self, query: UsageQuery) -> list[UsageRow]:
         """The sums of each group over the range. Raises QueryTooLargeError, LedgerUnavailableError."""
         return await self._usage(replace(query, bucket=None))
+
+    async def whole(self, query: UsageQuery, edges: Sequence[int]) -> UsagePage | None:
+        """All buckets, None if they have too many rows to be kept at once. Raises LedgerUnavailableError."""
+        if _last_read(query, edges) < len(edges) - 1:
+            return None
+        try:
+            page = await self.page(query, edges, buckets_max=len(edges), rows_max=WHOLE_ROWS_MAX)
+        except QueryTooLargeError:
+            return None
+        return page if page.next_ms is None else None
 
     async def page(
         self,
@@ -66,9 +98,7 @@ class UsagePages:
         """
         found: list[BucketUsage] = []
         rows_found, at, step = 0, 0, FIRST_SLICE
-        last = min(len(edges) - 1, buckets_max)
-        if _has_many_rows(query):
-            last = min(last, max(FIRST_SLICE, ORG_BUCKETS_MAX // max(1, len(query.scopes))))
+        last = min(_last_read(query, edges), buckets_max)
         while at < last:
             stop = min(at + step, last)
             rows: Sequence[UsageRow] = await self._usage(replace(query, from_ms=edges[at], to_ms=edges[stop]))
@@ -102,10 +132,13 @@ class UsagePages:
         return [row for _, row in sorted(sums.items())]
 
 
-def _has_many_rows(query: UsageQuery) -> bool:
-    """Return whether a query reads many rows: short buckets have one for every label of every organization, days and sums few."""
+def _last_read(query: UsageQuery, edges: Sequence[int]) -> int:
+    """The edge up to which one page reads: short buckets have a row for every label of every organization, days and sums few."""
+    last = len(edges) - 1
     is_by_label = bool({*query.group_by, *query.filters} - {Dimension.ORG})
-    return is_by_label and query.bucket in {Bucket.QUARTER_HOUR, Bucket.HOUR}
+    if is_by_label and query.bucket in {Bucket.QUARTER_HOUR, Bucket.HOUR}:
+        return min(last, max(FIRST_SLICE, ORG_BUCKETS_MAX // max(1, len(query.scopes))))
+    return last
 
 
 def edges_of(query: UsageQuery) -> list[int]:

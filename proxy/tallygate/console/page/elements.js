@@ -1,6 +1,7 @@
 // Elements of the page. Text is always text, never markup, so that no name of an organization or a model can be read as HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
+const TURNED_TO = ["pointerdown", "focus"]; // before a list opens
 
 /** An HTML element. attributes: `on` has listeners by event; true is an attribute without a value, false and null are none. */
 export function h(name, attributes = {}, ...children) {
@@ -24,13 +25,23 @@ function filled(element, attributes, children) {
   return element;
 }
 
-/** A list of choices. options: [value, text] pairs, or [group, pairs] where the second is a list. */
-export function select({ label, value, options, onChange, ...attributes }) {
+/**
+ * A list of choices. options: [value, text] pairs, or [group, pairs] where the second is a list; rest: makes more of them, once
+ * somebody turns to the list.
+ */
+export function select({ label, value, options, rest, onChange, ...attributes }) {
   const option = ([key, text]) =>
     Array.isArray(text)
       ? h("optgroup", { label: key }, text.map(option))
       : h("option", { value: key, selected: key === value }, text);
   const chosen = h("select", { ...attributes, on: { change: () => onChange(chosen.value) } }, options.map(option));
+  if (rest) {
+    const complete = () => {
+      for (const event of TURNED_TO) chosen.removeEventListener(event, complete);
+      chosen.append(...rest().map(option));
+    };
+    for (const event of TURNED_TO) chosen.addEventListener(event, complete);
+  }
   return h("label", { class: "field" }, h("span", {}, label), chosen);
 }
 

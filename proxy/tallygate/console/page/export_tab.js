@@ -29,7 +29,7 @@ class ExportTab {
     }
     if (this.whole?.id !== organization.id) swap(this.root, h("section", { class: "card part" }, skeleton(160)));
     try {
-      const whole = await ask(`/api/organizations/${encodeURIComponent(organization.id)}`);
+      const whole = organization.retired ? { id: organization.id, effective: { export: true } } : await ask(`/api/organizations/${encodeURIComponent(organization.id)}`);
       if (context !== this.context) return;
       this.whole = whole;
       this.show();

@@ -13,15 +13,16 @@ const VIEWS = [
 
 /** The top line: wordmark, organization, who is signed in. */
 export function topLine(context, onSignOut) {
-  const { session, organizations, state, isListed } = context;
+  const { session, organizations, retired, state, isListed } = context;
   const names = [...organizations.values()].map(({ id, name }) => [id, name && name !== id ? `${name} (${id})` : id]);
   const whose =
-    organizations.size === 1 && isListed
+    organizations.size === 1 && isListed && !retired.size
       ? h("p", { class: "whose" }, names[0][1].replace(/ \(.*\)$/, ""))
       : picker({
           label: "Organization",
           value: state.org,
           choices: names,
+          group: ["Retired", [...retired.keys()].map((id) => [id, id])],
           all: "All organizations",
           isListed,
           keep: "org",
@@ -41,11 +42,15 @@ export function topLine(context, onSignOut) {
   );
 }
 
-/** A list of choices, or where it is too long, a field with suggestions that takes any of them. */
-function picker({ label, value, choices, all, isListed = true, keep, onChange }) {
-  const known = value && !choices.some(([key]) => key === value) ? [...choices, [value, value]] : choices;
-  if (isListed && known.length <= LISTED_MAX)
-    return select({ label, value, options: [["", all], ...known], onChange, "data-keep": keep });
+/** A list of choices, or where it is too long, a field with suggestions that takes any of them. group: [name, further choices]. */
+function picker({ label, value, choices, group = ["", []], all, isListed = true, keep, onChange }) {
+  const [name, grouped] = group;
+  const isKnown = !value || [...choices, ...grouped].some(([key]) => key === value);
+  const known = isKnown ? choices : [...choices, [value, value]];
+  if (isListed && known.length + grouped.length <= LISTED_MAX) {
+    const options = [["", all], ...known, ...(grouped.length ? [group] : [])];
+    return select({ label, value, options, onChange, "data-keep": keep });
+  }
   const id = `choices-${keep}`;
   const field = h("input", {
     list: id,
@@ -63,6 +68,7 @@ function picker({ label, value, choices, all, isListed = true, keep, onChange })
       "datalist",
       { id },
       known.map(([key, text]) => h("option", { value: key }, text)),
+      grouped.map(([key, text]) => h("option", { value: key }, `${text} (${name.toLowerCase()})`)),
     ),
   );
 }
@@ -170,7 +176,7 @@ export function filterLine(context, { hasRange, hasViews }) {
       select({
         label: "Time zone",
         value: state.zone,
-        options: zones(context),
+        ...zones(context),
         onChange: (zone) => change({ zone }),
         "data-keep": "zone",
       }),
@@ -178,6 +184,7 @@ export function filterLine(context, { hasRange, hasViews }) {
   );
 }
 
+/** The near ones at once; all others, some 400, when the list is opened. */
 function zones({ organization, state }) {
   const here = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const own = organization?.time_zone ?? "UTC";
@@ -185,7 +192,7 @@ function zones({ organization, state }) {
     ["", `${own} (${organization ? "organization" : "default"})`],
     ...[...new Set([here, "UTC"])].filter((zone) => zone !== own).map((zone) => [zone, zone === here ? `${zone} (yours)` : zone]),
   ];
-  const known = Intl.supportedValuesOf("timeZone").filter((zone) => !near.some(([key]) => key === zone));
-  if (state.zone && !near.some(([key]) => key === state.zone) && !known.includes(state.zone)) near.push([state.zone, state.zone]);
-  return [...near, ["All time zones", known.map((zone) => [zone, zone.replaceAll("_", " ")])]];
+  if (state.zone && !near.some(([key]) => key === state.zone)) near.push([state.zone, state.zone]);
+  const others = () => Intl.supportedValuesOf("timeZone").filter((zone) => !near.some(([key]) => key === zone));
+  return { options: near, rest: () => [["All time zones", others().map((zone) => [zone, zone.replaceAll("_", " ")])]] };
 }

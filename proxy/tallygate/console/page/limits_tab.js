@@ -6,7 +6,7 @@ import { chooseOrganization } from "./choose.js";
 import { confirmed, showSecret } from "./dialog.js";
 import { announce, h, swap } from "./elements.js";
 import { Refresh } from "./refresh.js";
-import { problem, skeleton } from "./states.js";
+import { problem, retiredText, skeleton } from "./states.js";
 import { dateText, momentText, spanText } from "./times.js";
 
 const CHANGES_SHOWN = 20;
@@ -45,6 +45,11 @@ class LimitsTab {
     if (!organization) {
       this.shown = null;
       this.root.replaceChildren(chooseOrganization(this.context, "its limits and credentials"));
+      return;
+    }
+    if (organization.retired) {
+      this.shown = null;
+      this.root.replaceChildren(h("section", { class: "card part" }, retiredText(organization)));
       return;
     }
     if (!this.shown) {
@@ -96,9 +101,9 @@ class LimitsTab {
   async act(method, path, body, done) {
     try {
       const answer = await call(method, path, { body });
-      if (done) this.tell(done);
       this.isWriting = false;
-      this.refresh.run();
+      await this.refresh.run(); // first: it must not take away a form in which somebody writes already
+      if (done) this.tell(done);
       return answer;
     } catch (error) {
       if (!this.context.isOver(error)) this.tell(error.message, true);

@@ -58,11 +58,11 @@ class PricesTab {
 
   async load() {
     const { context } = this;
-    const { state } = context;
+    const { state, organization } = context;
     try {
       const answer = await ask("/api/prices", {
         model: `${state.find ?? ""}*`,
-        org: state.org,
+        org: organization?.retired ? "" : state.org,
         limit: ROWS,
         cursor: this.pages.at(-1),
       });

@@ -35,19 +35,25 @@ class Shell {
     this.opened = null; // {id, view} of the tab
     this.isClosed = false;
     this.known = null; // what the lists of the header were read for, and the lists
+    this.retired = null; // Map of organizations that left the configuration, and whose usage stays
     this.onHistory = () => this.enter(readAddress());
   }
 
   async open() {
     window.addEventListener("popstate", this.onHistory);
+    const asked = readAddress();
+    const { organizations: own } = this.session;
+    const org = own?.length === 1 ? own[0] : asked.org;
     try {
-      const [{ organizations, next_cursor: more }, { capabilities }] = await Promise.all([
+      const [{ organizations, next_cursor: more }, { capabilities }, known] = await Promise.all([
         ask("/api/organizations", { limit: LISTED }),
         ask("/api/capabilities"),
+        this.readCredentials(org).catch(() => null), // `enter` asks again, and says what is wrong
       ]);
       this.organizations = new Map(organizations.map((organization) => [organization.id, organization]));
       this.isListed = more === null;
       this.capabilities = capabilities;
+      this.known = known;
     } catch (error) {
       if (error.status === 401) return this.close();
       swap(
@@ -56,7 +62,7 @@ class Shell {
       );
       return undefined;
     }
-    return this.enter(readAddress());
+    return this.enter(asked);
   }
 
   /** End the page of this session. text: why. */
@@ -71,22 +77,25 @@ class Shell {
   /** Show a state. */
   async enter(asked) {
     const only = this.isListed && this.organizations.size === 1 ? [...this.organizations.keys()][0] : "";
-    this.state = { ...asked, org: only || asked.org };
+    const named = this.session.organizations === null && asked.org; // which may be a retired one
+    this.state = { ...asked, org: named || only || asked.org };
     if (!TABS.some(({ id }) => id === this.state.tab)) this.state.tab = DEFAULTS.tab;
     const { state } = this;
     this.main.setAttribute("aria-busy", "true");
     try {
-      this.showHeader();
+      if (this.known?.org !== state.org) this.showHeader(); // without filters, until it is known what they may be
       TABS.find(({ id }) => id === state.tab)
         .load()
-        .catch(() => null); // meanwhile; showTab says what is wrong with it
+        .catch(() => null); // meanwhile; openTab says what is wrong with it
       await this.read(state);
       if (state !== this.state) return; // another one was chosen meanwhile
-      this.showHeader();
       const context = this.context();
+      await this.openTab(context);
+      if (state !== this.state) return;
+      this.showHeader(); // while the tab's questions are on their way
       document.title = `${TABS.find(({ id }) => id === state.tab).name} · ${context.organization?.name || state.org || "All organizations"} · tallygate`;
-      await this.showTab(context);
-      if (state === this.state) this.readModels();
+      await this.opened.view.ready;
+      if (state === this.state) this.readMore();
     } catch (error) {
       if (state === this.state) this.fail(error);
     }
@@ -96,24 +105,42 @@ class Shell {
   /** Read what the header lists for the organization that is chosen. */
   async read(state) {
     const { org } = state;
+    if (org && !this.organizations.has(org)) {
+      await this.readRetired();
+      if (!this.retired.has(org)) this.organizations.set(org, await ask(`/api/organizations/${encodeURIComponent(org)}`));
+    }
     if (this.known?.org === org) return;
-    if (org && !this.organizations.has(org))
-      this.organizations.set(org, await ask(`/api/organizations/${encodeURIComponent(org)}`));
-    const { credentials, next_cursor: more } = await ask("/api/credentials", { org, limit: LISTED });
-    if (state !== this.state) return;
-    this.known = { org, credentials, areCredentialsListed: more === null, models: null };
+    const known = await this.readCredentials(org);
+    if (state === this.state) this.known = known;
   }
 
-  /** Read the models that were used, which takes longer: the figures do not wait for it. */
-  async readModels() {
+  async readCredentials(org) {
+    const { credentials, next_cursor: more } = await ask("/api/credentials", { org, limit: LISTED });
+    return { org, credentials, areCredentialsListed: more === null, models: null };
+  }
+
+  /** Read which organizations are retired, once, and only if all are seen. */
+  async readRetired() {
+    if (this.retired) return;
+    const question = { limit: LISTED };
+    const { organizations } =
+      this.session.organizations === null ? await ask("/api/retired-organizations", question) : { organizations: [] };
+    this.retired = new Map(organizations.map((organization) => [organization.id, organization]));
+  }
+
+  /** Read what else the header lists, which takes longer: the figures do not wait for it. */
+  async readMore() {
     const { known } = this;
     if (known.models) return;
-    const { model } = await ask("/api/usage/values", { org: known.org, limit: LISTED }).catch(() => ({ model: [] }));
+    const [{ model }] = await Promise.all([
+      ask("/api/usage/values", { org: known.org, limit: LISTED }).catch(() => ({ model: [] })),
+      this.readRetired().catch(() => null),
+    ]);
     known.models = model;
     if (known === this.known) this.showHeader();
   }
 
-  /** Show the header, with filters once it is known what they may be. */
+  /** Show the header, with filters if it is known what they may be. */
   showHeader() {
     const frame = this.frame();
     const filters =
@@ -137,6 +164,7 @@ class Shell {
       session: this.session,
       state: this.state,
       organizations: this.organizations,
+      retired: this.retired ?? new Map(),
       isListed: this.isListed,
       /** Change some of the state; null: back to where one starts. */
       change: (some) => this.change(some),
@@ -146,7 +174,7 @@ class Shell {
   /** All that a tab works with. */
   context() {
     const { state, known } = this;
-    const organization = state.org ? this.organizations.get(state.org) : null;
+    const organization = state.org ? (this.organizations.get(state.org) ?? this.retired.get(state.org)) : null;
     const zone = state.zone || organization?.time_zone || "UTC";
     const today = dayOf(now(), zone);
     const billingDay = organization?.billing_day ?? 1;
@@ -195,8 +223,8 @@ class Shell {
     }
   }
 
-  /** Show the tab of the context's state; resolves when it is shown. */
-  async showTab(context) {
+  /** Open the tab of the context's state, or have the open one show it: its view is `ready` when it does. */
+  async openTab(context) {
     const { id, load } = TABS.find((tab) => tab.id === context.state.tab);
     if (this.opened?.id === id) {
       this.opened.view.update(context);
@@ -207,7 +235,6 @@ class Shell {
       this.main.replaceChildren();
       this.opened = { id, view: module.mount(this.main, context) };
     }
-    await this.opened.view.ready;
   }
 
   fail(error) {

@@ -18,6 +18,12 @@ export function problem(error, retry) {
   );
 }
 
+/** What is to be said of an organization that left the configuration. */
+export function retiredText({ id }) {
+  const text = "This organization is configured no longer: nothing is served for it, and it has no limits and no credentials.";
+  return [h("div", { class: "title" }, h("h2", {}, id), h("span", { class: "pill" }, "Retired")), h("p", {}, text, " Its usage stays.")];
+}
+
 /** The first request to make, to be copied. endpoint: a path of the gateway that is metered. */
 export function firstRequest(endpoint) {
   const command = [

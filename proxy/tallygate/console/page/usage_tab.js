@@ -6,7 +6,7 @@ import { Charts, questionsOf } from "./charts.js";
 import { announce, h, swap } from "./elements.js";
 import { standing, standings } from "./now.js";
 import { Refresh } from "./refresh.js";
-import { firstRequest, problem, skeleton } from "./states.js";
+import { firstRequest, problem, retiredText, skeleton } from "./states.js";
 import { dateText, secondText, zoneText } from "./times.js";
 
 const ORGANIZATIONS_SHOWN = 12;
@@ -84,13 +84,14 @@ class UsageTab {
         (answer) => (name === "main" ? this.showMain(answer, context) : this.charts.show(name, answer, context)),
         (error, retry) => this.charts.fail(name, error, retry),
       );
+    const main = chart("main");
     const standing_ = part(
       "now",
-      this.readNow(signal),
+      this.readNow(signal, main),
       (answer) => this.showNow(answer, context),
       (error, retry) => swap(this.parts.now, h("div", { class: "card" }, problem(error, retry))),
     );
-    await Promise.all([chart("main"), standing_]); // what is at the top need not wait for what is further down
+    await Promise.all([main, standing_]); // what is at the top need not wait for what is further down
     if (!signal.aborted)
       await Promise.all(
         Object.keys(questions)
@@ -103,9 +104,10 @@ class UsageTab {
     this.showFreshness();
   }
 
-  /** What is shown under Now: of one organization, or of those that spend most. */
-  async readNow(signal) {
+  /** What is shown under Now: of one organization, or of those that spend most, a dozen questions that wait for the first chart. */
+  async readNow(signal, firstChart) {
     const { organization, organizations, isListed, state, parameters } = this.context;
+    if (organization?.retired) return {};
     if (organization) {
       const question = { org: organization.id, credential: state.credential };
       const [spend, limits] = await Promise.all([
@@ -116,6 +118,7 @@ class UsageTab {
       const { notices } = spend.status === "paused" ? await ask("/api/notices", changes, signal) : { notices: [] };
       return { spend, limits, notices };
     }
+    await firstChart;
     const isAll = isListed && organizations.size <= ORGANIZATIONS_SHOWN;
     const ids = isAll ? [...organizations.keys()] : await largest(parameters, signal);
     const spends = await Promise.all(ids.map((id) => ask("/api/spend", { org: id, days: 1 }, signal)));
@@ -128,6 +131,10 @@ class UsageTab {
         this.parts.now,
         standings(answer.items, answer.isAll, (org) => change({ org })),
       );
+      return;
+    }
+    if (organization.retired) {
+      swap(this.parts.now, h("div", { class: "card" }, retiredText(organization)));
       return;
     }
     const name = organization.name || organization.id;
@@ -184,7 +191,7 @@ class UsageTab {
     );
   }
 
-  showEmpty({ capabilities, state, change }) {
+  showEmpty({ organization, capabilities, state, change }) {
     const chats = capabilities.flatMap(({ endpoints }) => endpoints).filter(({ path }) => path.endsWith("/chat/completions"));
     const isFiltered = state.credential || state.capability || state.model;
     const everything = h(
@@ -200,7 +207,9 @@ class UsageTab {
         h("h2", {}, "No requests in this time"),
         isFiltered
           ? h("p", {}, "Nothing matches these filters. ", everything)
-          : firstRequest(chats[0]?.path ?? "/v1/chat/completions"),
+          : organization?.retired
+            ? h("p", {}, "Choose an earlier time to see what this organization used.")
+            : firstRequest(chats[0]?.path ?? "/v1/chat/completions"),
       ),
     );
   }
