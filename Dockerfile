@@ -4,7 +4,7 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
 COPY config ./config
 COPY proxy ./proxy
-RUN python -m venv /opt/tallygate && /opt/tallygate/bin/pip install --no-cache-dir ".[demo]"
+RUN python -m venv /opt/tallygate && /opt/tallygate/bin/pip install --no-cache-dir ".[demo,otel]"
 
 FROM python:3.12-slim
 RUN groupadd --gid 10001 tallygate \

@@ -26,7 +26,7 @@ from tallygate.config.holder import ConfigHolder
 from tallygate.config.load import ConfigSource
 from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
-from tallygate.domain.admission import CalendarPeriod, SpendDemand, WindowState
+from tallygate.domain.admission import Account, CalendarPeriod, SpendDemand, WindowState
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.job import Job
 from tallygate.domain.made_object import MadeObject
@@ -34,6 +34,7 @@ from tallygate.domain.spend_limit import WindowKind
 from tallygate.gateway.assembly import Gateway, Parts
 from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.object_owners import ObjectOwners, ObjectRecords
+from tallygate.gateway.observed_pipeline import Observer
 from tallygate.gateway.services import GatewayBounds, TodaysUsage
 from tallygate.gateway.settling.spool import Spool
 from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
@@ -219,6 +220,8 @@ async def running_gateway(
     enters: bool = False,
     access_log: AccessLog | None = None,
     used_today: TodaysUsage | None = None,
+    observers: Sequence[Observer] = (),
+    on_job: Callable[[Account], None] | None = None,
 ) -> AsyncIterator[Harness]:
     """enters: the ledger has each event at once.
 
@@ -265,6 +268,8 @@ async def running_gateway(
             unpriced=UnpricedModels(tmp_path / "unpriced", "worker-0"),
             access_log=access_log,
             used_today=used_today,
+            observers=observers,
+            on_job=on_job,
         )
         gateway = Gateway(parts)
         listening = socket.socket()

@@ -107,10 +107,10 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
 
 def test_a_secret_never_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in secret_fields():
-        monkeypatch.setenv(variable_name(name), "canary-7f3a")
+        monkeypatch.setenv(variable_name(name), "canary=7f3a")  # which could be headers, too
     settings = load_settings()
 
-    assert settings.redis_url.get_secret_value() == "canary-7f3a"
+    assert settings.redis_url.get_secret_value() == "canary=7f3a"
     assert "canary" not in f"{settings!r} {settings} {settings.model_dump()}"
 
 
@@ -163,6 +163,39 @@ def test_every_setting_has_a_row_in_the_documentation_with_its_default(name: str
     assert row[1].strip("` ") == ("" if default in ("", None) else str(default))
     assert field.description
     assert flag_name(name).startswith("--")
+
+
+def test_a_collector_needs_the_extra_which_its_error_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings({"otlp_endpoint": "http://127.0.0.1:4318/"}).otlp_endpoint == "http://127.0.0.1:4318"
+    assert problems({"otlp_endpoint": "http://u:p@collector"}) == (
+        "TALLYGATE_OTLP_ENDPOINT must not hold a user or password: use TALLYGATE_OTLP_HEADERS",
+    )
+    for missing in (None, ModuleNotFoundError("opentelemetry")):
+
+        def find(_name: str, missing: ModuleNotFoundError | None = missing) -> None:
+            if missing is not None:
+                raise missing
+
+        monkeypatch.setattr("tallygate.config.settings.find_spec", find)
+        assert problems({"otlp_endpoint": "http://127.0.0.1:4318"}) == (
+            "TALLYGATE_OTLP_ENDPOINT needs the package opentelemetry-proto: pip install 'tallygate[otel]'",
+        )
+        assert load_settings({"otlp_endpoint": ""}).otlp_endpoint == ""
+
+
+def test_headers_of_a_collector_are_read_as_opentelemetry_writes_them() -> None:
+    settings = load_settings({"otlp_headers": SecretStr("Authorization=Bearer%20a%2Cb, x-tenant = acme ,")})
+    assert settings.otlp_header_fields == {"Authorization": "Bearer a,b", "x-tenant": "acme"}
+    for wrong in ("canary", "a b=canary", "x=canary%0a", "x=canary\u00e9", "=canary"):
+        (problem,) = problems({"otlp_headers": SecretStr(wrong)})
+        assert problem.startswith("TALLYGATE_OTLP_HEADERS must be headers")
+        assert "canary" not in problem
+
+
+@pytest.mark.parametrize("ratio", ["1.1", "-0.1", "all"])
+def test_a_share_is_between_0_and_1(ratio: str) -> None:
+    (problem,) = problems({"otlp_trace_ratio": ratio})
+    assert problem.startswith("TALLYGATE_OTLP_TRACE_RATIO must be") or "number" in problem
 
 
 def test_even_pydantics_own_error_does_not_quote_what_was_given() -> None:

@@ -4,17 +4,18 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from importlib import import_module
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tallygate.app.clients import client_timeouts
 from tallygate.app.clocks import event_id_source, monotonic_ms, new_file_identity, now_ms
 from tallygate.app.configuration import config_holder, process_way_out
 from tallygate.app.machine import connections_within, memory_bytes
 from tallygate.app.stores import open_ledger, open_store, read_directory
-from tallygate.config.holder import with_stored
+from tallygate.config.holder import ConfigHolder, with_stored
 from tallygate.config.settings import Settings
 from tallygate.dialects.registry import dialects
 from tallygate.gateway.assembly import Gateway, Parts
@@ -43,6 +44,9 @@ from tallygate.telemetry.log import log_formatter
 from tallygate.telemetry.refusal_file import RefusalFile
 from tallygate.telemetry.unpriced_models import DIRECTORY, UnpricedModels
 from tallygate.tokens.counter import TokenCounter
+
+if TYPE_CHECKING:
+    from tallygate.app.open_telemetry import OpenTelemetry
 
 
 class WorkerGateway(Protocol):
@@ -81,6 +85,16 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     for left in spools_without_worker(spool_path.parent, slot=slot, workers=settings.workers):
         spool.take_over(left)
     access_log = _access_log(settings, counts, metrics)
+    telemetry = None if not settings.otlp_endpoint else _open_telemetry(settings, counts, metrics, holder)
+    closes = [store.close, database.close]
+    beside: list[Callable[[], Coroutine[Any, Any, None]]] = [
+        partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake)
+    ]
+    if access_log is not None:
+        closes.append(access_log.close)
+    if telemetry is not None:
+        closes.append(telemetry.exporter.close)
+        beside.append(telemetry.exporter.export_forever)
     parts = Parts(
         holder=holder,
         limiter=RedisLimiter(store, scripts, stream_max=settings.stream_events_max),
@@ -125,11 +139,13 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         refusal_lines=RefusalFile(settings.data_dir / refusal_file.DIRECTORY, counts.owner, new_identity=new_file_identity),
         used_today=partial(UsageQueries(database).today, now_ms=now_ms),
         jobs=Jobs(database),
-        beside=(partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake),),
+        beside=beside,
         on_config=lambda config: metrics.use_labels(KnownLabels.of(config)),
         on_directory=metrics.follow,
-        on_close=partial(_close_all, store.close, database.close, *([] if access_log is None else [access_log.close])),
+        on_close=partial(_close_all, *closes),
         access_log=access_log,
+        observers=() if telemetry is None else (telemetry.exchanges,),
+        on_job=None if telemetry is None else telemetry.exchanges.job_settled,
     )
     return Gateway(parts)
 
@@ -139,6 +155,14 @@ def _access_log(settings: Settings, counts: CountFile, metrics: GatewayMetrics) 
         return None
     every = settings.access_log_every if settings.access_log == "sampled" else 1
     return AccessLog(log_formatter(process=counts.owner, log_format=settings.log_format, stream=sys.stderr), metrics, every=every)
+
+
+def _open_telemetry(settings: Settings, counts: CountFile, metrics: GatewayMetrics, holder: ConfigHolder) -> "OpenTelemetry":
+    """What exports to a collector, whose code and packages nobody else loads."""
+    module = import_module("tallygate.app.open_telemetry")
+    return module.open_telemetry(  # type: ignore[no-any-return]
+        settings, metrics, lambda: holder.current.upstreams, worker=counts.owner
+    )
 
 
 async def _close_all(*closes: Callable[[], Awaitable[None]]) -> None:

@@ -8,8 +8,10 @@ What operators review and reload (plans, routes, upstreams, prices) is YAML, rea
 import os
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -30,6 +32,7 @@ _ORIGIN: Final = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]{1,253})(?::(?P<port>[0-9]{1,5}))?", re.ASCII
 )
 _OWN_PORTS: Final = {"http": "80", "https": "443"}
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)  # RFC 9110 section 5.6.2
 _HOST_NAME: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}", re.ASCII)
 # Variables that Kubernetes sets for a service called "tallygate", and the suffix for secrets in files.
 _FOREIGN: Final = re.compile(r"TALLYGATE_(?:SERVICE_|PORT(?:_|$)).*|TALLYGATE_.*_SERVICE_(?:HOST|PORT).*", re.ASCII)
@@ -91,6 +94,42 @@ def _one_line(secret: SecretStr) -> SecretStr:
     if not secret.get_secret_value().isprintable():
         raise ValueError("must be one line without control characters")
     return secret
+
+
+def _collector_url(text: str) -> str:
+    if text and not _has_otlp():
+        raise ValueError("needs the package opentelemetry-proto: pip install 'tallygate[otel]'")
+    try:
+        return _upstream_url(text)
+    except ValueError as error:
+        raise ValueError(str(error).replace("`auth`", f"{PREFIX}OTLP_HEADERS")) from None
+
+
+def _has_otlp() -> bool:
+    try:
+        return find_spec("opentelemetry.proto") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _headers(secret: SecretStr) -> SecretStr:
+    header_fields(secret.get_secret_value())
+    return secret
+
+
+def header_fields(text: str) -> dict[str, str]:
+    """Headers as OpenTelemetry writes them in its variables: name=value by commas, values percent-encoded if need be.
+
+    Raises ValueError, which quotes nothing.
+    """
+    found = {}
+    for item in filter(None, (each.strip() for each in text.split(","))):
+        name, equals, value = item.partition("=")
+        name, value = name.strip(), unquote(value.strip())
+        if not equals or _HEADER_NAME.fullmatch(name) is None or not (value.isascii() and value.isprintable()):
+            raise ValueError("must be headers separated by commas, each name=value, a comma in a value written as %2C")
+        found[name] = value
+    return found
 
 
 Secret = Annotated[SecretStr, AfterValidator(_one_line)]
@@ -174,6 +213,23 @@ class Settings(BaseSettings):
     access_log_every: int = Field(
         100, ge=1, le=10**6, description="One request in so many is logged, if the access log is sampled."
     )
+
+    otlp_endpoint: Annotated[str, AfterValidator(_collector_url)] = Field(
+        "",
+        description="Base URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://127.0.0.1:4318: workers send "
+        "it traces and metrics; empty: none. Needs the extra otel.",
+    )
+    otlp_headers: Annotated[Secret, AfterValidator(_headers)] = Field(
+        SecretStr(""),
+        description="Headers for the collector, name=value by commas, such as Authorization=Bearer%20...; empty: none.",
+    )
+    otlp_trace_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the requests without a traceparent whose traces are exported; of others callers decide. 0: none.",
+    )
+    otlp_metrics_seconds: Seconds = Field(60, description="How often a worker sends its metrics to the collector.")
 
     lease_seconds: int = Field(30, ge=5, le=3600, description="How long a reservation lives without a sign of its worker.")
     checkpoint_seconds: int = Field(5, ge=1, le=600, description="How often a worker renews leases and notes the cost so far.")
@@ -273,6 +329,10 @@ class Settings(BaseSettings):
     @property
     def cors_origin_names(self) -> frozenset[str]:
         return frozenset(name for name in self.cors_origins.split(",") if name)
+
+    @property
+    def otlp_header_fields(self) -> dict[str, str]:
+        return header_fields(self.otlp_headers.get_secret_value())
 
     @property
     def spend_grace_nano_usd(self) -> int:

@@ -19,6 +19,7 @@ from tallygate.config.key_lookup import KeyLookup
 from tallygate.config.model import AuthKind, GatewayConfig, OnDisconnect, Upstream
 from tallygate.config.reloading import Reloading
 from tallygate.dialects.registry import Dialects
+from tallygate.domain.admission import Account
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
 from tallygate.gateway.callers.clients import Clients
@@ -32,6 +33,7 @@ from tallygate.gateway.exchange.drains import Drains
 from tallygate.gateway.jobs.poller import JobStore, Poller
 from tallygate.gateway.oauth2_token import OAuth2Token
 from tallygate.gateway.object_owners import ObjectOwners, owners_of_one_process
+from tallygate.gateway.observed_pipeline import Observer
 from tallygate.gateway.refusal_log import Lines, RefusalLog
 from tallygate.gateway.routes import RouteTable
 from tallygate.gateway.server import GatewayServer
@@ -72,6 +74,8 @@ class Parts:
     on_config     called with the configuration in force and the organizations that are in no file
     on_directory  called with changed organizations, before and after
     access_log    of requests; None: there is none
+    observers     of exchanges, beside it
+    on_job        called with the account of work that an upstream went on with, or of a part of it, once that is settled
     """
 
     holder: ConfigHolder
@@ -104,6 +108,8 @@ class Parts:
     on_directory: Callable[[Sequence[Organization], Sequence[Organization]], None] = lambda _gone, _come: None
     on_close: Callable[[], Awaitable[None]] | None = None
     access_log: AccessLog | None = None
+    observers: Sequence[Observer] = ()
+    on_job: Callable[[Account], None] | None = None
 
 
 class Gateway(GatewayServer):
@@ -125,6 +131,7 @@ class Gateway(GatewayServer):
                 now_ms=parts.now_ms,
                 clock=parts.clock,
                 store_run=parts.store_run,
+                on_job=parts.on_job,
             ),
             withdrawals=Withdrawals(parts.limiter),
             tokens=parts.tokens,
@@ -161,6 +168,7 @@ class Gateway(GatewayServer):
                 *(work() for work in parts.beside),
             ],
             access_log=parts.access_log,
+            observers=parts.observers,
         )
 
     @property

@@ -13,7 +13,7 @@ from aiohttp import web
 from tallygate.domain.errors import StoreError
 from tallygate.gateway.exchange.account import checkpoint_forever
 from tallygate.gateway.exchange.pipeline import Pipeline
-from tallygate.gateway.logged_pipeline import LoggedPipeline
+from tallygate.gateway.observed_pipeline import AccessLines, ObservedPipeline, Observer
 from tallygate.gateway.refusals import SHUTTING_DOWN
 from tallygate.gateway.services import Services
 from tallygate.http1.client_connection import ClientTimeouts
@@ -39,10 +39,12 @@ class GatewayServer:
         connections_max: int,
         background: Sequence[Coroutine[Any, Any, None]] = (),
         access_log: AccessLog | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
-        """background: what runs beside the server for as long as it does."""
+        """background: what runs beside the server for as long as it does. observers: of its exchanges, beside the access log."""
         self.services = services
-        self.pipeline = Pipeline(services) if access_log is None else LoggedPipeline(services, access_log)
+        looking_on = [*observers, *([] if access_log is None else [AccessLines(access_log)])]
+        self.pipeline = ObservedPipeline(services, looking_on) if looking_on else Pipeline(services)
         self._http = web.Server(self.pipeline.handle)
         self.port = ClientPort(
             connections_max=connections_max,

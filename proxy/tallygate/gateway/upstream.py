@@ -25,6 +25,10 @@ class UpstreamClient:
     drains: Drains | None
     places: FairPlaces
 
+    def with_trace(self, headers: list[Header]) -> list[Header]:
+        """The headers of a request as they go on: as they are, unless the exchange is traced (`exchange_spans.py`)."""
+        return headers
+
     def head(
         self, method: str, target: str, headers: list[Header], *, content_length: int | None = None, is_chunked: bool = False
     ) -> bytes:

@@ -286,6 +286,24 @@ ACCESS_LOG_DROPPED: Final = Metric(
     kind=Kind.COUNTER,
     help="Lines of the access log that were dropped, since whatever reads the log was slower than the requests.",
 )
+OTLP_EXPORTS_FAILED: Final = Metric(
+    name="tallygate_otlp_exports_failed_total",
+    source=Source.WORKERS,
+    kind=Kind.COUNTER,
+    labels=("signal",),
+    values=("traces", "metrics"),
+    has_other=False,
+    help="Messages that OpenTelemetry's collector did not take, by what they have. Spans are sent again a few times.",
+)
+OTLP_SPANS_DROPPED: Final = Metric(
+    name="tallygate_otlp_spans_dropped_total",
+    source=Source.WORKERS,
+    kind=Kind.COUNTER,
+    labels=("reason",),
+    values=("queue_full", "not_sent", "rejected"),
+    has_other=False,
+    help="Spans that OpenTelemetry's collector did not get: they had no room to wait, it did not take or it rejected them.",
+)
 SHADOW_REFUSED: Final = Metric(
     name="tallygate_shadow_refused_total",
     source=Source.WORKERS,

@@ -29,6 +29,7 @@ class Settler:
     now_ms      Unix time
     clock       monotonic seconds, of the waits for the limiter
     store_run   id of the run of the limiter's store; the last settlements of one run are replayed in the next
+    on_job      called with the account of a deferred exchange, or of a part of it, the first time that it is settled
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Settler:
         now_ms: Callable[[], int],
         clock: Callable[[], float] = time.perf_counter,
         store_run: Callable[[], str] = lambda: "",
+        on_job: Callable[[Account], None] | None = None,
     ) -> None:
         self._limiter = limiter
         self._spool = spool
@@ -48,6 +50,7 @@ class Settler:
         self._now_ms = now_ms
         self._metrics = metrics
         self._clock = clock
+        self._on_job = on_job
         self._recent = RecentSettlements(store_run, now_ms)
         self._count_spooled()
 
@@ -75,11 +78,16 @@ class Settler:
 
     async def settle_job(self, account: Account) -> Settlement:
         """Settle a deferred exchange. Raises StoreError: it is polled again, so nothing is spooled."""
-        return await self._post(account)
+        return self._job_settled(account, await self._post(account))
 
     async def settle_part(self, account: Account) -> Settlement:
         """Settle a result of a deferred exchange. Raises StoreError: its reader comes back to it, so nothing is spooled."""
-        return await self._ask(account)
+        return self._job_settled(account, await self._ask(account))
+
+    def _job_settled(self, account: Account, settlement: Settlement) -> Settlement:
+        if self._on_job is not None and not settlement.repeated:
+            self._on_job(account)
+        return settlement
 
     async def replay(self) -> int:
         """Settle spooled records, oldest first, until the limiter fails; returns how many were settled. Raises OSError."""

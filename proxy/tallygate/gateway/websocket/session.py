@@ -24,6 +24,7 @@ from tallygate.gateway.callers.keys import check_caller, presented_key
 from tallygate.gateway.exchange.admitting import admit
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.call import Call, Caller, Client, Head, Intake, Received
+from tallygate.gateway.exchange.charging import Bill
 from tallygate.gateway.exchange.entrance import Entrance
 from tallygate.gateway.exchange.finish import failure_refusal, retry_headers
 from tallygate.gateway.exchange.forward import rewritten_body
@@ -86,6 +87,7 @@ class Stages(Protocol):
     async def identify(self, head: Head) -> Caller: ...
     def permit(self, head: Head, caller: Caller) -> None: ...
     def count_refused(self, refused: Refused, head: Head | None, caller: Caller | None) -> None: ...
+    async def finish(self, answer: Answer) -> Bill: ...
 
 
 class Session:
@@ -334,7 +336,7 @@ class Session:
                 call = await stages.understanding.call(head, caller, _INTAKE, Received(body=data))
                 _check_maximum(call, ahead)
                 held = await admit(services, call)
-                turn = Turn(held, services, lane, places.pop_all(), self._forget, ahead=ahead)
+                turn = Turn(held, services, lane, places.pop_all(), self._forget, finish=stages.finish, ahead=ahead)
         except Refused as refused:
             raise _TurnRefusedError(refused, head, caller) from None
         turn.relay.on_cut = self._turn_cut

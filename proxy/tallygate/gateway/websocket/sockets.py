@@ -84,7 +84,7 @@ class Sockets:
                 headers = request_headers(
                     request.raw_headers, credentials=credentials, request_id=client.id, passage=passage, query_key=own_key
                 )
-                socket = await dial(upstream, target, passing(headers), offered_protocols(request))
+                socket = await dial(upstream, target, passing(upstream.with_trace(headers)), offered_protocols(request))
             except UpstreamError as error:
                 failure = error.failure
                 is_refused = failure.kind is FailureKind.UNAUTHORIZED

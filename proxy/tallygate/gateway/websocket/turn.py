@@ -1,7 +1,7 @@
 """One turn of a socket: what an exchange is over HTTP, with the same hold, meter, bill, event and settlement."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Final
@@ -13,7 +13,8 @@ from tallygate.domain.errors import Refusal, StoreError
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.answer_reader import NO_HEAD, AnswerHead, AnswerReader
 from tallygate.gateway.exchange.call import Held
-from tallygate.gateway.exchange.finish import finish, tokens_made
+from tallygate.gateway.exchange.charging import Bill
+from tallygate.gateway.exchange.finish import tokens_made
 from tallygate.gateway.exchange.relay import Relay
 from tallygate.gateway.services import Services
 
@@ -94,10 +95,19 @@ class Turn:
     lane         in which its messages come; response_id: of its response, once that is known
     ahead        what it was held for, if nobody has asked for it
     places       what it has taken of the worker, given back at its end
+    finish       the last stage of an exchange
     """
 
     def __init__(
-        self, held: Held, services: Services, lane: str, places: ExitStack, on_end: Callable[["Turn"], None], *, ahead: Ahead | None
+        self,
+        held: Held,
+        services: Services,
+        lane: str,
+        places: ExitStack,
+        on_end: Callable[["Turn"], None],
+        *,
+        finish: Callable[[Answer], Awaitable[Bill]],
+        ahead: Ahead | None,
     ) -> None:
         self.answer = TurnAnswer(held, services)
         self.lane = lane
@@ -107,6 +117,7 @@ class Turn:
         self.last_at = services.clock()
         self._places = places
         self._on_end = on_end
+        self._finish = finish
         self._ending: asyncio.Task[None] | None = None
 
     @property
@@ -138,7 +149,7 @@ class Turn:
             if self.is_spare:
                 self._withdraw()
                 return
-            bill = await finish(self.answer)
+            bill = await self._finish(self.answer)
             self.answer.note_made_tokens(tokens_made(self.answer, bill))  # for the next one, which may continue it
         finally:
             self._places.close()
