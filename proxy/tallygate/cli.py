@@ -37,6 +37,7 @@ from tallygate.commands.orgs import orgs
 from tallygate.commands.plans import plans
 from tallygate.commands.prices import prices
 from tallygate.commands.reprice import reprice
+from tallygate.commands.schema import schema
 from tallygate.commands.serving import console, gateway, ledger, serve
 from tallygate.commands.settings_options import friendly, with_settings
 from tallygate.commands.spend import spend
@@ -249,6 +250,7 @@ main.add_command(from_litellm)
 main.add_command(changes)
 main.add_command(prices)
 main.add_command(reprice)
+main.add_command(schema)
 main.add_command(assumed)
 main.add_command(correct)
 main.add_command(usage)

@@ -1,5 +1,6 @@
 """`tallygate init`, from an empty directory to the first metered request."""
 
+import json
 import os
 import re
 import shlex
@@ -135,10 +136,27 @@ def test_no_secret_is_in_a_file_or_an_argument(run):
     shown = run("init", "gloo").output
     [key] = re.findall(r"tg_acme-prod_\S+", shown)
 
-    assert all(key.rpartition("_")[2] not in path.read_text() for path in Path("config").iterdir())
+    assert all(key.rpartition("_")[2] not in path.read_text() for path in Path("config").rglob("*.*"))
     assert "GLOO_API_KEY=" not in shown
     assert shown.count(key) == 1
     assert run("init", "gloo", "--config-dir", "other").output.count(key) == 0, "each has a key of its own"
+
+
+def test_each_file_names_its_schema_which_lies_beside_it(run):
+    run("init", "gloo")
+
+    for path in Path("config").glob("*.yaml"):
+        line = path.read_text().partition("\n")[0]
+        named = Path("config") / line.removeprefix("# yaml-language-server: $schema=")
+        assert json.loads(named.read_text())["title"] == path.name
+
+
+def test_a_schema_is_printed_and_all_are_written(run):
+    assert json.loads(run("schema", "plans.yaml").output)["title"] == "plans.yaml"
+    assert run("schema", "--write", "there").exit_code == 0
+    assert Path("there/plans.schema.json").read_text() == run("schema", "plans").output
+    assert "Give one of" in run("schema", "plan").output
+    assert "Give one of" in run("schema").output
 
 
 @pytest.mark.parametrize("there", ["upstreams.yaml", "organizations.yaml", "webhooks.yaml"])

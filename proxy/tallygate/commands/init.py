@@ -11,6 +11,8 @@ from typing import Final
 
 import click
 
+from tallygate.commands.schema import SCHEMAS_DIRECTORY, modeline, schema_texts, write_schemas
+
 _CLIENT_ID: Final = "acme-prod"  # of config/starters/organizations.yaml
 _KEY_PLACE: Final = "KEY_SHA256"
 _HELLO: Final = [{"role": "user", "content": "Say hello."}]
@@ -77,6 +79,7 @@ def init(api: str, config_dir: Path, base_url: str | None) -> None:
     issued = generate_key(_CLIENT_ID, secrets.token_bytes)
     files = _files(api, key_sha256=issued.key_sha256.hex(), address=address)
     _write(config_dir, files)
+    write_schemas(config_dir / SCHEMAS_DIRECTORY, schema_texts())
     click.echo(f"Written to {config_dir}: {', '.join(files)}\n")
     click.echo(f"The key of {_CLIENT_ID}, shown this once (organizations.yaml keeps its digest):\n\n{issued.api_key}\n")
     click.echo(_next_commands(api, config_dir, files, has_address=address is not None))
@@ -101,7 +104,8 @@ def _files(api: str, *, key_sha256: str, address: str | None) -> dict[str, str]:
     if address is not None:
         found["upstreams.yaml"] = re.sub(r"base_url: \S+", lambda _: f"base_url: {address}", found["upstreams.yaml"], count=1)
     organizations = (starters / "organizations.yaml").read_text(encoding="utf-8")
-    return found | {"organizations.yaml": organizations.replace(_KEY_PLACE, key_sha256)}
+    found["organizations.yaml"] = organizations.replace(_KEY_PLACE, key_sha256)
+    return {name: modeline(name) + text for name, text in found.items()}
 
 
 def _write(directory: Path, files: Mapping[str, str]) -> None:

@@ -7,16 +7,29 @@ from typing import Final
 
 import yaml
 
-from tallygate.config.client_policy import read_client_policy, read_words, report_shared_client_ids
-from tallygate.config.jwt_issuer import ClaimValue, JwtIssuer
+from tallygate.config.client_policy import read_client_policy, report_shared_client_ids
+from tallygate.config.declared import read_declared, read_field
+from tallygate.config.jwt_issuer import ISSUER_FIELDS, ClaimValue, JwtIssuer
 from tallygate.config.key_lookup import KeyLookup, read_key_lookup
-from tallygate.config.key_set import ALGORITHMS, KEY_SET_BYTES_MAX, read_key_set
-from tallygate.config.problems import nearest
+from tallygate.config.key_set import KEY_SET_BYTES_MAX, read_key_set
+from tallygate.config.kinds import Parsed, declare
+from tallygate.config.secret_file import CHARS_OF_A_PATH_MAX
 from tallygate.config.section import EMPTY, Section, show
-from tallygate.config.urls import deciding_url
+from tallygate.config.urls import DECIDING_URL, deciding_url
+from tallygate.domain.declared import Text
 
 ISSUERS_MAX: Final = 16
-_CLAIM_NUMBER_MAX: Final = 2**53 - 1  # every JSON parser reads numbers up to it exactly (RFC 8259, section 6)
+JWKS_URL: Final = declare(
+    "jwks_url",
+    Parsed(
+        "The https URL of its public keys.",
+        parse=deciding_url,
+        pattern=DECIDING_URL,
+        example="https://login.example.com/.well-known/jwks.json",
+    ),
+)
+JWKS_FILE: Final = declare("jwks_file", Text("A file with its public keys, in place of jwks_url.", CHARS_OF_A_PATH_MAX))
+CLAIM_NUMBER_MAX: Final = 2**53 - 1  # every JSON parser reads numbers up to it exactly (RFC 8259, section 6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,40 +67,21 @@ def read_authentication(document: Section, *, environ: Mapping[str, str] | None)
 
 
 def _read_issuer(item: Section) -> JwtIssuer:
-    plain = JwtIssuer(issuer="")
-    item.require("issuer")
-    algorithms = read_algorithms(item) or plain.algorithms
-    url, key_set = _read_keys(item, algorithms)
-    issuer = item.text("issuer", chars_max=1024)
+    values = read_declared(item, ISSUER_FIELDS)
+    issuer = values.pop("issuer") or ""
+    url, key_set = _read_keys(item, values["algorithms"])
     return JwtIssuer(
         issuer=issuer,
         jwks_url=url,
         key_set=key_set,
-        jwks_ttl_ms=item.duration_ms("jwks_ttl", plain.jwks_ttl_ms, minimum=60_000, maximum=86_400_000),
-        algorithms=algorithms,
-        leeway_ms=item.duration_ms("leeway", plain.leeway_ms, maximum=300_000),
-        audiences=read_words(item, "audiences"),
         required_claims=_read_required_claims(item),
-        scopes=read_words(item, "scopes"),
         clients=read_client_policy(item, source=issuer),
+        **values,
     )
 
 
-def read_algorithms(item: Section) -> tuple[str, ...]:
-    """Parse `algorithms` of signatures; () if it is left out."""
-    found = []
-    for place, name in item.scalars("algorithms", items_max=len(ALGORITHMS), may_be_empty=False) or []:
-        if name in ALGORITHMS:
-            found.append(name)
-        elif name.lower() == "none" or name.startswith("HS"):
-            place.problem(f"{show(name)} would let anyone sign; use a public-key algorithm: {', '.join(ALGORITHMS)}")
-        else:
-            place.problem(f"{show(name)} is not a signature algorithm{nearest(name, ALGORITHMS)}")
-    return tuple(found)
-
-
 def _read_keys(item: Section, algorithms: tuple[str, ...]) -> tuple[str, bytes]:
-    url, file = item.parsed("jwks_url", deciding_url) or "", item.text("jwks_file", chars_max=4096)
+    url, file = read_field(item, JWKS_URL), read_field(item, JWKS_FILE)
     if ("jwks_url" in item) == ("jwks_file" in item):
         item.place.problem("must have exactly one of jwks_url and jwks_file (a path)")
     if not file:
@@ -121,6 +115,6 @@ def _claim_value(section: Section, name: str) -> ClaimValue:
         case "bool":
             return section.boolean(name, default=False)
         case "int":
-            return section.integer(name, minimum=-_CLAIM_NUMBER_MAX, maximum=_CLAIM_NUMBER_MAX)
+            return section.integer(name, minimum=-CLAIM_NUMBER_MAX, maximum=CLAIM_NUMBER_MAX)
         case _:
             return section.text(name)

@@ -1,9 +1,12 @@
 """Prices of cached tokens for catalogues with only input and output rates: ratios to the input rate, by family."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
+from tallygate.config.declared import read_declared
+from tallygate.config.kinds import Decimal
 from tallygate.config.section import Section
+from tallygate.domain.declared import declared_fields
 from tallygate.domain.ratio import ratio, times
 from tallygate.domain.unit import Unit
 
@@ -15,9 +18,9 @@ EVERY_OTHER: Final = "*"
 class CacheRatios:
     """Ratios to the input rate in millionths, by kind of token; None: as input."""
 
-    cached_input: int | None = None
-    cache_write_5m: int | None = None
-    cache_write_1h: int | None = None
+    cached_input: Annotated[int | None, Decimal("Of tokens read from the prompt cache.", parse=ratio)] = None
+    cache_write_5m: Annotated[int | None, Decimal("Of tokens written to it for 5 minutes.", parse=ratio)] = None
+    cache_write_1h: Annotated[int | None, Decimal("Of tokens written to it for an hour.", parse=ratio)] = None
 
     def rates(self, input_rate: int) -> dict[str, int]:
         """The rates that are stated, by unit, in pico-USD per token, each rounded up."""
@@ -25,6 +28,7 @@ class CacheRatios:
         return {unit: times(input_rate, of_input) for unit, of_input in stated.items() if of_input is not None}
 
 
+RATIO_FIELDS: Final = declared_fields(CacheRatios)
 FamilyRatios = tuple[tuple[str, CacheRatios], ...]  # by family in lower case
 AS_INPUT: Final = CacheRatios()
 
@@ -48,11 +52,7 @@ def read_cache_ratios(upstream: Section) -> FamilyRatios:
         ratios = section.section(family)
         if ratios is None:
             continue
-        found[family.lower()] = CacheRatios(
-            cached_input=ratios.money("cached_input", ratio),
-            cache_write_5m=ratios.money("cache_write_5m", ratio),
-            cache_write_1h=ratios.money("cache_write_1h", ratio),
-        )
+        found[family.lower()] = CacheRatios(**read_declared(ratios, RATIO_FIELDS))
         ratios.close()
     section.close()
     return tuple(found.items())

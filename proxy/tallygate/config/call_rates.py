@@ -3,14 +3,34 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tallygate.config.price_row import read_rates, versioned
-from tallygate.config.section import Section, show
+from tallygate.config.declared import read_field
+from tallygate.config.kinds import Words, declare
+from tallygate.config.price_row import model_pattern, read_rates, versioned
+from tallygate.config.section import Section
 from tallygate.domain.model_patterns import MODEL_PATTERN, matches_any
 from tallygate.domain.price import Price, Rates
 from tallygate.domain.unit import TOKEN_UNITS, Unit, alternative
 
-_CALL_UNITS: Final = frozenset(Unit) - TOKEN_UNITS
+CALL_UNITS: Final = frozenset(Unit) - TOKEN_UNITS
+CALLS_MAX: Final = 1_000
 _PATTERNS_MAX: Final = 200
+
+
+def _models(text: str) -> str:
+    return text if text == "*" else model_pattern(text)
+
+
+MODELS: Final = declare(
+    "models",
+    Words(
+        "Names, or beginnings of names followed by *; * alone for every model.",
+        parse=_models,
+        items_max=_PATTERNS_MAX,
+        pattern=rf"^(?:{MODEL_PATTERN.pattern}|\*)$",
+    ),
+    (),
+    is_required=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +44,13 @@ class CallRates:
 def read_call_rates(document: Section) -> tuple[CallRates, ...]:
     """`calls`, in the order in which they are asked: of each unit the first one that names the model decides."""
     found = []
-    for item in document.sections("calls", items_max=1_000):
-        patterns = item.scalars("models", items_max=_PATTERNS_MAX, may_be_empty=False)
-        if patterns is None:
-            item.require("models")
-        rates, _ = read_rates(item, only=_CALL_UNITS)
+    for item in document.sections("calls", items_max=CALLS_MAX):
+        models = read_field(item, MODELS)
+        rates, _ = read_rates(item, only=CALL_UNITS)
         if not rates:
-            item.place.problem(f"has no rate: it needs one of {', '.join(sorted(_CALL_UNITS))}")
-        item.close(also=_CALL_UNITS)
-        for place, text in patterns or ():
-            if MODEL_PATTERN.fullmatch(text) is None and text != "*":
-                place.problem(f"must be a model name, or the start of one followed by *, got {show(text)}")
-        found.append(CallRates(tuple(text for _, text in patterns or ()), rates))
+            item.place.problem(f"has no rate: it needs one of {', '.join(sorted(CALL_UNITS))}")
+        item.close(also=CALL_UNITS)
+        found.append(CallRates(models, rates))
     return tuple(found)
 
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from tallygate.config.section import Section, is_identifier, show
+from tallygate.config.declared import read_declared, read_field
+from tallygate.config.kinds import Identifier, Parsed, Words, declare
+from tallygate.config.section import ID, Section, identifier, is_identifier, show
+from tallygate.domain.declared import TEXT_CHARS_MAX, Choice, Declared, Flag, is_text
 
 ORG_IDS_MAX: Final = 10_000
-WORDS_MAX: Final = 1_000
 _CLAIM: Final = re.compile(r"[A-Za-z0-9_:/.-]{1,128}", re.ASCII)
 
 
@@ -75,28 +77,27 @@ class ClientPolicy:
 
 def read_client_policy(item: Section, *, source: str) -> ClientPolicy:
     """Parse the keys of an issuer or a service that identify its clients."""
-    org_claim = item.parsed("org_claim", claim_name) or ""
-    is_org_optional = item.boolean("org_claim_optional", default=False)
+    values = read_declared(item, POLICY_FIELDS)
+    org_claim, organizations = values["org_claim"], frozenset(values["organizations"])
     org_ids = _read_org_ids(item)
-    for key in ("org_claim_optional", "org_ids"):
-        if key in item and not org_claim:
-            item.place_of(key).problem("needs org_claim, the claim that names the organization")
+    for name in ("org_claim_optional", "org_ids"):
+        if name in item and not org_claim:
+            item.place_of(name).problem("needs org_claim, the claim that names the organization")
     unknown_clients, unknown_clients_org = _read_unknown_clients(item, org_claim)
-    organizations = frozenset(read_words(item, "organizations"))
     if unknown_clients is UnknownClients.ORGANIZATION and organizations - {unknown_clients_org}:
         item.place_of("organizations").problem(
             f"can name {show(unknown_clients_org)} alone, which unknown_clients binds it to; or use claimed_organization"
         )
     return ClientPolicy(
         source=source,
-        client_claim=item.parsed("client_claim", claim_name) or ClientPolicy().client_claim,
+        client_claim=values["client_claim"],
         org_claim=org_claim,
-        is_org_optional=is_org_optional,
+        is_org_optional=values["org_claim_optional"],
         org_ids=org_ids,
         organizations=organizations,
         unknown_clients=unknown_clients,
         unknown_clients_org=unknown_clients_org,
-        shares_client_ids=item.boolean("shares_client_ids", default=False),
+        shares_client_ids=values["shares_client_ids"],
     )
 
 
@@ -111,17 +112,14 @@ def report_shared_client_ids(item: Section, key: str, policy: ClientPolicy, othe
             return
 
 
-def read_words(item: Section, key: str) -> tuple[str, ...]:
-    """Parse a list of words, which must not be empty if present."""
-    found = []
-    for place, word in item.scalars(key, items_max=WORDS_MAX, may_be_empty=False) or []:
-        if not word or len(word) > 256 or not word.isprintable():
-            place.problem(f"must be 1 to 256 printable characters, got {show(word)}")
-        elif key == "organizations" and not is_identifier(word):
-            place.problem(f"must be 1 to 64 of A-Z a-z 0-9 . _ -, got {show(word)}")
-        else:
-            found.append(word)
-    return tuple(found)
+WORD: Final = f"^.{{1,{TEXT_CHARS_MAX}}}$"  # the pattern of every word
+
+
+def word(text: str) -> str:
+    """Raises ValueError."""
+    if not is_text(text):
+        raise ValueError(f"must be 1 to {TEXT_CHARS_MAX} printable characters, got {show(text)}")
+    return text
 
 
 def claim_name(text: str) -> str:
@@ -147,12 +145,43 @@ def _read_org_ids(item: Section) -> Mapping[str, str]:
 def _read_unknown_clients(item: Section, org_claim: str) -> tuple[UnknownClients, str]:
     named = item.section("unknown_clients") if item.is_mapping("unknown_clients") else None
     if named is not None:
-        named.require("organization")
-        org = named.identifier("organization") or ""
+        org = read_field(named, CLIENTS_OF) or ""
         named.close()
         return UnknownClients.ORGANIZATION, org
-    options = (UnknownClients.REFUSE.value, UnknownClients.CLAIMED_ORGANIZATION.value)
-    policy = UnknownClients(item.choice("unknown_clients", options, UnknownClients.REFUSE))
+    policy: UnknownClients = read_field(item, UNKNOWN_CLIENTS)
     if policy is UnknownClients.CLAIMED_ORGANIZATION and not org_claim:
         item.place_of("unknown_clients").problem("needs org_claim, the claim that names the organization")
     return policy, ""
+
+
+def claim(name: str, help_: str, default: str = "", *, is_required: bool = False) -> Declared:
+    """The declaration of a key that names a claim."""
+    kind = Parsed(help_, parse=claim_name, pattern=f"^{_CLAIM.pattern}$", example="client_id")
+    return declare(name, kind, default, is_required=is_required)
+
+
+POLICY_FIELDS: Final = (
+    claim("client_claim", "The claim that is the Client ID.", ClientPolicy().client_claim),
+    claim("org_claim", "A claim that must name the organization of the credential; else that is not checked."),
+    declare("org_claim_optional", Flag("Admit a caller without that claim too."), default=False),
+    declare(
+        "organizations",
+        Words("Ids that the source may reach; else all.", parse=identifier, pattern=f"^{ID.pattern}$"),
+        (),
+    ),
+    declare(
+        "shares_client_ids",
+        Flag("One authority assigns its Client IDs and those of other sources for the same organizations."),
+        default=False,
+    ),
+)
+UNKNOWN_CLIENTS: Final = declare(
+    "unknown_clients",
+    Choice(
+        "What becomes of a caller whose client has no credential here: it is refused, or belongs to the organization that its own "
+        "claim names, or to `organization`.",
+        words={policy.value: policy for policy in (UnknownClients.REFUSE, UnknownClients.CLAIMED_ORGANIZATION)},
+    ),
+    UnknownClients.REFUSE,
+)
+CLIENTS_OF: Final = declare("organization", Identifier("The organization to which such clients belong."), is_required=True)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
+from tallygate.config.kinds import Decimal, Identifier, Parsed, Words
 from tallygate.config.problems import nearest
 from tallygate.config.section import Place, Section, duration_ms, show
 from tallygate.domain.declared import (
@@ -28,15 +29,15 @@ from tallygate.domain.model_patterns import MODEL_PATTERN
 from tallygate.domain.money import nano_usd_from_usd, usd_text
 
 _DAY_MS: Final = 86_400_000
-_FRACTION: Final = re.compile(r"(?:0\.\d{1,3}|1(?:\.0{1,3})?)", re.ASCII)
+FRACTION: Final = re.compile(r"(?:0\.\d{1,3}|1(?:\.0{1,3})?)", re.ASCII)
 
 
 def read_declared(section: Section, declared: Sequence[Declared], *, capabilities: Collection[str] = ()) -> dict[str, Any]:
     """Parse the fields' values by attribute; an absent or wrong value gets its default. capabilities: those of the routes."""
-    return {field.attribute: _read(section, field, capabilities) for field in declared}
+    return {field.attribute: read_field(section, field, capabilities) for field in declared}
 
 
-def _read(section: Section, field: Declared, capabilities: Collection[str]) -> Any:  # one for each kind
+def read_field(section: Section, field: Declared, capabilities: Collection[str] = ()) -> Any:  # one for each kind
     if not section.has(field.key):
         if field.is_required:
             section.require(field.key)
@@ -66,6 +67,15 @@ def _read(section: Section, field: Declared, capabilities: Collection[str]) -> A
             return section.instant_ms(field.key)
         case CapabilitySet(may_be_all_but=may_be_all_but):
             return _capabilities(section, field.key, capabilities, may_be_all_but=may_be_all_but)
+        case Identifier():
+            return section.identifier(field.key) or field.default
+        case Parsed(parse=parse):
+            return section.parsed(field.key, parse) or field.default
+        case Decimal(parse=parse):
+            amount = section.money(field.key, parse)
+            return field.default if amount is None else amount
+        case Words() as kind:
+            return _words(section, field, kind)
         case ModelPatterns():
             patterns = section.scalars(field.key)
             for place, pattern in patterns or []:
@@ -103,7 +113,7 @@ def _thousandths(section: Section, field: Declared, items_max: int) -> Any:
         return field.default
     found = []
     for place, text in fractions:
-        if _FRACTION.fullmatch(text) is None or not text.strip("0."):
+        if FRACTION.fullmatch(text) is None or not text.strip("0."):
             place.problem(f"must be a fraction above 0 and up to 1 with at most three decimals, got {show(text)}")
         else:
             whole, _, decimals = text.partition(".")
@@ -111,6 +121,19 @@ def _thousandths(section: Section, field: Declared, items_max: int) -> Any:
     if found != sorted(set(found)):
         section.place_of(field.key).problem("must be ascending")
     return tuple(found)
+
+
+def _words(section: Section, field: Declared, kind: Words) -> Any:
+    found = []
+    texts = section.scalars(field.key, items_max=kind.items_max)
+    if texts == [] and kind.empty and section.is_empty(field.key):
+        section.place_of(field.key).problem(kind.empty)
+    for place, text in texts or ():
+        try:
+            found.append(kind.parse(text))
+        except ValueError as error:
+            place.problem(str(error))
+    return tuple(found) or field.default
 
 
 def _capabilities(section: Section, key: str, known: Collection[str], *, may_be_all_but: bool) -> frozenset[str] | None:

@@ -32,7 +32,7 @@ class StatedSpendLimit:
     place: Place
 
 
-_MAXIMUM: Final = tuple(replace(field, is_required=False) for field in declared_fields(StatedSpendLimit))
+MAXIMUM: Final = tuple(replace(field, is_required=False) for field in declared_fields(StatedSpendLimit))
 
 
 def read_rate_limits(section: Section, *, own_scope: LimitScope | None = None) -> tuple[RateLimit, ...]:
@@ -105,7 +105,7 @@ def read_spend_limits(
 
 def _spend_limit(item: Section, own_scope: LimitScope | None, *, has_max: bool) -> StatedSpendLimit | None:
     values = _read_limit(item, SPEND_LIMIT_FIELDS, own_scope)
-    maximum = read_declared(item, _MAXIMUM)["max_nano_usd"] if has_max else None
+    maximum = read_declared(item, MAXIMUM)["max_nano_usd"] if has_max else None
     usd, window_ms = values["limit_nano_usd"], values["window_ms"]
     if usd is None:
         return None

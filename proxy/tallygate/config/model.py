@@ -3,23 +3,31 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 from tallygate.config.cache_ratios import DEFAULT_RATIOS, FamilyRatios
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.jwt_issuer import JwtIssuer
 from tallygate.config.key_lookup import KeyLookup
+from tallygate.config.kinds import Decimal, Parsed
 from tallygate.config.plans import StatedPlan
 from tallygate.config.route_objects import NO_OBJECTS, RouteObjects
 from tallygate.config.sign_in import OpenIdProvider
+from tallygate.config.urls import url_path
 from tallygate.config.webhook_endpoint import WebhookEndpoint
+from tallygate.domain.declared import Choice, Duration, Flag, WholeNumber, declared_fields
 from tallygate.domain.organization import Organization, Plan
+from tallygate.domain.ratio import percent
 from tallygate.outbound.way_out import ProxyServer
 
 WEBSOCKET: Final = "WEBSOCKET"  # the method of a route whose requests are GETs that offer to speak WebSocket (RFC 6455)
 
 
 RESERVED_PATH: Final = "/tallygate"  # and what lies below it: the gateway's own endpoints
+TIMEOUT_MAX_MS: Final = 3_600_000
+TOKENS_PER_SECOND_MAX: Final = 1_000_000
+CONNECTIONS_MAX: Final = 100_000
+DRAIN_BYTES_MAX: Final = 100_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,47 +107,86 @@ class StatedCostPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """A server forwarded to. Timeouts in milliseconds.
+    """A server forwarded to. Timeouts in milliseconds. Its plain fields are declared once, here.
 
     base_url            scheme, host, optional port and path prefix; route paths are appended
-    ask_usage           ask for the stream's usage chunk if the client did not (some servers reject stream_options)
-    first_byte_ms       until response headers; idle_ms between two reads of a body
-    grace_ms            how long a stream is read after its client left; drain_ms: any other answer, and every answer with `drain`
-    drain_max, drain_bytes           number and bytes of such answers in each worker; drain_org_...: of one organization
-    hides_reasoning     its models may generate tokens that no answer shows, unless their price row denies it
-    tokens_per_second_max   an upper bound of its speed for one answer: limits what was generated unseen
-    catalogue_path      the upstream's own price catalogue (Gloo: /platform/v2/models), fetched every catalogue_ttl_ms; "" for none
+    idle_ms             between two reads of a body
+    drain_max, drain_bytes   of each worker
+    catalogue_path      "" for none
     cache_ratios        prices of cached tokens, as ratios to its input rates
-    stated_cost         what becomes of a cost that its answers state
-    markup              millionths billed above list prices, for routes that state none
+    markup              millionths
     ca_pem              PEM certificates trusted beside the system's; proxy: the proxy on the way there
     """
 
     name: str
     base_url: str
     auth: UpstreamAuth = UpstreamAuth()
-    ask_usage: bool = True
-    on_disconnect: OnDisconnect = OnDisconnect.GRACE
-    connect_ms: int = 5_000
-    first_byte_ms: int = 600_000
-    idle_ms: int = 300_000
-    pool_max: int = 1_000
-    pool_idle_ms: int = 15_000
-    grace_ms: int = 5_000
-    drain_ms: int = 600_000
-    drain_max: int = 400
-    drain_org_max: int = 100
-    drain_bytes: int = 64_000_000
-    drain_org_bytes: int = 16_000_000
-    hides_reasoning: bool = True
-    tokens_per_second_max: int = 3_000
-    catalogue_path: str = ""
-    catalogue_ttl_ms: int = 3_600_000
+    ask_usage: Annotated[bool, Flag("Ask for a stream's usage if the client did not, and hide it again; some servers refuse.")] = (
+        True
+    )
+    on_disconnect: Annotated[
+        OnDisconnect,
+        Choice(
+            "What happens to an answer when its client leaves: `grace` reads one that is not streamed to its end, and a stream for "
+            "`grace`; `drain` reads every answer to its end; `cancel` none.",
+            words={policy.value: policy for policy in OnDisconnect},
+        ),
+    ] = OnDisconnect.GRACE
+    connect_ms: Annotated[int, Duration("Until a connection stands.", 1, TIMEOUT_MAX_MS, key="connect_timeout")] = 5_000
+    first_byte_ms: Annotated[
+        int, Duration("From the request to the headers of its answer.", 1, TIMEOUT_MAX_MS, key="first_byte_timeout")
+    ] = 600_000
+    idle_ms: Annotated[int, Duration("Between two pieces of an answer.", 1, TIMEOUT_MAX_MS, key="idle_timeout")] = 300_000
+    pool_max: Annotated[int, WholeNumber("Connections of each worker.", 1, CONNECTIONS_MAX)] = 1_000
+    pool_idle_ms: Annotated[int, Duration("How long an idle connection is kept.", 1, TIMEOUT_MAX_MS, key="pool_idle")] = 15_000
+    grace_ms: Annotated[
+        int,
+        Duration("How long a stream is read after its client left, with `on_disconnect: grace`.", 1, TIMEOUT_MAX_MS, key="grace"),
+    ] = 5_000
+    drain_ms: Annotated[
+        int, Duration("How long any other answer is read after its client left.", 1, TIMEOUT_MAX_MS, key="drain_timeout")
+    ] = 600_000
+    drain_max: Annotated[int, WholeNumber("Answers without a client that a worker reads at once.", 1, CONNECTIONS_MAX)] = 400
+    drain_org_max: Annotated[int, WholeNumber("Those of one organization.", 1, CONNECTIONS_MAX)] = 100
+    drain_bytes: Annotated[int, WholeNumber("Bytes of answers without a client that a worker reads.", 1, DRAIN_BYTES_MAX)] = (
+        64_000_000
+    )
+    drain_org_bytes: Annotated[int, WholeNumber("Those of one organization.", 1, DRAIN_BYTES_MAX)] = 16_000_000
+    hides_reasoning: Annotated[
+        bool, Flag("Whether its models may generate tokens that no answer shows, unless their price row denies it.")
+    ] = True
+    tokens_per_second_max: Annotated[
+        int,
+        WholeNumber("An upper bound of its speed for one answer: limits what was generated unseen.", 1, TOKENS_PER_SECOND_MAX),
+    ] = 3_000
+    catalogue_path: Annotated[
+        str,
+        Parsed(
+            "The path of the upstream's own price catalogue, which prices.yaml overrides.",
+            parse=url_path,
+            pattern="^/",
+            example="/platform/v2/models",
+        ),
+    ] = ""
+    catalogue_ttl_ms: Annotated[
+        int, Duration("How often the catalogue is fetched.", 60_000, 7 * 86_400_000, key="catalogue_ttl")
+    ] = 3_600_000
     cache_ratios: FamilyRatios = DEFAULT_RATIOS
-    stated_cost: StatedCostPolicy = StatedCostPolicy.COMPARE
-    markup: int = 0
+    stated_cost: Annotated[
+        StatedCostPolicy,
+        Choice(
+            "What becomes of a cost that its answers state: `compare` keeps it beside ours, `settle` charges it.",
+            words={policy.value: policy for policy in StatedCostPolicy},
+        ),
+    ] = StatedCostPolicy.COMPARE
+    markup: Annotated[
+        int, Decimal("What it bills above its list prices, for routes that state none.", key="markup_percent", parse=percent)
+    ] = 0
     ca_pem: str = field(default="", repr=False)
     proxy: ProxyServer | None = None
+
+
+UPSTREAM_FIELDS: Final = declared_fields(Upstream)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

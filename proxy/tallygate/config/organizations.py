@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from tallygate.config.declared import read_declared
+from tallygate.config.declared import read_declared, read_field
+from tallygate.config.kinds import Identifier, declare
 from tallygate.config.limits import (
     StatedSpendLimit,
     name_apart,
@@ -19,6 +20,7 @@ from tallygate.config.limits import (
 from tallygate.config.plans import StatedPlan
 from tallygate.config.problems import nearest
 from tallygate.config.section import Section, show
+from tallygate.domain.declared import Instant
 from tallygate.domain.money import usd_text
 from tallygate.domain.organization import CREDENTIAL_FIELDS, ORGANIZATION_FIELDS, Credential, Organization, Plan
 from tallygate.domain.rate_limit import LimitScope, RateLimit
@@ -27,7 +29,10 @@ from tallygate.domain.spend_limit import SpendLimit
 RESERVED_ID: Final = "other"  # the label of everything without a label of its own
 ORGANIZATIONS_MAX: Final = 1_000_000
 CREDENTIALS_MAX: Final = 10_000  # of one organization
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+ID: Final = declare("id", Identifier("The `org` label of metrics."), None, is_required=True)
+CLIENT_ID: Final = declare("id", Identifier("The Client ID, the `credential` label of metrics."), None, is_required=True)
+OLD_KEY_UNTIL: Final = declare("old_key_until", Instant("Until when the key before the last rotation is valid too."), None)
 _OF_NOTHING: Final = hashlib.sha256(b"").hexdigest()
 
 
@@ -80,8 +85,8 @@ def read_organization(
 def _read_organization(
     item: Section, plans: Mapping[str, StatedPlan], capabilities: Collection[str], seen: _Seen
 ) -> Organization | None:
-    item.require("id", "plan")
-    org = item.identifier("id")
+    org = read_field(item, ID)
+    item.require("plan")
     _report_repeat(item, "id", org, seen.organizations)
     stated = plans.get(item.parsed("plan", lambda name: _known(name, plans, "plan")) or "")
     plan = effective_plan(item, stated, capabilities, lowers=seen.lowers)
@@ -143,11 +148,12 @@ def _is_looser(limit: SpendLimit, bound: StatedSpendLimit) -> bool:
 
 
 def _read_credential(section: Section, org: str, plan: Plan, capabilities: Collection[str], seen: _Seen) -> Credential | None:
-    section.require("id", *(("key_sha256",) if seen.needs_keys else ()))
-    client_id = section.identifier("id")
+    client_id = read_field(section, CLIENT_ID)
+    if seen.needs_keys:
+        section.require("key_sha256")
     _report_repeat(section, "id", client_id, seen.credentials)
     digest, old_digest = _read_digest(section, "key_sha256", seen), _read_digest(section, "old_key_sha256", seen)
-    old_until_ms = section.instant_ms("old_key_until")
+    old_until_ms = read_field(section, OLD_KEY_UNTIL)
     if ("old_key_sha256" in section) != ("old_key_until" in section):
         section.place.problem("must have old_key_sha256 and old_key_until together")
     rate_limits, spend_limits = credential_limits(section, plan, capabilities)
@@ -176,7 +182,7 @@ def credential_limits(
 
 def is_digest(text: str) -> bool:
     """Return whether the text is a key's digest, and not the digest of an empty key."""
-    return _DIGEST.fullmatch(text) is not None and text != _OF_NOTHING
+    return DIGEST.fullmatch(text) is not None and text != _OF_NOTHING
 
 
 def _read_digest(section: Section, key: str, seen: _Seen) -> bytes | None:

@@ -5,16 +5,25 @@ from dataclasses import dataclass
 from typing import Final
 
 from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.declared import read_declared
+from tallygate.config.kinds import Words, declare
 from tallygate.config.price_row import read_price
 from tallygate.config.price_source import Row, SourceModel
 from tallygate.config.problems import Problems
 from tallygate.config.section import Place, Section
+from tallygate.domain.declared import Text
 from tallygate.domain.model_patterns import matches_any
 from tallygate.domain.money import rate_text
 from tallygate.domain.price import Price, Rates, Rule, Schedule
 from tallygate.domain.unit import TOKEN_UNITS, UNITS_PER_RATE, Unit
 from tallygate.domain.usage import STANDARD, Conditions
 
+REVIEWED_FIELDS: Final = (
+    declare("models", Words("Names, or beginnings of names followed by *.", parse=str), (), is_required=True),
+    declare("reason", Text("Why the difference is meant.", 500), is_required=True),
+)
+REVIEWED_MAX: Final = 1_000
+WHAT: Final = declare("what", Words("Figures that only one side states, or `model`, a name that the list lacks.", parse=str), ())
 NOT_LISTED: Final = "model"
 STATED: Final = "stated"  # in place of figures, where only one side knows a condition
 _UNITS: Final = tuple(unit for unit in Unit if unit in TOKEN_UNITS)
@@ -69,33 +78,25 @@ class ReviewedNames:
 def read_reviewed(document: Section) -> tuple[tuple[Reviewed, ...], tuple[ReviewedNames, ...]]:
     """The file of reviewed differences: `differences`, and `unknown_there`."""
     found = []
-    for item in document.sections("differences", items_max=1_000):
-        models, what = item.scalars("models", items_max=1_000, may_be_empty=False), item.scalars("what", may_be_empty=False)
-        reason = item.text("reason", chars_max=500)
-        item.require("models", "reason")
+    for item in document.sections("differences", items_max=REVIEWED_MAX):
+        values = read_declared(item, (*REVIEWED_FIELDS, WHAT))
         figures = _read_figures(item.section("figures"))
         item.close()
-        if not figures and not what:
+        if not figures and not values["what"]:
             item.place.problem("needs `what`, which only one side states, or `figures` of both sides")
-        found.append(Reviewed(_texts(models), _texts(what), figures, reason, item.place))
+        found.append(Reviewed(figures=figures, place=item.place, **values))
     unknown = []
-    for item in document.sections("unknown_there", items_max=1_000):
-        item.require("models", "reason")
-        models = item.scalars("models", items_max=1_000, may_be_empty=False)
-        unknown.append(ReviewedNames(_texts(models), item.text("reason", chars_max=500), item.place))
+    for item in document.sections("unknown_there", items_max=REVIEWED_MAX):
+        unknown.append(ReviewedNames(place=item.place, **read_declared(item, REVIEWED_FIELDS)))
         item.close()
     document.close()
     return tuple(found), tuple(unknown)
 
 
-def _texts(items: list[tuple[Place, str]] | None) -> tuple[str, ...]:
-    return tuple(text for _, text in items or ())
-
-
 def _read_figures(section: Section | None) -> dict[str, tuple[str, str]]:
     found = {}
     for what in list(section.keys()) if section is not None else ():
-        pair = _texts(section.scalars(what, items_max=2)) if section is not None else ()
+        pair = [text for _, text in section.scalars(what, items_max=2) or ()] if section is not None else []
         if len(pair) == 2:
             found[what] = (pair[0], pair[1])
         elif section is not None:

@@ -9,7 +9,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
+from tallygate.config.declared import read_declared, read_field
+from tallygate.config.kinds import Decimal, Parsed, Words, declare
 from tallygate.config.section import Section, show
+from tallygate.domain.declared import Declared, Flag, Instant, WholeNumber
+from tallygate.domain.model_patterns import MODEL_PATTERN
 from tallygate.domain.money import pico_usd_each
 from tallygate.domain.price import UNDATED_MS, Price, Rates, Rule, Tier
 from tallygate.domain.ratio import ONE, ratio
@@ -17,13 +21,17 @@ from tallygate.domain.unit import TOKEN_UNITS, UNITS_PER_RATE, Unit, wider
 
 USD_PER_RATE_MAX: Final = 100_000  # above it the number is a typing error, and would lock every caller out
 CONTEXT_TOKENS_MAX: Final = 100_000_000
+PRICES_MAX: Final = 100_000  # of one file
 TIERS_MAX: Final = 8
 RULES_MAX: Final = 32
 UNITS_OF_A_ROW_MAX: Final = 200
 NAMES_OF_A_ROW_MAX: Final = 200
+MODEL: Final = "model"
 _MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", re.ASCII)
-_TIERED: Final = re.compile(r"([a-z_0-9]+)_(above|from)_([1-9]\d{0,4})k", re.ASCII)
-_NARROWED: Final = re.compile(r"[a-z_]+(?::[A-Za-z0-9._-]{1,32}){1,3}", re.ASCII)  # image:high:1024x1024
+SIZE: Final = r"_(above|from)_([1-9]\d{0,4})k"  # of prompts, at the end of a key: input_above_200k
+PARTS: Final = r"(?::[A-Za-z0-9._-]{1,32}){1,3}"  # that narrow a unit, at the end of a key: image:high:1024x1024
+_TIERED: Final = re.compile(f"([a-z_0-9]+){SIZE}", re.ASCII)
+_NARROWED: Final = re.compile(f"[a-z_]+{PARTS}", re.ASCII)
 _CONDITION: Final = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
@@ -33,14 +41,9 @@ _PER: Final = {1_000_000: "million", 1_000: "thousand", 1: "one"}
 
 def read_price(item: Section) -> tuple[Price, ...]:
     """The price by each name that the row gives it; none where something is wrong, which is a problem by then."""
-    complete = item.require("model", "input", "output")
-    model = item.parsed("model", model_name)
-    others = _read_other_names(item)
-    effective_ms = item.instant_ms("effective") if "effective" in item else UNDATED_MS
-    reasons = item.boolean("reasons", default=True)
-    max_output, max_input = (
-        item.integer(key, 0, minimum=1, maximum=CONTEXT_TOKENS_MAX) or None for key in ("max_output_tokens", "max_input_tokens")
-    )
+    complete = item.require(MODEL, Unit.INPUT, Unit.OUTPUT)
+    values = read_declared(item, ROW_FIELDS)
+    model, effective_ms = values[MODEL], values["effective"]
     rates, tiers = read_rates(item)
     rules = _read_rules(item)
     item.close(also=_UNITS)
@@ -54,23 +57,13 @@ def read_price(item: Section) -> tuple[Price, ...]:
             rates=rates,
             tiers=tiers,
             rules=rules,
-            max_output_tokens=max_output,
-            max_input_tokens=max_input,
-            reasons=reasons,
+            max_output_tokens=values["max_output_tokens"],
+            max_input_tokens=values["max_input_tokens"],
+            reasons=values["reasons"],
         )
     )
     suffix = price.version.removeprefix(model)
-    return (price, *[replace(price, model=name, version=name + suffix) for name in others])
-
-
-def _read_other_names(item: Section) -> list[str]:
-    names = []
-    for place, text in item.scalars("also", items_max=NAMES_OF_A_ROW_MAX) or ():
-        if is_model_name(text):
-            names.append(text)
-        else:
-            place.problem(f"must be a model name of at most 128 characters, got {show(text)}")
-    return names
+    return (price, *[replace(price, model=name, version=name + suffix) for name in values["also"]])
 
 
 def versioned(price: Price, *, as_model: str | None = None) -> Price:
@@ -184,13 +177,12 @@ def _read_rules(item: Section) -> tuple[Rule, ...]:
     """`when`: rates under a condition, or a factor of those of tokens."""
     rules = []
     for section in item.sections("when", items_max=RULES_MAX):
-        members = {name: section.parsed(name, _condition) for name in ("service_tier", "speed", "geography")}
-        hours, days = section.parsed("utc_hours", minutes_of_day), section.parsed("utc_days", _days)
-        factor = section.money("times", ratio)
+        stated = read_declared(section, (*CONDITIONS, *TIMES))
+        factor = read_field(section, FACTOR)
         rates, tiers = read_rates(section, only=TOKEN_UNITS)
         section.close(also=TOKEN_UNITS)
         place = section.place
-        if not any(name in section for name in (*members, "utc_hours", "utc_days")):
+        if not any(name in section for name in stated):
             place.problem("states no condition: it needs service_tier, speed, geography, utc_hours or utc_days")
         if (factor is None) == (not rates):
             place.problem("needs either `times`, a factor of the row's rates, or rates of its own")
@@ -198,7 +190,8 @@ def _read_rules(item: Section) -> tuple[Rule, ...]:
             place.problem("needs `input` and `output` together")
         else:
             factor = ONE if factor is None else factor
-            rules.append(Rule(**members, utc_minutes=hours, utc_days=days, factor=factor, rates=rates, tiers=tiers))
+            hours, days = stated.pop("utc_hours"), stated.pop("utc_days")
+            rules.append(Rule(**stated, utc_minutes=hours, utc_days=days, factor=factor, rates=rates, tiers=tiers))
     return tuple(rules)
 
 
@@ -252,8 +245,13 @@ def bounded_rate(pico_usd: int, unit: Unit = Unit.INPUT) -> int:
     of = UNITS_PER_RATE[unit]
     usd = pico_usd * of // 10**12
     if usd > USD_PER_RATE_MAX or (usd == USD_PER_RATE_MAX and pico_usd * of % 10**12):
-        raise ValueError(f"must be at most {USD_PER_RATE_MAX} USD per {_PER[of]} {_plural(unit)}, got {usd}")
+        raise ValueError(f"must be at most {USD_PER_RATE_MAX} USD per {rated_units(unit)}, got {usd}")
     return pico_usd
+
+
+def rated_units(unit: Unit) -> str:
+    """What a rate is the price of, such as "million tokens"."""
+    return f"{_PER[UNITS_PER_RATE[unit]]} {_plural(unit)}"
 
 
 def _plain_name(unit: Unit) -> str:
@@ -262,3 +260,54 @@ def _plain_name(unit: Unit) -> str:
 
 def _plural(unit: Unit) -> str:
     return "tokens" if unit in TOKEN_UNITS else f"of {unit.value}"
+
+
+def model_pattern(text: str) -> str:
+    """The name of a model, or the start of one followed by `*`. Raises ValueError."""
+    if MODEL_PATTERN.fullmatch(text) is None:
+        raise ValueError(f"must be a model name, or the start of one followed by *, got {show(text)}")
+    return text
+
+
+def _condition_of(name: str, help_: str) -> Declared:
+    return declare(name, Parsed(help_, parse=_condition, pattern=f"^{_CONDITION.pattern}$"), None)
+
+
+_SIZE: Final = WholeNumber("", 1, CONTEXT_TOKENS_MAX)
+_MODEL_NAME: Final = Parsed("The model's name.", parse=model_name, pattern=f"^{_MODEL.pattern}$", example="gpt-4o-mini")
+ROW_FIELDS: Final = (
+    declare(MODEL, _MODEL_NAME, None),
+    declare(
+        "also",
+        Words(
+            "Other names at the same price.",
+            parse=model_name,
+            items_max=NAMES_OF_A_ROW_MAX,
+            empty="",
+            pattern=f"^{_MODEL.pattern}$",
+        ),
+        (),
+    ),
+    declare("effective", Instant("The day or time from which on the price is in force; else since ever."), UNDATED_MS),
+    declare("reasons", Flag("Whether it may generate tokens that no answer shows."), default=True),
+    declare("max_output_tokens", replace(_SIZE, help="The most that one answer has."), None),
+    declare("max_input_tokens", replace(_SIZE, help="The most that it reads."), None),
+)
+CONDITIONS: Final = (
+    _condition_of("service_tier", "The service tier to which it applies."),
+    _condition_of("speed", "The speed to which it applies."),
+    _condition_of("geography", "The place of inference to which it applies."),
+)
+TIMES: Final = (
+    declare(
+        "utc_hours",
+        Parsed("Hours of the day in UTC.", parse=minutes_of_day, pattern=f"^{_HOURS.pattern}$", example="16:30-00:30"),
+        None,
+    ),
+    declare(
+        "utc_days",
+        Parsed("Days of the week in UTC.", parse=_days, pattern=f"^({'|'.join(DAYS)})(-({'|'.join(DAYS)}))?$", example="mon-fri"),
+        None,
+    ),
+)
+FACTOR: Final = declare("times", Decimal("A factor of the row's rates of tokens.", parse=ratio), None)

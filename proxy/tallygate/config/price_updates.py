@@ -7,16 +7,20 @@ from decimal import Decimal
 from typing import Final
 
 from tallygate.config.catalogue import PriceCatalogue, Series
+from tallygate.config.declared import read_field
 from tallygate.config.document import read_document
+from tallygate.config.kinds import declare
 from tallygate.config.price_differences import NOT_LISTED, Difference, Reviewed, differences
-from tallygate.config.price_row import days_text, minutes_of_day, read_price
+from tallygate.config.price_row import PRICES_MAX, days_text, minutes_of_day, read_price
 from tallygate.config.price_source import Row, SourceModel
 from tallygate.config.problems import Problems
 from tallygate.config.section import Section, instant_ms
+from tallygate.domain.declared import Instant
 from tallygate.domain.errors import ConfigError
 from tallygate.domain.price import UNDATED_MS, Price
 from tallygate.domain.unit import Unit
 
+REVIEWED: Final = declare("reviewed", Instant("When the rows were compared with their source."), None, is_required=True)
 UPDATES_FILE: Final = "listed_prices.yaml"
 # Who sells models by names of their own, which the shipped list has. Of a name that several have, the first one decides.
 PROVIDERS: Final = (
@@ -86,10 +90,10 @@ def _by_model(prices: Sequence[Price]) -> dict[str, set[str]]:
 
 def _layer(document: Section) -> tuple[int | None, tuple[Price, ...]]:
     """When the rows of the file were reviewed, and the rows."""
-    document.require("reviewed", "prices")
-    reviewed_ms = document.instant_ms("reviewed")
+    reviewed_ms: int | None = read_field(document, REVIEWED)
+    document.require("prices")
     prices: dict[tuple[str, int], Price] = {}
-    for item in document.sections("prices", items_max=100_000):
+    for item in document.sections("prices", items_max=PRICES_MAX):
         for price in read_price(item):
             key = (price.model, price.effective_ms)
             if key in prices:

@@ -7,10 +7,13 @@ from typing import Final
 
 from tallygate.config.call_rates import read_call_rates
 from tallygate.config.catalogue import PriceCatalogue
-from tallygate.config.price_row import CONTEXT_TOKENS_MAX, is_model_name, read_price
+from tallygate.config.declared import read_declared
+from tallygate.config.kinds import Words, declare
+from tallygate.config.price_row import CONTEXT_TOKENS_MAX, PRICES_MAX, is_model_name, read_price
 from tallygate.config.routing import Families, Routing
 from tallygate.config.section import Section, show
 from tallygate.config.surcharges import read_surcharges
+from tallygate.domain.declared import Flag, Instant, WholeNumber
 from tallygate.domain.price import Price
 
 _REACHED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/@+-]{0,127}\*?", re.ASCII)  # names of families have spaces
@@ -22,12 +25,12 @@ def read_prices(document: Section, *, listed: PriceCatalogue | None = None) -> P
     listed   list prices, before which an operator's rows, aliases and families come, unless the file says `with_listed: false`;
              None: the file is itself a list
     """
-    is_alone = not document.boolean("with_listed", default=True)
+    values = read_declared(document, DOCUMENT_FIELDS)
+    is_alone, reviewed_ms = not values["with_listed"], values["reviewed"]
     document.require("prices")
-    reviewed_ms = document.instant_ms("reviewed")
     prices: list[Price] = []
     first_lines: dict[tuple[str, int], int] = {}
-    for item in document.sections("prices", items_max=100_000):
+    for item in document.sections("prices", items_max=PRICES_MAX):
         for price in read_price(item):
             key = (price.model, price.effective_ms)
             if key in first_lines:
@@ -76,13 +79,9 @@ def _read_routing(document: Section, listed: PriceCatalogue | None, *, is_alone:
     section = document.section("auto_routing")
     if section is None:
         return routing
-    reaches = section.scalars("reaches", may_be_empty=False) or []
-    for place, text in reaches:
-        if _REACHED.fullmatch(text) is None:
-            place.problem(f"must be a family, a model name, or the start of one followed by *, got {show(text)}")
-    most = section.integer("max_output_tokens", minimum=1, maximum=CONTEXT_TOKENS_MAX) or None
+    reached = read_declared(section, ROUTING_FIELDS)
     section.close()
-    return replace(routing, reaches=tuple(text for _, text in reaches), max_output_tokens=most)
+    return replace(routing, reaches=reached["reaches"], max_output_tokens=reached["max_output_tokens"])
 
 
 def _read_families(document: Section) -> Families:
@@ -98,3 +97,27 @@ def _read_families(document: Section) -> Families:
                 place.problem(f"must be a model name, or the start of one followed by *, got {show(text)}")
         found[name.lower()] = tuple(text for _, text in patterns)
     return found
+
+
+def _reached(text: str) -> str:
+    if _REACHED.fullmatch(text) is None:
+        raise ValueError(f"must be a family, a model name, or the start of one followed by *, got {show(text)}")
+    return text
+
+
+DOCUMENT_FIELDS: Final = (
+    declare("with_listed", Flag("Add these rows to the list prices that come with tallygate; false: replace them."), default=True),
+    declare("reviewed", Instant("When the rows were last compared with their sources."), None),
+)
+ROUTING_FIELDS: Final = (
+    declare(
+        "reaches",
+        Words(
+            "Families, models, or beginnings of names followed by *, that a provider's own routing may choose.",
+            parse=_reached,
+            pattern=f"^{_REACHED.pattern}$",
+        ),
+        (),
+    ),
+    declare("max_output_tokens", WholeNumber("The most that it lets a model generate unless asked.", 1, CONTEXT_TOKENS_MAX), None),
+)

@@ -5,10 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from tallygate.config.declared import read_declared, read_field
+from tallygate.config.kinds import Decimal, Identifier, Parsed, Words, declare
 from tallygate.config.model import RESERVED_PATH, WEBSOCKET, Route
 from tallygate.config.problems import nearest
 from tallygate.config.route_objects import parameters_of, route_objects
 from tallygate.config.section import Place, Section, is_identifier, show
+from tallygate.domain.declared import Choice, Flag, WholeNumber
 from tallygate.domain.dialect_traits import DialectTraits
 from tallygate.domain.money import NANO_PER_USD, nano_usd_from_usd, usd_text
 from tallygate.domain.ratio import percent
@@ -60,7 +63,7 @@ def read_routes(
         else:
             first_lines[shape] = item.place.line
             found.append(PlacedRoute(route=route, place=item.place))
-    if document.boolean("with_shipped", default=False):
+    if read_field(document, WITH_SHIPPED):
         place = document.place_of("with_shipped")
         found += [replace(placed, place=place) for placed in shipped if _shape(placed.route) not in first_lines]
     document.close()
@@ -72,12 +75,9 @@ def _shape(route: Route) -> tuple[str, str]:
 
 
 def _read_route(item: Section, known_dialects: Mapping[str, DialectTraits]) -> Route | None:
-    complete = item.require("method", "path", "capability")
     stated = _StatedObjects.of(item)
-    method = item.choice("method", METHODS)
-    path = item.parsed("path", _path)
-    capability = item.identifier("capability")
-    upstream = item.identifier("upstream") or "default"
+    values = read_declared(item, ROUTE_FIELDS)
+    method, path, weight, fee_nano_usd = values["method"], values["path"], values["weight"], values["fee_usd"]
 
     def known_dialect(name: str) -> str:
         if name not in known_dialects:
@@ -85,8 +85,6 @@ def _read_route(item: Section, known_dialects: Mapping[str, DialectTraits]) -> R
         return name
 
     dialect = item.parsed("dialect", known_dialect)
-    enabled = item.boolean("enabled", default=True)
-    weight = item.integer("weight", 1, minimum=0, maximum=WEIGHT_MAX)
     if weight == 0 and dialect is not None and known_dialects[dialect].is_billed:
         item.place_of("weight").problem(f"must be at least 1: what {dialect} meters costs, and a spend limit has to stop it")
     speaks_frames = dialect is not None and known_dialects[dialect].speaks_frames
@@ -95,15 +93,11 @@ def _read_route(item: Section, known_dialects: Mapping[str, DialectTraits]) -> R
         item.place_of("method").problem(f"needs a dialect that is spoken over a WebSocket: {framed}")
     elif method and method != WEBSOCKET and speaks_frames:
         item.place_of("method").problem(f"must be {WEBSOCKET}: {dialect} is spoken over nothing else")
-    fee_nano_usd = item.money("fee_usd", _fee) or 0
     if weight == 0 and fee_nano_usd:
         item.place_of("weight").problem("must be at least 1: the route has a fee, and a spend limit has to stop it")
-    markup = item.money("markup_percent", percent)
-    if markup is not None and dialect is None:
+    if values["markup_percent"] is not None and dialect is None:
         item.place_of("markup_percent").problem("is of no use: a route without a dialect is not metered")
-    query = _names(item, "query", _QUERY_NAME)
-    headers = frozenset(name.lower().encode() for name in _names(item, "headers", _HEADER_NAME))
-    if not complete or not method or path is None or capability is None:
+    if not method or not path or not values["capability"]:
         return None
     for name in stated.names:
         if name not in parameters_of(path):
@@ -119,15 +113,15 @@ def _read_route(item: Section, known_dialects: Mapping[str, DialectTraits]) -> R
     return Route(
         method=method,
         path=path,
-        capability=capability,
+        capability=values["capability"],
         dialect=dialect,
-        upstream=upstream,
-        enabled=enabled,
+        upstream=values["upstream"],
+        enabled=values["enabled"],
         weight=weight,
         fee_nano_usd=fee_nano_usd,
-        markup=markup,
-        query=query,
-        headers=headers,
+        markup=values["markup_percent"],
+        query=frozenset(values["query"]),
+        headers=frozenset(name.lower().encode() for name in values["headers"]),
         objects=objects,
     )
 
@@ -139,17 +133,18 @@ def _fee(text: str) -> int:
     return fee_nano_usd
 
 
-def _names(item: Section, key: str, pattern: re.Pattern[str]) -> frozenset[str]:
-    """Parse names that the route lets through."""
-    found = set()
-    for place, name in item.scalars(key, items_max=PASSING_MAX) or ():
-        if pattern.fullmatch(name) is None:
-            place.problem(f"must be a name such as X-Own or api-version, got {show(name)}")
-        elif key == "headers" and (name.lower() in _OURS or name.lower().startswith(_OURS_PREFIXES)):
-            place.problem(f"names a header that never passes: {show(name)}")
-        else:
-            found.add(name)
-    return frozenset(found)
+def _query_name(text: str) -> str:
+    if _QUERY_NAME.fullmatch(text) is None:
+        raise ValueError(f"must be a name such as X-Own or api-version, got {show(text)}")
+    return text
+
+
+def _header_name(text: str) -> str:
+    if _HEADER_NAME.fullmatch(text) is None:
+        raise ValueError(f"must be a name such as X-Own or api-version, got {show(text)}")
+    if text.lower() in _OURS or text.lower().startswith(_OURS_PREFIXES):
+        raise ValueError(f"names a header that never passes: {show(text)}")
+    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,14 +161,14 @@ class _StatedObjects:
         names: dict[str, str] = {}
         section = item.section("names")
         if section is not None:
-            for key in tuple(section.keys()):
-                names[key] = section.parsed(key, _kind) or ""
+            for name in tuple(section.keys()):
+                names[name] = section.parsed(name, OBJECT_KIND.parse) or ""
             section.close()
         return cls(
-            makes=item.parsed("makes", _kind),
-            lists=item.parsed("lists", _kind),
+            makes=read_field(item, MAKES),
+            lists=read_field(item, LISTS),
             names=names,
-            deletes=item.boolean("deletes", default=False) if "deletes" in item else None,
+            deletes=read_field(item, DELETES),
         )
 
 
@@ -225,3 +220,55 @@ def report_unknown_upstreams(routes: Collection[PlacedRoute], upstreams: Collect
         name = placed.route.upstream
         if name not in upstreams and is_identifier(name):
             placed.place.problem(f"names the unknown upstream {name!r}{nearest(name, upstreams)}")
+
+
+OBJECT_KIND: Final = Parsed(
+    "The kind of the object that the parameter names.", parse=_kind, pattern=f"^{_KIND.pattern}$", example="file"
+)
+MAKES: Final = declare("makes", replace(OBJECT_KIND, help="The kind of stored object that its answers name as created."), None)
+LISTS: Final = declare("lists", replace(OBJECT_KIND, help="The kind of stored object that its answers list."), None)
+DELETES: Final = declare("deletes", Flag("Whether the object that the path names is gone after it."), None)
+WITH_SHIPPED: Final = declare("with_shipped", Flag("Serve the shipped routes too; these take precedence."), default=False)
+ROUTE_FIELDS: Final = (
+    declare("method", Choice("Of HTTP, or WEBSOCKET.", words={method: method for method in METHODS}), is_required=True),
+    declare(
+        "path",
+        Parsed(
+            "A path with {parameters}; a last one with a star matches slashes.",
+            parse=_path,
+            pattern=rf"^(?!{RESERVED_PATH}(?:/|$))(?:/(?!\.{{1,2}}(?:/|$))[A-Za-z0-9._~:@{{}}*-]+)+$",
+            example="/v1/chat/completions",
+        ),
+        is_required=True,
+    ),
+    declare("capability", Identifier("The capability that plans and credentials grant."), is_required=True),
+    declare("upstream", Identifier("A server of upstreams.yaml."), "default"),
+    declare("enabled", Flag("Serve it, or refuse its requests."), default=True),
+    declare("weight", WholeNumber("The number of requests that one counts as, against limits of requests.", 0, WEIGHT_MAX), 1),
+    declare("fee_usd", Decimal("What one request costs, beside its tokens.", parse=_fee), 0),
+    declare(
+        "markup_percent", Decimal("What the upstream bills above its list prices; else the upstream's own.", parse=percent), None
+    ),
+    declare(
+        "query",
+        Words(
+            "Further query parameters that pass.",
+            parse=_query_name,
+            items_max=PASSING_MAX,
+            empty="",
+            pattern=f"^{_QUERY_NAME.pattern}$",
+        ),
+        (),
+    ),
+    declare(
+        "headers",
+        Words(
+            "Further request headers that pass.",
+            parse=_header_name,
+            items_max=PASSING_MAX,
+            empty="",
+            pattern=f"^{_HEADER_NAME.pattern}$",
+        ),
+        (),
+    ),
+)

@@ -7,6 +7,7 @@ from typing import Final
 from tallygate.config.section import Section, show
 
 SECRET_BYTES_MAX: Final = 64 * 2**10
+CHARS_OF_A_PATH_MAX: Final = 4096
 
 
 def read_secret_file(path: Path) -> str:
@@ -31,7 +32,7 @@ def read_secret(section: Section, name: str, environ: Mapping[str, str] | None) 
 
     environ   None: the secret is not needed, and "" is no problem
     """
-    variable, file = section.text(f"{name}_env"), section.text(f"{name}_file", chars_max=4096)
+    variable, file = section.text(f"{name}_env"), section.text(f"{name}_file", chars_max=CHARS_OF_A_PATH_MAX)
     if bool(variable) == bool(file):
         section.place.problem(f"must have exactly one of {name}_env (a variable's name) and {name}_file (a path)")
         return ""

@@ -18,8 +18,8 @@ from tallygate.domain.instants import UNIT_MS, duration_text
 
 T = TypeVar("T")
 
-_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_DURATION: Final = re.compile(r"([1-9]\d{0,8})(ms|s|m|h|d)", re.ASCII)
+ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+DURATION: Final = re.compile(r"([1-9]\d{0,8})(ms|s|m|h|d)", re.ASCII)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
@@ -109,6 +109,10 @@ class Section:
     def is_mapping(self, key: str) -> bool:
         return isinstance(self._values.get(key), _MAPPINGS)
 
+    def is_empty(self, key: str) -> bool:
+        """Return whether the value of `key` is a list without items."""
+        return key in self._values and _items_of(self._values[key]) == []
+
     def keys(self) -> Collection[str]:
         return self._values.keys()
 
@@ -176,10 +180,11 @@ class Section:
     def identifier(self, key: str) -> str | None:
         """An id: it becomes part of Redis keys and a metric label, hence the narrow alphabet."""
         text = self.plain(key)  # an id of digits only is still an id
-        if text is None or is_identifier(text):
-            return text
-        self.place_of(key).problem(f"must be 1 to 64 of A-Z a-z 0-9 . _ -, got {show(text)}")
-        return None
+        try:
+            return None if text is None else identifier(text)
+        except ValueError as error:
+            self.place_of(key).problem(str(error))
+            return None
 
     def choice(self, key: str, options: Collection[str], default: str = "") -> str:
         def parse(value: str) -> str:
@@ -312,7 +317,7 @@ class Section:
         if key not in self._values:
             self._keys_read.add(key)
             return None
-        if not may_be_empty and _items_of(self._values[key]) == []:
+        if not may_be_empty and self.is_empty(key):
             self.place_of(key).problem(EMPTY)
         found = []
         for place, item in self._items(key, items_max):
@@ -352,7 +357,14 @@ def show(value: str) -> str:
 
 
 def is_identifier(text: str) -> bool:
-    return _ID.fullmatch(text) is not None
+    return ID.fullmatch(text) is not None
+
+
+def identifier(text: str) -> str:
+    """Raises ValueError."""
+    if not is_identifier(text):
+        raise ValueError(f"must be 1 to 64 of A-Z a-z 0-9 . _ -, got {show(text)}")
+    return text
 
 
 def instant_ms(text: str) -> int:
@@ -369,7 +381,7 @@ def instant_ms(text: str) -> int:
 
 def duration_ms(text: str) -> int:
     """Milliseconds of "500ms", "30s", "1m", "12h" or "7d". Raises ValueError."""
-    match = _DURATION.fullmatch(text)
+    match = DURATION.fullmatch(text)
     if match is None:
         raise ValueError(f"must be a whole number with a unit, such as 30s, 1m, 1h or 7d, got {show(text)}")
     return int(match[1]) * UNIT_MS[match[2]]

@@ -7,11 +7,14 @@ from typing import Final
 
 import yaml
 
-from tallygate.config.authentication import read_algorithms
-from tallygate.config.client_policy import ORG_IDS_MAX, claim_name, read_words
+from tallygate.config.client_policy import ORG_IDS_MAX, WORD, claim, word
+from tallygate.config.declared import read_declared, read_field
+from tallygate.config.jwt_issuer import ISSUER_CHARS_MAX, LEEWAY, SIGNATURES
+from tallygate.config.kinds import Parsed, Words, declare
 from tallygate.config.secret_file import read_secret
-from tallygate.config.section import EMPTY, Section, is_identifier
-from tallygate.config.urls import deciding_url
+from tallygate.config.section import EMPTY, Section, is_identifier, show
+from tallygate.config.urls import DECIDING_URL, deciding_url
+from tallygate.domain.declared import Choice, Duration, Text
 
 AS_CLAIMED: Final = "as_claimed"
 VALUES_MAX: Final = 1_000  # of a claim that are looked at, and of organizations that somebody sees
@@ -83,35 +86,79 @@ def read_sign_in(document: Section, *, environ: Mapping[str, str] | None) -> Ope
 
 
 def _read_provider(item: Section, environ: Mapping[str, str] | None) -> OpenIdProvider:
-    item.require("issuer", "client_id", "organizations_claim", "organizations")
-    issuer = item.text("issuer", chars_max=1024)
-    item.parsed("issuer", deciding_url)
-    scopes = read_words(item, "scopes") or ("openid", "profile", "email")
+    scopes = read_field(item, SCOPES)
     if "openid" not in scopes:
         item.place_of("scopes").problem("must hold openid: without it no provider says who somebody is")
-    organizations_claim = item.parsed("organizations_claim", claim_name) or ""
+    values = read_declared(item, PROVIDER_FIELDS)
     has_secret = "client_secret_env" in item or "client_secret_file" in item
+    item.require("organizations")
+    organizations = _read_organizations(item)
+    access = read_declared(item, ACCESS_FIELDS)
     return OpenIdProvider(
-        name=item.text("name", "your organization's account", chars_max=NAME_CHARS_MAX),
-        issuer=issuer,
-        client_id=item.text("client_id", chars_max=1024),
+        name=values["name"],
+        issuer=values["issuer"] or "",
+        client_id=values["client_id"] or "",
         client_secret=read_secret(item, "client_secret", environ) if has_secret else "",
         scopes=scopes,
-        algorithms=read_algorithms(item) or ("RS256",),
-        leeway_ms=item.duration_ms("leeway", 30_000, maximum=300_000),
-        session_ms=item.duration_ms("session", 12 * 3_600_000, minimum=300_000, maximum=7 * 86_400_000),
-        name_claim=item.parsed("name_claim", claim_name) or "email",
-        organizations_claim=organizations_claim,
-        organizations=_read_organizations(item),
-        all_organizations=frozenset(read_words(item, "all_organizations")),
-        access_claim=item.parsed("access_claim", claim_name) or organizations_claim,
-        write=frozenset(read_words(item, "write")),
+        algorithms=values["algorithms"],
+        leeway_ms=values["leeway"],
+        session_ms=values["session"],
+        name_claim=values["name_claim"],
+        organizations_claim=values["organizations_claim"] or "",
+        organizations=organizations,
+        all_organizations=frozenset(access["all_organizations"]),
+        access_claim=access["access_claim"] or values["organizations_claim"] or "",
+        write=frozenset(access["write"]),
     )
+
+
+def _issuer(text: str) -> str:
+    """The issuer as it is written, since it is compared exactly. Raises ValueError."""
+    if len(text) > ISSUER_CHARS_MAX:
+        raise ValueError(f"must be 1 to {ISSUER_CHARS_MAX} printable characters, got {show(text)}")
+    deciding_url(text)
+    return text
+
+
+SCOPES: Final = declare(
+    "scopes", Words("Asked for; the claims must be in the ID token.", parse=word, pattern=WORD), ("openid", "profile", "email")
+)
+PROVIDER_FIELDS: Final = (
+    declare(
+        "issuer",
+        Parsed(
+            "The provider's https address, as its tokens state it (`iss`).",
+            parse=_issuer,
+            pattern=DECIDING_URL,
+            example="https://login.example.com/realms/example",
+        ),
+        is_required=True,
+    ),
+    declare("client_id", Text("Of the client that you registered there.", ISSUER_CHARS_MAX), is_required=True),
+    claim(
+        "organizations_claim", "The claim, a text or a list, whose values say which organizations somebody sees.", is_required=True
+    ),
+    declare("name", Text("On the page's button.", NAME_CHARS_MAX), "your organization's account"),
+    declare("algorithms", SIGNATURES, ("RS256",)),
+    declare("leeway", LEEWAY, 30_000),
+    declare("session", Duration("How long somebody stays signed in at most.", 300_000, 7 * 86_400_000), 12 * 3_600_000),
+    claim("name_claim", "What people are called here.", "email"),
+)
+ACCESS_FIELDS: Final = (
+    declare(
+        "all_organizations", Words("Values of the organizations' claim with which one sees all.", parse=word, pattern=WORD), ()
+    ),
+    claim("access_claim", "The claim whose values `write` names; else the organizations' claim."),
+    declare("write", Words("Values with which one may change things; else everybody reads.", parse=word, pattern=WORD), ()),
+)
+ORGANIZATIONS_AS_CLAIMED: Final = declare(
+    "organizations", Choice("The values of the organizations' claim are ids here.", words={AS_CLAIMED: None}), None
+)
 
 
 def _read_organizations(item: Section) -> Mapping[str, tuple[str, ...]] | None:
     if isinstance(item.node_of("organizations"), yaml.ScalarNode):
-        item.choice("organizations", (AS_CLAIMED,))
+        read_field(item, ORGANIZATIONS_AS_CLAIMED)
         return None
     section = item.section("organizations")
     if section is None:

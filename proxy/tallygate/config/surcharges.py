@@ -3,13 +3,30 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tallygate.config.price_row import versioned
-from tallygate.config.section import Section, show
+from tallygate.config.declared import read_declared
+from tallygate.config.kinds import Decimal, Words, declare
+from tallygate.config.price_row import model_pattern, versioned
+from tallygate.config.section import Section
 from tallygate.domain.model_patterns import MODEL_PATTERN, matches_any
 from tallygate.domain.price import Price, Rule
 from tallygate.domain.ratio import ONE, ratio
 
+SURCHARGES_MAX: Final = 200
 _PATTERNS_MAX: Final = 200
+SURCHARGE_FIELDS: Final = (
+    declare(
+        "models",
+        Words(
+            "Names, or beginnings of names followed by *.",
+            parse=model_pattern,
+            items_max=_PATTERNS_MAX,
+            pattern=f"^{MODEL_PATTERN.pattern}$",
+        ),
+        (),
+        is_required=True,
+    ),
+    declare("times", Decimal("A factor, at least 1, of a plainer name's rates of tokens.", parse=ratio), None, is_required=True),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +40,14 @@ class Surcharge:
 def read_surcharges(document: Section) -> tuple[Surcharge, ...]:
     """`surcharges`, in the order in which they are asked: the first one that names the model decides."""
     found = []
-    for item in document.sections("surcharges", items_max=_PATTERNS_MAX):
-        item.require("models", "times")
-        patterns = item.scalars("models", items_max=_PATTERNS_MAX, may_be_empty=False) or []
-        factor = item.money("times", ratio)
+    for item in document.sections("surcharges", items_max=SURCHARGES_MAX):
+        values = read_declared(item, SURCHARGE_FIELDS)
+        factor = values["times"]
         item.close()
-        for place, text in patterns:
-            if MODEL_PATTERN.fullmatch(text) is None:
-                place.problem(f"must be a model name, or the start of one followed by *, got {show(text)}")
         if factor is not None and factor < ONE:
             item.place_of("times").problem("must be at least 1: a name is only guessed to be a plainer one's")
         elif factor is not None:
-            found.append(Surcharge(tuple(text for _, text in patterns), factor))
+            found.append(Surcharge(values["models"], factor))
     return tuple(found)
 
 

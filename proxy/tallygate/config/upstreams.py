@@ -5,18 +5,49 @@ from pathlib import Path
 from typing import Final
 
 from tallygate.config.cache_ratios import read_cache_ratios
-from tallygate.config.model import AuthKind, OnDisconnect, StatedCostPolicy, Upstream, UpstreamAuth
-from tallygate.config.secret_file import read_secret
-from tallygate.config.section import Section, show
-from tallygate.config.urls import http_url
-from tallygate.domain.ratio import percent
+from tallygate.config.declared import read_declared, read_field
+from tallygate.config.kinds import Parsed, declare
+from tallygate.config.model import UPSTREAM_FIELDS, AuthKind, Upstream, UpstreamAuth
+from tallygate.config.secret_file import CHARS_OF_A_PATH_MAX, read_secret
+from tallygate.config.section import Section
+from tallygate.config.urls import HTTP_URL, http_url
+from tallygate.domain.declared import Choice, Text
 from tallygate.outbound.way_out import WayOut, read_authorities
 
 DEFAULT_UPSTREAM: Final = "default"
-TIMEOUT_MAX_MS: Final = 3_600_000
-TOKENS_PER_SECOND_MAX: Final = 1_000_000
-DRAIN_BYTES_MAX: Final = 100_000_000_000
-HEADERS: Final = ("auto", "authorization", "x-api-key", "x-goog-api-key", "api-key")
+_HEADERS: Final = ("auto", "authorization", "x-api-key", "x-goog-api-key", "api-key")
+BASE_URL: Final = declare(
+    "base_url",
+    Parsed(
+        "Scheme, host, optional port and path prefix; a route's path is appended.",
+        parse=http_url,
+        pattern=HTTP_URL,
+        example="https://api.example.com",
+    ),
+)
+AUTHORITIES: Final = declare(
+    "ca_file", Text("A file of PEM certificates that are trusted beside the system's.", CHARS_OF_A_PATH_MAX)
+)
+AUTH_KIND: Final = declare(
+    "kind",
+    Choice(
+        "`passthrough` forwards the client's own key, unless tallygate issued it; `bearer` sends a secret of yours; "
+        "`oauth2_client_credentials` fetches a token.",
+        words={kind.value: kind for kind in AuthKind},
+    ),
+    AuthKind.PASSTHROUGH,
+    is_required=True,
+)
+AUTH_HEADER: Final = declare(
+    "header",
+    Choice("The header that the secret is sent in; `auto`: that of the route's dialect.", words={name: name for name in _HEADERS}),
+    "auto",
+)
+TOKEN_URL: Final = Parsed(
+    "Where a token is fetched.", parse=http_url, pattern=HTTP_URL, example="https://login.example.com/oauth2/token"
+)
+OAUTH_FIELDS: Final = (declare("token_url", TOKEN_URL, is_required=True), declare("scope", Text("The scope that is asked for.")))
+CLIENT_ID: Final = declare("client_id", Text("The client's id; or client_id_env, or client_id_file."))
 
 
 def read_upstreams(
@@ -30,7 +61,7 @@ def read_upstreams(
     document.require("upstreams")
     for name, section in document.named_sections("upstreams"):
         is_default = name == DEFAULT_UPSTREAM
-        base_url = section.parsed("base_url", http_url) or (default_url if is_default else "")
+        base_url = read_field(section, BASE_URL) or (default_url if is_default else "")
         if not base_url and "base_url" not in section and environ is not None:
             fix = "set TALLYGATE_UPSTREAM_URL or write a base_url" if is_default else "write a base_url"
             section.place.problem(f"has no base_url: {fix}")
@@ -46,46 +77,19 @@ def read_upstreams(
 def _read_upstream(
     section: Section, *, name: str, base_url: str, fallback: UpstreamAuth, environ: Mapping[str, str] | None, way: WayOut
 ) -> Upstream:
-    plain = Upstream(name=name, base_url=base_url)
-
-    def timeout(key: str, default: int) -> int:
-        return section.duration_ms(key, default, maximum=TIMEOUT_MAX_MS)
-
     return Upstream(
         name=name,
         base_url=base_url.rstrip("/"),
         auth=_read_auth(section, environ) or fallback,
-        ask_usage=section.boolean("ask_usage", default=plain.ask_usage),
-        on_disconnect=OnDisconnect(section.choice("on_disconnect", [policy.value for policy in OnDisconnect], plain.on_disconnect)),
-        connect_ms=timeout("connect_timeout", plain.connect_ms),
-        first_byte_ms=timeout("first_byte_timeout", plain.first_byte_ms),
-        idle_ms=timeout("idle_timeout", plain.idle_ms),
-        pool_max=section.integer("pool_max", plain.pool_max, minimum=1, maximum=100_000),
-        pool_idle_ms=timeout("pool_idle", plain.pool_idle_ms),
-        grace_ms=timeout("grace", plain.grace_ms),
-        drain_ms=timeout("drain_timeout", plain.drain_ms),
-        drain_max=section.integer("drain_max", plain.drain_max, minimum=1, maximum=100_000),
-        drain_org_max=section.integer("drain_org_max", plain.drain_org_max, minimum=1, maximum=100_000),
-        drain_bytes=section.integer("drain_bytes", plain.drain_bytes, minimum=1, maximum=DRAIN_BYTES_MAX),
-        drain_org_bytes=section.integer("drain_org_bytes", plain.drain_org_bytes, minimum=1, maximum=DRAIN_BYTES_MAX),
-        hides_reasoning=section.boolean("hides_reasoning", default=plain.hides_reasoning),
-        tokens_per_second_max=section.integer(
-            "tokens_per_second_max", plain.tokens_per_second_max, minimum=1, maximum=TOKENS_PER_SECOND_MAX
-        ),
-        catalogue_path=section.parsed("catalogue_path", _url_path) or "",
-        catalogue_ttl_ms=section.duration_ms("catalogue_ttl", plain.catalogue_ttl_ms, minimum=60_000, maximum=7 * 86_400_000),
         cache_ratios=read_cache_ratios(section),
-        stated_cost=StatedCostPolicy(
-            section.choice("stated_cost", [policy.value for policy in StatedCostPolicy], plain.stated_cost)
-        ),
-        markup=section.money("markup_percent", percent) or 0,
+        **read_declared(section, UPSTREAM_FIELDS),
         ca_pem=way.ca_pem + _read_authorities(section, environ),
         proxy=way.proxy_for(base_url) if base_url else None,
     )
 
 
 def _read_authorities(section: Section, environ: Mapping[str, str] | None) -> str:
-    path = section.text("ca_file", chars_max=4096)
+    path = read_field(section, AUTHORITIES)
     if not path or environ is None:
         return ""
     try:
@@ -99,30 +103,21 @@ def _read_auth(upstream: Section, environ: Mapping[str, str] | None) -> Upstream
     section = upstream.section("auth")
     if section is None:
         return None
-    section.require("kind")
-    kind = AuthKind(section.choice("kind", [kind.value for kind in AuthKind], AuthKind.PASSTHROUGH))
+    kind = read_field(section, AUTH_KIND)
     if kind is AuthKind.PASSTHROUGH:
         section.close()
         return UpstreamAuth()
-    header = section.choice("header", HEADERS, "auto")
+    header = read_field(section, AUTH_HEADER)
     secret = read_secret(section, "secret", environ)
     if kind is AuthKind.BEARER:
         section.close()
         return UpstreamAuth(kind=kind, header=header, secret=secret)
-    section.require("token_url")
     auth = UpstreamAuth(
         kind=kind,
         header=header,
         secret=secret,
-        token_url=section.parsed("token_url", http_url) or "",
-        client_id=section.text("client_id") if "client_id" in section else read_secret(section, "client_id", environ),
-        scope=section.text("scope"),
+        client_id=read_field(section, CLIENT_ID) if "client_id" in section else read_secret(section, "client_id", environ),
+        **read_declared(section, OAUTH_FIELDS),
     )
     section.close(also=("client_id", "client_id_env", "client_id_file"))
     return auth
-
-
-def _url_path(text: str) -> str:
-    if not text.startswith("/") or text.startswith("//") or not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError(f"must be a path such as /platform/v2/models, got {show(text)}")
-    return text

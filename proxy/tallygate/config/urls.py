@@ -1,9 +1,14 @@
 """URLs of servers in configuration files."""
 
 import ipaddress
+from typing import Final
 from urllib.parse import urlsplit
 
 from tallygate.config.section import show
+
+# Of every text that http_url and deciding_url accept, as JSON Schemas have them; the functions refuse more.
+HTTP_URL: Final = r"^https?://[^\s/@?#\\]+(?:/[^\s?#\\]*)?$"
+DECIDING_URL: Final = r"^(?:https://|http://(?:localhost|127\.[0-9.]+|\[[0:]*1\])(?:[:/]|$))[^\s@?#\\]*$"
 
 
 def http_url(text: str) -> str:
@@ -20,6 +25,13 @@ def http_url(text: str) -> str:
     if parts.query or parts.fragment or not text.isprintable() or "\\" in text or "/../" in f"{parts.path}/":
         raise ValueError(f"must not have a query, a fragment or dot segments, got {show(text)}")
     return text.rstrip("/")
+
+
+def url_path(text: str) -> str:
+    """Raises ValueError."""
+    if not text.startswith("/") or text.startswith("//") or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(f"must be a path such as /platform/v2/models, got {show(text)}")
+    return text
 
 
 def deciding_url(text: str) -> str:

@@ -13,16 +13,65 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from tallygate.config.secret_file import SECRET_BYTES_MAX, read_secret
-from tallygate.config.section import Section, is_identifier, show
+from tallygate.config.declared import read_field
+from tallygate.config.kinds import Identifier, Words, declare
+from tallygate.config.secret_file import CHARS_OF_A_PATH_MAX, SECRET_BYTES_MAX, read_secret
+from tallygate.config.section import ID, Section, identifier, show
 from tallygate.config.urls import is_loopback
 from tallygate.config.webhook_endpoint import NOTICE_TYPES, WebhookEndpoint, WebhookFormat
 from tallygate.config.webhook_mail import read_mail
+from tallygate.domain.declared import Choice, Flag, Text
 
 ENDPOINTS_MAX: Final = 64
 KEY_BYTES: Final = range(24, 65)  # Standard Webhooks, "Signature scheme": between 24 and 64 bytes
 _PREFIX: Final = "whsec_"
-_URL_CHARS_MAX: Final = 2_048
+URL_CHARS_MAX: Final = 2_048
+
+
+def _notice_type(text: str) -> str:
+    if text not in NOTICE_TYPES:
+        raise ValueError(f"must be one of {', '.join(NOTICE_TYPES)}, got {show(text)}")
+    return text
+
+
+URL: Final = r"^https?://[^\s/@#\\]+(?:[/?][^\s#\\]*)?$"  # the pattern of every address
+NAME: Final = declare("name", Identifier("Of the receiver, in logs and metrics."), is_required=True)
+FORMAT: Final = declare(
+    "format",
+    Choice(
+        "What it is sent: signed JSON for programs, a sentence for people in a chat, or an e-mail.",
+        words={kind.value: kind for kind in WebhookFormat},
+    ),
+    WebhookFormat.STANDARD,
+)
+EVENTS: Final = declare(
+    "events",
+    Words(
+        "Types of notices; else all.",
+        parse=_notice_type,
+        items_max=len(NOTICE_TYPES),
+        empty="must name at least one type of notice, or be left out for all",
+        options=NOTICE_TYPES,
+    ),
+    NOTICE_TYPES,
+)
+ENABLED: Final = declare("enabled", Flag("Send to it."), default=True)
+ALLOW_HTTP: Final = declare(
+    "allow_http", Flag("Send over plain http to another machine, where anybody on the way reads it."), default=False
+)
+CA_FILE: Final = declare("ca_file", Text("A PEM file of authorities for its certificate.", CHARS_OF_A_PATH_MAX))
+ORGANIZATIONS: Final = declare(
+    "organizations",
+    Words(
+        "Ids of the organizations that it is told about.",
+        parse=identifier,
+        items_max=10_000,
+        empty="must name at least one organization, or be `all`",
+        pattern=f"^{ID.pattern}$",
+    ),
+    (),
+)
+ALL_ORGANIZATIONS: Final = declare("organizations", Choice("Every organization.", words={"all": None}), None)
 
 
 def read_webhooks(document: Section, *, environ: Mapping[str, str], reads_secrets: bool) -> tuple[WebhookEndpoint, ...]:
@@ -40,9 +89,8 @@ def read_webhooks(document: Section, *, environ: Mapping[str, str], reads_secret
 
 
 def _read_endpoint(item: Section, *, environ: Mapping[str, str], reads_secrets: bool) -> WebhookEndpoint:
-    item.require("name")
-    name = item.identifier("name") or ""
-    kind = WebhookFormat(item.choice("format", [kind.value for kind in WebhookFormat], WebhookFormat.STANDARD.value))
+    name = read_field(item, NAME) or ""
+    kind: WebhookFormat = read_field(item, FORMAT)
     needed = environ if reads_secrets else None
     is_standard = kind is WebhookFormat.STANDARD
     return WebhookEndpoint(
@@ -52,15 +100,15 @@ def _read_endpoint(item: Section, *, environ: Mapping[str, str], reads_secrets: 
         mail=read_mail(item, needed) if kind is WebhookFormat.EMAIL else None,
         keys=_read_keys(item, environ, reads_secrets=reads_secrets) if is_standard else (),
         organizations=_read_organizations(item),
-        events=_read_events(item),
-        is_enabled=item.boolean("enabled", default=True),
+        events=frozenset(read_field(item, EVENTS)),
+        is_enabled=read_field(item, ENABLED),
         ca_pem=_read_ca(item),
     )
 
 
 def _read_url(item: Section, kind: WebhookFormat, environ: Mapping[str, str] | None) -> str:
     """The URL; of a chat service also from a variable or a file. environ: None in processes that send nothing."""
-    allows_http = item.boolean("allow_http", default=False)
+    allows_http = read_field(item, ALLOW_HTTP)
     if not kind.is_chat or "url" in item:
         item.require("url")
         return item.parsed("url", lambda text: _webhook_url(text, allows_http=allows_http)) or ""
@@ -75,16 +123,6 @@ def _read_url(item: Section, kind: WebhookFormat, environ: Mapping[str, str] | N
         return ""
 
 
-def _read_events(item: Section) -> frozenset[str]:
-    events = item.scalars("events", items_max=len(NOTICE_TYPES))
-    for place, word in events or ():
-        if word not in NOTICE_TYPES:
-            place.problem(f"must be one of {', '.join(NOTICE_TYPES)}, got {show(word)}")
-    if events == []:
-        item.place_of("events").problem("must name at least one type of notice, or be left out for all")
-    return frozenset(NOTICE_TYPES) if events is None else frozenset(word for _, word in events)
-
-
 def _read_keys(item: Section, environ: Mapping[str, str], *, reads_secrets: bool) -> tuple[bytes, ...]:
     keys = []
     for name in ("secret", "old_secret"):
@@ -93,7 +131,7 @@ def _read_keys(item: Section, environ: Mapping[str, str], *, reads_secrets: bool
             continue
         if not reads_secrets and is_given:
             item.text(f"{name}_env")
-            item.text(f"{name}_file", chars_max=4096)
+            item.text(f"{name}_file", chars_max=CHARS_OF_A_PATH_MAX)
             continue
         secret = read_secret(item, name, environ)
         if not secret:
@@ -122,19 +160,13 @@ def signing_key(secret: str) -> bytes:
 
 def _read_organizations(item: Section) -> frozenset[str] | None:
     if isinstance(item.node_of("organizations"), yaml.ScalarNode):
-        item.choice("organizations", ("all",))
+        read_field(item, ALL_ORGANIZATIONS)
         return None
-    words = item.scalars("organizations", items_max=10_000)
-    for place, word in words or ():
-        if not is_identifier(word):
-            place.problem(f"must be 1 to 64 of A-Z a-z 0-9 . _ -, got {show(word)}")
-    if words == [] and item.node_of("organizations") is not None:
-        item.place_of("organizations").problem("must name at least one organization, or be `all`")
-    return None if words is None else frozenset(word for _, word in words)
+    return frozenset(read_field(item, ORGANIZATIONS)) if item.has("organizations") else None
 
 
 def _read_ca(item: Section) -> str:
-    path = item.text("ca_file", chars_max=4096)
+    path = read_field(item, CA_FILE)
     if not path:
         return ""
     try:
@@ -161,8 +193,8 @@ def _webhook_url(text: str, *, allows_http: bool) -> str:
         raise ValueError("must not hold a user or password: messages are signed with the secret")
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid:
         raise ValueError(f"must be a URL such as https://hooks.example.com/tallygate, got {show(text)}")
-    if len(text) > _URL_CHARS_MAX or not text.isascii() or not text.isprintable() or {" ", "#", "\\"} & set(text):
-        raise ValueError(f"must be at most {_URL_CHARS_MAX} characters, without blanks, backslashes and a fragment")
+    if len(text) > URL_CHARS_MAX or not text.isascii() or not text.isprintable() or {" ", "#", "\\"} & set(text):
+        raise ValueError(f"must be at most {URL_CHARS_MAX} characters, without blanks, backslashes and a fragment")
     if parts.scheme != "https" and not allows_http and not is_loopback(parts.hostname):
         raise ValueError("must be an https URL: over http anybody on the way reads the spend (`allow_http: true` to accept that)")
     return text

@@ -10,11 +10,11 @@ NANO_PER_USD: Final = 10**9
 PICO_PER_NANO: Final = 1000
 MONEY_MAX_NANO_USD: Final = 2**53 - 1  # a Lua number is a double: about 9 million USD per counter
 
-_USD: Final = re.compile(r"(\d{1,12})(?:\.(\d{1,12}))?", re.ASCII)
+DECIMAL: Final = re.compile(r"(\d{1,12})(?:\.(\d{1,12}))?", re.ASCII)
 
 
 def _scaled(text: str, places: int, unit: str) -> int:
-    match = _USD.fullmatch(text)
+    match = DECIMAL.fullmatch(text)
     if match is None:
         raise ValueError(f"must be a decimal number of USD such as '0.15', got {text!r}")
     whole, fraction = match[1], (match[2] or "").rstrip("0")
