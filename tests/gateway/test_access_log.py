@@ -118,7 +118,7 @@ async def test_what_was_dropped_is_told_in_the_next_line():
     reader = Reader()
     log = log_to(reader, waiting_max=0)
     log.add({"id": 1})
-    log._max = 1
+    log._writer._max = 1
     log.add({"id": 2})
     await log.close()
 

@@ -164,16 +164,17 @@ def test_start_logging_replaces_the_handlers_and_silences_request_echoes():
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     aiohttp_levels = {name: logging.getLogger(name).level for name in ("aiohttp.access", "aiohttp.server")}
-    stream = io.StringIO()
+    written = []
     try:
-        start_logging(process="p", level="info", clock=Clock(), stream=stream)
+        start_logging(process="p", level="info", clock=Clock(), log_format="json", write=written.append)
         logging.getLogger("aiohttp.server").error("Error handling request Authorization: Bearer sk-secretsecret")
         logging.getLogger("ours").info("hello")
+        root.handlers[0].close()
     finally:
         root.handlers[:] = before
         root.setLevel(level)
         for name, old in aiohttp_levels.items():
             logging.getLogger(name).setLevel(old)
 
-    [line] = stream.getvalue().splitlines()
+    [line] = written
     assert json.loads(line)["message"] == "hello"

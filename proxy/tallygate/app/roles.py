@@ -33,6 +33,7 @@ from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 from tallygate.limiter.sweep import Sweeper
 from tallygate.telemetry import refusal_file
+from tallygate.telemetry.log import console_samples
 from tallygate.telemetry.refusal_file import RefusalFiles
 
 _Found = TypeVar("_Found")
@@ -121,7 +122,7 @@ def console_of(
         config=config,
         version=product_version(),
         now_ms=now_ms,
-        samples=[wrong_tokens.samples, *(own for part in parts for own in part.samples)],
+        samples=[wrong_tokens.samples, console_samples, *(own for part in parts for own in part.samples)],
     )
     api = _only(part.api for part in parts)
     server = ConsoleServer(

@@ -25,7 +25,8 @@ from tallygate.processes.data_directory import DataDirectory
 from tallygate.processes.lifeline import Lifeline
 from tallygate.processes.supervisor import Exit
 from tallygate.telemetry.count_file import CountFile
-from tallygate.telemetry.log import start_logging
+from tallygate.telemetry.log import lines_dropped, start_logging
+from tallygate.telemetry.metrics import LOG_DROPPED
 from tallygate.telemetry.worker_state import HEARTBEAT_MS, WorkerState
 
 _LOG: Final = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ async def work(settings: Settings, *, slot: int, sock: socket.socket, build: Bui
     lifeline.attach(on_reload=gateway.reload, on_leaving=gateway.announce_leaving)
     _spare_the_collector()
     async with asyncio.TaskGroup() as group:
-        heart = group.create_task(_beat(state))
+        heart = group.create_task(_beat(state, counts))
         await gateway.start(sock)
         state.serving(True)
         lifeline.announce_ready()
@@ -73,9 +74,13 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
-async def _beat(state: WorkerState) -> None:
+async def _beat(state: WorkerState, counts: CountFile) -> None:
+    cell, counted = counts.allocate(LOG_DROPPED.name), 0
     while True:
         state.beat(monotonic_ms())
+        dropped = lines_dropped()
+        counts.cells[cell] += dropped - counted
+        counted = dropped
         await asyncio.sleep(HEARTBEAT_MS / 1_000)
 
 

@@ -1,5 +1,7 @@
 """Structured logs on standard error, whatever the callers pass: a JSON object a line for programs, or a line of text for people.
 
+A thread writes them: whoever logs never waits for whoever reads, and what nobody reads is dropped and counted.
+
 Control characters are escaped, lengths capped, floods of one kind thinned out, and anything like a key masked.
 Pass fields with `extra={"fields": {...}}`, so that the message stays a constant and can be searched for.
 """
@@ -13,10 +15,15 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
+from tallygate.telemetry.line_writer import LineWriter, write_to_stderr
+from tallygate.telemetry.metric import Samples
+from tallygate.telemetry.metrics import CONSOLE_LOG_DROPPED
+
 TEXT_CHARS_MAX: Final = 2_000  # of the message and of each field; a traceback keeps its end
 FIELDS_MAX: Final = 20
 PER_KIND_MAX: Final = 10  # lines of one kind (logger and message template) in each window
 WINDOW_SECONDS: Final = 10.0
+WAITING_MAX: Final = 1_000  # lines, of some 300 bytes each; further ones are dropped and counted until some are written
 KINDS_MAX: Final = 1_000  # kinds remembered at once; beyond it all are dropped, which only lets more lines through
 
 _SECRET: Final = re.compile(
@@ -118,12 +125,61 @@ class FloodFilter(logging.Filter):
         return count < PER_KIND_MAX
 
 
+class LogHandler(logging.Handler):
+    """Formats records where they are logged, and writes them in a thread.
+
+    At the end of a process Python calls `close` (logging.shutdown), which waits for the rest, within a bound.
+    """
+
+    def __init__(self, formatter: logging.Formatter, *, write: Callable[[bytes], object], waiting_max: int = WAITING_MAX) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._writer = LineWriter[str](
+            lambda line: f"{line}\n".encode(), write=write, waiting_max=waiting_max, name="log", notice=self._notice
+        )
+
+    @property
+    def dropped(self) -> int:
+        """Lines that nobody read in time."""
+        return self._writer.dropped
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._writer.add(self.format(record))
+        except Exception:  # noqa: BLE001  # as of every handler: whoever logs does not fail
+            self.handleError(record)
+
+    def close(self) -> None:
+        self._writer.close()
+        super().close()
+
+    def _notice(self, dropped: int) -> bytes:
+        text = "lines were dropped, since nobody read the log in time"
+        record = logging.LogRecord(__name__, logging.WARNING, "", 0, text, None, None)
+        record.fields = {"lines": dropped}
+        return f"{self.format(record)}\n".encode()
+
+
+def lines_dropped() -> int:
+    """Lines that the log of this process has dropped."""
+    return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, LogHandler))
+
+
+def console_samples() -> Samples:
+    """The samples of /metrics about the log of the process behind the console's port."""
+    return {CONSOLE_LOG_DROPPED: {(): lines_dropped()}}
+
+
 def start_logging(
-    *, process: str, level: str, clock: Callable[[], float], log_format: str = "auto", stream: TextIO | None = None
+    *,
+    process: str,
+    level: str,
+    clock: Callable[[], float],
+    log_format: str = "auto",
+    write: Callable[[bytes], object] = write_to_stderr,
 ) -> None:
     """Send every logger of this process through one handler. clock: monotonic, in seconds. log_format: as of `log_formatter`."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(log_formatter(process=process, log_format=log_format, stream=handler.stream))
+    handler = LogHandler(log_formatter(process=process, log_format=log_format, stream=sys.stderr), write=write)
     handler.addFilter(FloodFilter(clock))
     root = logging.getLogger()
     root.handlers[:] = [handler]

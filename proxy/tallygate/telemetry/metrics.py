@@ -220,6 +220,11 @@ CONSOLE_WRONG_TOKENS: Final = Metric(
     kind=Kind.COUNTER,
     help="Requests to this console's port with a wrong admin token, since its process started.",
 )
+CONSOLE_LOG_DROPPED: Final = Metric(
+    name="tallygate_console_log_dropped_total",
+    kind=Kind.COUNTER,
+    help="Lines of this console's own log that were dropped, since whatever reads the log did not, since its process started.",
+)
 STORE_CLOCK_STEPS: Final = Metric(
     name="tallygate_store_clock_steps_total",
     kind=Kind.COUNTER,
@@ -303,6 +308,12 @@ OTLP_SPANS_DROPPED: Final = Metric(
     values=("queue_full", "not_sent", "rejected"),
     has_other=False,
     help="Spans that OpenTelemetry's collector did not get: they had no room to wait, it did not take or it rejected them.",
+)
+LOG_DROPPED: Final = Metric(
+    name="tallygate_log_dropped_total",
+    source=Source.WORKERS,
+    kind=Kind.COUNTER,
+    help="Lines of the workers' logs that were dropped, since whatever reads the log did not.",
 )
 SHADOW_REFUSED: Final = Metric(
     name="tallygate_shadow_refused_total",
