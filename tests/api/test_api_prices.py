@@ -44,6 +44,20 @@ def priced(world: World, tmp_path: Path) -> World:
     return world
 
 
+async def test_rows_of_an_upstreams_catalogue_say_so_in_their_place(priced: World) -> None:
+    stated = [price_of(model, input=3, output=4) for model in ("own-model", "gloo-openai-gpt-5.5")]
+    priced.prices = priced.prices.with_upstream(stated, {})
+
+    async def layers(name: str) -> list[tuple[str, bool]]:
+        [model] = (await priced.ok("/api/prices", model=name))["models"]
+        return [(row["layer"], row["applies"]) for row in model["rows"]]
+
+    assert (await layers("own-model"))[:2] == [("prices.yaml", True), ("upstream's catalogue", False)]
+    first, second, *rest = await layers("gloo-openai-gpt-5.5")
+    assert (first, second) == (("upstream's catalogue", True), ("prices.yaml", False))  # then its plainer name's
+    assert {layer for layer, _ in rest} == {"shipped list"}
+
+
 async def test_a_row_has_its_rates_by_unit_exactly_with_its_conditions(priced: World) -> None:
     [model] = (await priced.ok("/api/prices", model="own-model"))["models"]
     [row] = model["rows"]

@@ -38,6 +38,14 @@ def usage(stack: Stack) -> Counter[str]:
     return Counter({name: totals[name] for name in NAMES})
 
 
+def price_shown(stack: Stack) -> tuple[str, str] | None:
+    """The source and the input rate that the console states for a model that only Gloo's catalogue names so."""
+    request = Request(f"{stack.console}/api/prices?model=gloo-openai-gpt-5.2", headers={"Authorization": f"Bearer {ADMIN}"})
+    with urlopen(request, timeout=10) as answer:
+        rows = [row for model in json.loads(answer.read())["models"] for row in model["rows"] if row["applies"]]
+    return None if not rows else (rows[0]["layer"], next(rate["usd"] for rate in rows[0]["rates"] if rate["unit"] == "input"))
+
+
 NAMES = ("requests", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "cost_nano_usd")
 
 
@@ -90,3 +98,4 @@ async def test_gloos_account_the_ledger_and_the_metrics_are_equal(tmp_path: Path
             account["cost_nano_usd"] += 2_000_000 * sum(form.path == SEARCHED["path"] for form in FORMS)  # the operator's fee
             await eventually(lambda: usage(stack)["requests"] == account["requests"], "the ledger has all")
             assert usage(stack) == account == metrics(stack)
+            await eventually(lambda: price_shown(stack) == ("upstream's catalogue", "1.75"), "the console has read the catalogue")

@@ -34,6 +34,7 @@ from tallygate.console.spend_windows import LimiterSpendWindows
 from tallygate.console.usage_api import UsageSources, export_routes, scopes_over, usage_routes
 from tallygate.domain.made_object import MadeObject
 from tallygate.domain.organization import Organization
+from tallygate.gateway.catalogue_refresh import CatalogueRefresh
 from tallygate.ledger.database import Database
 from tallygate.ledger.directory.book import DirectoryBook, directory_book
 from tallygate.ledger.directory.objects import no_marks
@@ -68,13 +69,15 @@ def console_part(resources: Resources, store: LimiterStore) -> Part:
         timeout_ms=settings.oauth_timeout_ms,
         random_bytes=secrets.token_bytes,
     )
+    # Each process reads upstreams' price catalogues by itself, as workers do: what they cost is shown, too.
+    catalogues = CatalogueRefresh(resources.holder, session, now_ms=monotonic_ms, on_change=lambda: None)
     return Part(
         store=store,
         totals=LedgerTotals(resources.database),
         api=build_api(book, usage_sources(resources), tokens, sessions),
         openid=openid,
         opening=(partial(keep_started_link, settings, book.sign_ins),),
-        beside=(partial(purge_forever, book.sign_ins),),
+        beside=(partial(purge_forever, book.sign_ins), catalogues.refresh_forever),
         closing=(session.close,),
     )
 

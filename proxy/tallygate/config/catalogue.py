@@ -49,10 +49,12 @@ class Series:
     """The rows of one name, oldest first.
 
     reaches_back   the first one also prices what came before it
+    is_upstreams   they are of an upstream's own catalogue
     """
 
     prices: tuple[Price, ...]
     reaches_back: bool
+    is_upstreams: bool = False
 
     def at(self, at_ms: int) -> Price | None:
         """The row in force."""
@@ -109,7 +111,7 @@ class PriceCatalogue:
         self._reviewed_ms = reviewed_ms
         self.routing = routing
         self._rows = _by_model(self._completed(self._prices), reach_back=self._listed is None)
-        self._upstream_rows = _by_model(self._completed(upstream_prices))
+        self._upstream_rows = _by_model(self._completed(upstream_prices), is_upstreams=True)
         self._lookups: dict[tuple[str, str], tuple[Series, ...]] = {}
         self._hourly = {price.model for price in self.rows() if any(rule.is_timed for rule in price.rules)}
         self._marks = sorted({minute for price in self.rows() for rule in price.rules for minute in rule.utc_minutes or ()})
@@ -322,11 +324,11 @@ def _one_step_plainer(name: str) -> Iterator[str]:
         yield dated[1]
 
 
-def _by_model(prices: Iterable[Price], *, reach_back: bool = False) -> dict[str, Series]:
+def _by_model(prices: Iterable[Price], *, reach_back: bool = False, is_upstreams: bool = False) -> dict[str, Series]:
     found: dict[str, list[Price]] = {}
     for price in prices:
         found.setdefault(price.model, []).append(price)
     return {
-        model: Series(tuple(sorted(series, key=lambda price: price.effective_ms)), reaches_back=reach_back)
+        model: Series(tuple(sorted(series, key=lambda price: price.effective_ms)), reach_back, is_upstreams)
         for model, series in found.items()
     }

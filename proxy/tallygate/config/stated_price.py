@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.catalogue import PriceCatalogue, Series
 from tallygate.domain.price import Price
 
 
@@ -12,6 +12,7 @@ class Layer(StrEnum):
     """Where a row stands, in the words of the documentation."""
 
     OWN = "prices.yaml"
+    UPSTREAM = "upstream's catalogue"
     UPDATED = "listed_prices.yaml"
     SHIPPED = "shipped list"
 
@@ -37,7 +38,7 @@ def stated_prices(catalogue: PriceCatalogue, model: str, at_ms: int) -> list[Sta
         for price in reversed(series.prices):
             is_it = not has_applied and applied is not None and _is_of(price, applied)
             has_applied |= is_it
-            layer = _layer(catalogue, price, is_listed=series in listed)
+            layer = _layer_of(catalogue, series, price, is_listed=series in listed)
             found.append(StatedPrice(price=price, layer=layer, applies=is_it, until_ms=until_ms))
             until_ms = price.effective_ms
     return found
@@ -53,12 +54,16 @@ def row_of_version(catalogue: PriceCatalogue, version: str, names: Sequence[str]
         for series in catalogue.candidates(name, asked=asked):
             for price in series.prices:
                 if price.version == version:
-                    return price, _layer(catalogue, price, is_listed=series in listed)
+                    return price, _layer_of(catalogue, series, price, is_listed=series in listed)
     for rows, is_listed in ((catalogue.listed, True), (catalogue, False)):  # what a plan prices unknown models as has another name
         for price in () if rows is None else rows.rows():
             if price.version == version:
                 return price, _layer(catalogue, price, is_listed=is_listed)
     return None
+
+
+def _layer_of(catalogue: PriceCatalogue, series: Series, price: Price, *, is_listed: bool) -> Layer:
+    return Layer.UPSTREAM if series.is_upstreams else _layer(catalogue, price, is_listed=is_listed)
 
 
 def _layer(catalogue: PriceCatalogue, price: Price, *, is_listed: bool) -> Layer:
