@@ -128,12 +128,19 @@ def new_key(client_id: str) -> None:
 
 @main.command(short_help="Examine versions, configuration, Redis and upstreams.")
 @json_option
+@click.option("--acl", "shows_acl", is_flag=True, help="Print the Redis command that makes a user with the least permissions.")
 @with_settings(Settings.model_fields)
-def doctor(*, as_json: bool, **flags: str | None) -> None:
-    """Look at everything that serving needs: versions, configuration, Redis, upstream. Exit code 1 if something is wrong."""
+def doctor(*, as_json: bool, shows_acl: bool, **flags: str | None) -> None:
+    """Look at what serving needs: versions, configuration, store, database, upstreams. Exit code 1 if something is wrong."""
     from tallygate.commands.chosen_settings import chosen_settings
-    from tallygate.doctor import examine
+    from tallygate.config.settings import load_settings
+    from tallygate.doctor.examination import examine
+    from tallygate.doctor.stores import least_access
 
+    if shows_acl:
+        with friendly():
+            click.echo(least_access(load_settings(flags)))
+        return
     with friendly():
         findings = examine(chosen_settings(flags))
     if as_json:

@@ -1,15 +1,23 @@
-"""What `tallygate doctor` finds of the service that looks keys up."""
+"""What `tallygate doctor` finds: of the store, the database, and the service that looks keys up."""
 
+import asyncio
+import json
+import sqlite3
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from click.testing import CliRunner
+from new_ledger import ledger_file
+from valkey_process import ValkeyProcess
 
+from tallygate.cli import main
 from tallygate.config.key_lookup import KeyLookup
-from tallygate.doctor import _key_lookup
+from tallygate.doctor.examination import _key_lookup
 from tallygate.outbound.way_out import WayOut
 
 
@@ -48,3 +56,60 @@ def test_a_service_that_denies_an_invented_key_is_good_and_any_other_is_not(serv
         service.answer = answer
         assert not _key_lookup(ours, WayOut()).is_good
     assert "does not answer" in _key_lookup(KeyLookup(url="http://127.0.0.1:9/"), WayOut()).text
+
+
+def findings(run_doctor: Any, **variables: str) -> dict[str, tuple[bool, str]]:
+    return {found["check"]: (found["is_good"], found["text"]) for found in json.loads(run_doctor(variables))}
+
+
+@pytest.fixture
+def run_doctor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    def run(variables: dict[str, str]) -> str:
+        for name, value in {
+            "TALLYGATE_UPSTREAM_URL": "http://127.0.0.1:9",
+            "TALLYGATE_DATA_DIR": str(tmp_path),
+            **variables,
+        }.items():
+            monkeypatch.setenv(name, value)
+        return CliRunner().invoke(main, ["doctor", "--json"]).stdout
+
+    return run
+
+
+def test_a_store_that_takes_no_writes_or_is_a_replica_is_found(run_doctor: Any, valkey_server: ValkeyProcess) -> None:
+    client, url = valkey_server.client(), valkey_server.url
+    assert findings(run_doctor, TALLYGATE_REDIS_URL=url)["store writes"] == (True, "takes writes")
+    client.config_set("maxmemory", "1")
+    try:
+        found = findings(run_doctor, TALLYGATE_REDIS_URL=url)
+    finally:
+        client.config_set("maxmemory", "0")
+    assert found["store writes"] == (False, "takes no writes: its memory is full (OOM, maxmemory)")
+    assert not found["memory"][0]
+    client.replicaof("127.0.0.1", "1")
+    try:
+        found = findings(run_doctor, TALLYGATE_REDIS_URL=url)
+    finally:
+        client.replicaof("NO", "ONE")
+    assert found["store"] == (False, "takes no writes: it is a replica, and the master is elsewhere")
+
+
+def test_the_database_is_examined_as_it_is_and_nothing_is_made(run_doctor: Any, tmp_path: Path) -> None:
+    assert findings(run_doctor)["database"] == (True, f"a SQLite database will be made: {tmp_path}/ledger.db")
+    assert not (tmp_path / "ledger.db").exists()
+    (tmp_path / "ledger.db").write_bytes(asyncio.run(ledger_file()))
+    found = findings(run_doctor)
+    assert found["database"][0]
+    assert found["database writes"] == (True, "takes writes")
+    (tmp_path / "ledger.db").write_bytes(b"no database" * 1_000)
+    assert findings(run_doctor)["database"] == (False, "takes no writes: its file is damaged, or is no SQLite database")
+    assert not findings(run_doctor, TALLYGATE_DATABASE_URL="postgresql://:hunter2@127.0.0.1:1/x")["database"][0]
+
+
+def test_a_database_of_a_newer_version_is_found(run_doctor: Any, tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_bytes(asyncio.run(ledger_file()))
+    with sqlite3.connect(tmp_path / "ledger.db") as changed:
+        changed.execute("UPDATE ledger_version SET version_num = '9999'")
+    is_good, text = findings(run_doctor)["database"]
+    assert not is_good
+    assert "its version 9999 is of a newer tallygate" in text

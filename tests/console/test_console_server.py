@@ -17,13 +17,15 @@ from tallygate.config.model import GatewayConfig
 from tallygate.console.api_access import Access, PlatformToken
 from tallygate.console.known_hosts import KnownHosts
 from tallygate.console.ports import Lag, Totals
-from tallygate.console.readiness import Readiness, store_probe, workers_probe
+from tallygate.console.readiness import Readiness, database_probe, store_probe, workers_probe
 from tallygate.console.scrape import ORGANIZATIONS_MAX, Scrape
 from tallygate.console.server import ConsoleServer
 from tallygate.console.workers import Workers
+from tallygate.console.write_checks import EVERY_MS, WriteCheck
 from tallygate.console.wrong_tokens import FREE, WAITING_OF_ONE_MAX, WrongTokens
 from tallygate.domain.admission import WindowState
 from tallygate.domain.errors import LimiterWipedError, StoreError
+from tallygate.domain.obstacle import Obstacle
 from tallygate.domain.organization import Organization, Plan
 from tallygate.domain.rate_limit import LimitScope
 from tallygate.domain.spend_limit import SpendLimit
@@ -55,6 +57,8 @@ class FakeStore:
 
     def __init__(self):
         self.error = None
+        self.writes = 0
+        self.refused_writes = None
         self.paused = {}
         self.asked = []
 
@@ -69,6 +73,11 @@ class FakeStore:
             WindowState(key=demand.key, spent_nano_usd=5, held_nano_usd=7, paused_until_ms=self.paused.get(demand.key, 0))
             for demand in spend
         )
+
+    async def check_writes(self):
+        self.writes += 1
+        if self.refused_writes is not None:
+            raise self.refused_writes
 
     async def check(self):
         if self.error is not None:
@@ -86,8 +95,13 @@ class FakeTotals:
 
     def __init__(self):
         self.error = None
+        self.refused_writes = None
         self.asked = []
         self.skipped = 0
+
+    async def check_writes(self):
+        if self.refused_writes is not None:
+            raise self.refused_writes
 
     async def fetch(self, orgs):
         if self.error is not None:
@@ -108,8 +122,11 @@ async def console(tmp_path):
     store = FakeStore()
     holder = SimpleNamespace(current=config(organization("acme", WEEK, MONTH, OWN)))
     workers = Workers(tmp_path, workers=1, now_ms=lambda: clock.now_ms)
-    readiness = Readiness([store_probe(store, needs_data=True), workers_probe(workers)])
     totals = FakeTotals()
+    store_writes = WriteCheck("store", store.check_writes, now_ms=lambda: clock.now_ms)
+    database_writes = WriteCheck("database", totals.check_writes, now_ms=lambda: clock.now_ms)
+    probes = (store_probe(store, store_writes, needs_data=True), database_probe(database_writes, is_needed=False))
+    readiness = Readiness([*probes, workers_probe(workers)])
     scrape = Scrape(
         workers=workers,
         store=store,
@@ -117,6 +134,7 @@ async def console(tmp_path):
         config=lambda: holder.current,
         version="1",
         now_ms=lambda: 1_700_000_000_000,
+        write_checks=(store_writes, database_writes),
     )
     server = ConsoleServer(timeouts=TIMEOUTS, scrape=scrape, readiness=readiness, token_sha256=None)
     sock = socket.create_server(("127.0.0.1", 0))
@@ -306,6 +324,53 @@ async def test_not_ready_without_the_store_and_the_reason_leaks_nothing(console,
     assert status == 503
     assert reason in text
     assert "hunter2" not in text
+
+
+FULL = Obstacle("disk", "takes no writes: its disk is full")
+
+
+async def test_a_store_that_answers_and_takes_no_writes_is_unready_and_says_why(console):
+    assert (await console.get("/readyz"))[0] == 200
+    console.store.refused_writes = StoreError("MISCONF at redis://:hunter2@h", FULL)
+    console.clock.now_ms += EVERY_MS
+
+    status, _, text = await console.get("/readyz")
+    _, _, scraped = await console.get("/metrics")
+
+    assert status == 503
+    assert "the limiter's store takes no writes: its disk is full" in text
+    assert "hunter2" not in text + scraped
+    assert 'tallygate_takes_writes{part="store",reason="disk"} 0.0' in scraped
+    assert 'tallygate_takes_writes{part="database",reason=""} 1.0' in scraped
+    assert "tallygate_ledger_database_up 1.0" in scraped
+
+
+async def test_a_database_that_takes_no_writes_is_not_up_and_a_gateway_serves_on(console):
+    console.totals.refused_writes = LedgerUnavailableError("full", FULL)
+
+    status, _, text = await console.get("/readyz")
+    _, _, scraped = await console.get("/metrics")
+
+    assert status == 200
+    assert "the ledger's database takes no writes: its disk is full" in text
+    assert 'tallygate_takes_writes{part="database",reason="disk"} 0.0' in scraped
+    assert "tallygate_ledger_database_up 0.0" in scraped
+
+
+async def test_one_that_does_not_answer_neither_takes_nor_refuses_writes(console):
+    console.store.refused_writes = StoreError("away")
+
+    assert "the limiter's store does not answer" in (await console.get("/readyz"))[2]
+    assert 'tallygate_takes_writes{part="store"' not in (await console.get("/metrics"))[2]
+
+
+async def test_however_often_readiness_is_asked_writes_are_rare(console):
+    for _ in range(20):
+        await console.get("/readyz")
+        await console.get("/metrics")
+        console.clock.now_ms += EVERY_MS // 20
+    await console.get("/readyz")
+    assert console.store.writes == 2
 
 
 async def test_not_ready_without_a_worker_or_while_draining(console):

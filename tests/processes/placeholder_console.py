@@ -2,11 +2,13 @@
 
 import sys
 
+from tallygate.app.clocks import monotonic_ms
 from tallygate.app.configuration import config_holder
 from tallygate.app.part import Part
 from tallygate.app.roles import console_of, workers_part
 from tallygate.console.ports import Lag
 from tallygate.console.readiness import store_probe
+from tallygate.console.write_checks import WriteCheck
 from tallygate.processes.console import run_console
 
 
@@ -16,6 +18,9 @@ class EmptyStore:
 
     async def windows(self, _org, _spend):
         return ()
+
+    async def check_writes(self):
+        return
 
     async def check(self):
         return
@@ -29,7 +34,8 @@ class EmptyStore:
 
 async def build(_role, settings):
     store, holder = EmptyStore(), config_holder(settings)
-    parts = (Part(store=store, probes=(store_probe(store, needs_data=True),)), workers_part(settings))
+    writes = WriteCheck("store", store.check_writes, now_ms=monotonic_ms)
+    parts = (Part(store=store, probes=(store_probe(store, writes, needs_data=True),), writes=(writes,)), workers_part(settings))
     return console_of(parts, settings=settings, holder=holder, config=lambda: holder.current)
 
 

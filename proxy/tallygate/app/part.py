@@ -8,6 +8,7 @@ from tallygate.console.openid import OpenIdSignIn
 from tallygate.console.ports import SharedTotals, Store
 from tallygate.console.readiness import Probe
 from tallygate.console.workers import Workers
+from tallygate.console.write_checks import WriteCheck
 from tallygate.telemetry.metric import Samples
 
 
@@ -22,6 +23,7 @@ class Part:
     openid    signing in at a provider
     samples   shown by /metrics: values of this process alone
     probes    conditions of readiness
+    writes    shown by /metrics: whether store and database take writes
     opening   awaited before the process reports that it is ready
     beside    runs as long as the process does
     closing   called at its end, before the stores are closed
@@ -34,6 +36,7 @@ class Part:
     openid: OpenIdSignIn | None = None
     samples: tuple[Callable[[], Samples], ...] = ()
     probes: tuple[Probe, ...] = ()
+    writes: tuple[WriteCheck, ...] = ()
     opening: tuple[Callable[[], Awaitable[None]], ...] = ()
     beside: tuple[Callable[[], Coroutine[None, None, None]], ...] = ()
     closing: tuple[Callable[[], Awaitable[None]], ...] = ()

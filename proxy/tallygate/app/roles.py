@@ -24,6 +24,7 @@ from tallygate.console.readiness import Readiness, database_probe, lag_probe, st
 from tallygate.console.scrape import Scrape
 from tallygate.console.server import CONNECTIONS_MAX, ConsoleServer
 from tallygate.console.workers import Workers
+from tallygate.console.write_checks import WriteCheck
 from tallygate.console.wrong_tokens import WrongTokens
 from tallygate.ledger.book import Book
 from tallygate.ledger.refusal_intake import RefusalIntake, WorkerRefusals
@@ -56,21 +57,23 @@ async def build_console(role: Role, settings: Settings) -> Console:
 
 def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
     """The parts of a role. A gateway keeps serving without the database and is ready without it; roles that need it are not."""
-    store, database = limiter_store(resources.store), resources.database
+    store = limiter_store(resources.store)
     status = (workers_part(resources.settings), refusals_part(resources))
-    needs_data = Part(probes=(store_probe(store, needs_data=True),))
+    store_writes = WriteCheck("store", store.check_writes, now_ms=monotonic_ms)
+    database_writes = WriteCheck("database", resources.database.check_writes, now_ms=monotonic_ms)
+    needs_data = Part(probes=(store_probe(store, store_writes, needs_data=True),), writes=(store_writes,))
+    needs_database = Part(probes=(database_probe(database_writes, is_needed=True),), writes=(database_writes,))
     match role:
         case Role.SERVE:
-            ledger_probe = Part(probes=(database_probe(database, is_needed=False),))
-            return needs_data, *status, ledger_probe, console_part(resources, store), ledger_part(resources, store)
+            shows_database = Part(probes=(database_probe(database_writes, is_needed=False),), writes=(database_writes,))
+            return needs_data, *status, shows_database, console_part(resources, store), ledger_part(resources, store)
         case Role.GATEWAY:
             return needs_data, *status
         case Role.CONSOLE:
-            probes = (store_probe(store, needs_data=False), database_probe(database, is_needed=True))
-            return Part(probes=probes), console_part(resources, store)
+            needs_store = Part(probes=(store_probe(store, store_writes, needs_data=False),), writes=(store_writes,))
+            return needs_store, needs_database, console_part(resources, store)
         case Role.LEDGER:
-            probes = (database_probe(database, is_needed=True), lag_probe(store))
-            return Part(probes=probes), ledger_part(resources, store)
+            return needs_database, Part(probes=(lag_probe(store),), writes=(store_writes,)), ledger_part(resources, store)
 
 
 def workers_part(settings: Settings) -> Part:
@@ -123,6 +126,7 @@ def console_of(
         version=product_version(),
         now_ms=now_ms,
         samples=[wrong_tokens.samples, console_samples, *(own for part in parts for own in part.samples)],
+        write_checks=[check for part in parts for check in part.writes],
     )
     api = _only(part.api for part in parts)
     server = ConsoleServer(

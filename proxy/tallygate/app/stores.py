@@ -5,18 +5,36 @@ from typing import Final
 
 from tallygate.config.holder import ConfigHolder
 from tallygate.config.settings import Settings
-from tallygate.domain.errors import StoreError
+from tallygate.domain.errors import ConfigError, StoreError
 from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
 from tallygate.ledger.directory.replica import DirectoryReplica
-from tallygate.limiter.address import parse_address
+from tallygate.limiter.address import RedisAddress, parse_address
+from tallygate.limiter.commands import check_commands
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.generation import reopen, store_run, unmarked_partitions
 from tallygate.limiter.probe import probe_server
 from tallygate.limiter.script import load_scripts
+from tallygate.limiter.writes import PERMISSION
 
 LEDGER_DEADLINE_MS: Final = 5_000  # the ledger reads many events at once, and nobody waits for them
 _log = logging.getLogger(__name__)
+
+
+def store_problems(settings: Settings) -> tuple[str, ...]:
+    """What is wrong with the addresses of the stores, before anything connects to them."""
+    problems: list[str] = []
+    redis_url = settings.redis_url.get_secret_value()
+    try:
+        if redis_url:
+            parse_address(redis_url)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        open_database(settings.database_url.get_secret_value(), settings.data_dir)
+    except ConfigError as error:
+        problems += error.problems
+    return tuple(problems)
 
 
 async def open_store(settings: Settings, fence: Fence | None = None) -> RedisConnection:
@@ -29,12 +47,27 @@ async def open_store(settings: Settings, fence: Fence | None = None) -> RedisCon
     fence = fence or Fence(load_scripts().fence)
     store = RedisConnection(address, timeout_ms=settings.store_deadline_ms, on_run=fence.check_run_id)
     await store.open()
-    facts = await probe_server(store)
+    try:
+        await _need_permissions(store, address)
+        facts = await probe_server(store)
+        unmarked = await unmarked_partitions(store)
+    except BaseException:
+        await store.close()
+        raise
     for warning in facts.warnings:
         _log.warning("store %s: %s", address, warning)
-    if unmarked := await unmarked_partitions(store):
+    if unmarked:
         _log.debug("store %s admits no spending in %d partitions until a ledger has opened them", address, len(unmarked))
     return store
+
+
+async def _need_permissions(store: RedisConnection, address: RedisAddress) -> None:
+    """Raise ConfigError that names the commands which the store's user may not run. Any other obstacle may pass by itself."""
+    try:
+        await check_commands(store)
+    except StoreError as error:
+        if error.obstacle is not None and error.obstacle.name == PERMISSION.name:
+            raise ConfigError((f"Redis at {address} {error.obstacle.text}",)) from error
 
 
 async def open_ledger_link(settings: Settings) -> RedisConnection:

@@ -118,8 +118,10 @@ def _run(role: Role, flags: Mapping[str, str | None]) -> int:
 def _refuse_unusable(role: Role, settings: Settings) -> None:
     """Check the settings here, so that problems appear in the terminal rather than in a child's log. Raises ConfigError."""
     from tallygate.app.configuration import config_problems
+    from tallygate.app.stores import store_problems
 
     problems = config_problems(settings, forwards=role.has_workers, sends_webhooks=role.keeps_ledger, signs_in=role.has_api)
+    problems = (*store_problems(settings), *problems)
     if role.shares_stores:
         problems = (*_missing_stores(role, settings), *problems)
     if problems:

@@ -8,6 +8,7 @@ from typing import Any
 from tallygate.console.ports import Lag
 from tallygate.domain.admission import SpendDemand, WindowState
 from tallygate.domain.errors import LimiterWipedError
+from tallygate.limiter.commands import check_commands
 from tallygate.limiter.generation import unmarked_partitions
 from tallygate.limiter.keys import PARTITIONS, partition_keys
 from tallygate.limiter.port import Limiter
@@ -42,6 +43,9 @@ class LimiterStore:
 
     async def windows(self, org: str, spend: tuple[SpendDemand, ...]) -> tuple[WindowState, ...]:
         return await self._limiter.read_windows(org, spend)
+
+    async def check_writes(self) -> None:
+        await check_commands(self._store)
 
     async def check(self) -> None:
         if await unmarked_partitions(self._store):

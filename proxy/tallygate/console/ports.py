@@ -41,6 +41,9 @@ class Store(Protocol):
 
     async def windows(self, org: str, spend: tuple[SpendDemand, ...]) -> tuple[WindowState, ...]: ...
 
+    async def check_writes(self) -> None:
+        """Write something small. The error's `obstacle` says why that is refused."""
+
     async def check(self) -> None:
         """Check that it answers and has its data. Raises LimiterWipedError while the generation is missing."""
 

@@ -5,14 +5,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import text
-
 from tallygate.console.ports import Store
 from tallygate.console.workers import Workers
+from tallygate.console.write_checks import WriteCheck
 from tallygate.domain.errors import LimiterWipedError, StoreError
-from tallygate.ledger.database import Database, LedgerUnavailableError
-
-DATABASE_SECONDS: Final = 2.0  # for the database to answer: probes of container platforms wait about so long
 
 LAG_MAX_MS: Final = 60_000
 
@@ -58,10 +54,13 @@ class Readiness:
         return all(check.passed or not check.is_needed for check in checks), checks
 
 
-def store_probe(store: Store, *, needs_data: bool) -> Probe:
-    """Probe that the limiter's store answers and, with needs_data, is complete, so that it admits spending."""
+def store_probe(store: Store, writes: WriteCheck, *, needs_data: bool) -> Probe:
+    """Probe that the limiter's store takes writes and, with needs_data, is complete, so that it admits spending."""
 
     async def probe() -> Check:
+        obstacle = await writes.obstacle()
+        if obstacle is not None:
+            return Check(name="store", reason=f"the limiter's store {obstacle.text}")
         try:
             await store.check()
         except LimiterWipedError:
@@ -99,15 +98,12 @@ def workers_probe(workers: Workers) -> Probe:
     return probe
 
 
-def database_probe(database: Database, *, is_needed: bool) -> Probe:
-    """Probe that the ledger's database answers."""
+def database_probe(writes: WriteCheck, *, is_needed: bool) -> Probe:
+    """Probe that the ledger's database takes writes."""
 
     async def probe() -> Check:
-        try:
-            async with asyncio.timeout(DATABASE_SECONDS), database.read() as connection:
-                await connection.execute(text("SELECT 1"))
-        except (LedgerUnavailableError, TimeoutError):
-            return Check(name="database", reason="the ledger's database does not answer", is_needed=is_needed)
-        return Check(name="database", is_needed=is_needed)
+        obstacle = await writes.obstacle()
+        reason = "" if obstacle is None else f"the ledger's database {obstacle.text}"
+        return Check(name="database", reason=reason, is_needed=is_needed)
 
     return probe

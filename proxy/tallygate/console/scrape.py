@@ -8,6 +8,7 @@ from typing import Final
 from tallygate.config.model import GatewayConfig
 from tallygate.console.ports import SharedTotals, Store
 from tallygate.console.workers import Workers
+from tallygate.console.write_checks import WriteCheck, write_samples
 from tallygate.domain.admission import SpendDemand
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.errors import StoreError
@@ -39,10 +40,12 @@ class Scrape:
         store: Store | None = None,
         totals: SharedTotals | None = None,
         samples: Sequence[Callable[[], Samples]] = (),
+        write_checks: Sequence[WriteCheck] = (),
     ) -> None:
         """workers, store, totals: those that this process shows; the families of the others are left out.
 
-        samples   this process's own samples
+        samples        this process's own samples
+        write_checks   of the store and the database
         """
         self._workers = workers
         self._store = store
@@ -51,6 +54,7 @@ class Scrape:
         self._version = version
         self._now_ms = now_ms
         self._samples = samples
+        self._write_checks = write_checks
 
     async def gather(self) -> Scraped:
         config = self._config()
@@ -64,6 +68,8 @@ class Scrape:
             workers = await asyncio.to_thread(self._workers.snapshot)
             samples.update(workers.samples())
             counted = workers.counted
+        takes_writes = await write_samples(self._write_checks)
+        samples[metrics.TAKES_WRITES] = takes_writes
         shown = config.organizations[:ORGANIZATIONS_MAX]
         asked = [
             *([] if self._store is None else [self._read_store(self._store, shown, samples)]),
@@ -72,6 +78,8 @@ class Scrape:
         if asked:
             samples[metrics.ORGANIZATIONS_SKIPPED] = {(): len(config.organizations) - len(shown)}
             samples[metrics.SCRAPE_ERRORS] = {(): int(not all(await asyncio.gather(*asked)))}
+        if any(part == "database" and not taken for (part, _), taken in takes_writes.items()):
+            samples[metrics.LEDGER_DATABASE_UP] = {(): 0}
         return Scraped(samples=samples, counted=counted)
 
     async def _read_store(self, store: Store, shown: Sequence[Organization], samples: _Gathered) -> bool:

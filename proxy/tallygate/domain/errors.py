@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Self
 
 from tallygate.domain.admission import Decision
+from tallygate.domain.obstacle import Obstacle
 
 
 class ErrorCode(StrEnum):
@@ -104,7 +105,14 @@ class RequestRejectedError(Exception):
 
 
 class StoreError(Exception):
-    """The limiter's store did not answer in time, or answered with an error. The effect is configured per class of limit."""
+    """The limiter's store did not answer in time, or answered with an error. The effect is configured per class of limit.
+
+    obstacle   what keeps it from taking writes; None if it did not answer, or the error is another one
+    """
+
+    def __init__(self, message: str, obstacle: Obstacle | None = None) -> None:
+        super().__init__(message)
+        self.obstacle = obstacle
 
 
 class NothingSentError(StoreError):

@@ -6,7 +6,7 @@ PostgreSQL: entries are partitioned by month of their event id, whose first 12 d
 
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Executable, bindparam, column, event, func, inspect, select, table, text
+from sqlalchemy import Connection, Executable, bindparam, column, event, func, inspect, select, table, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.schema import Table
 
 from tallygate.domain.errors import ConfigError
+from tallygate.domain.obstacle import Obstacle
 
 READERS_MAX: Final = 4
 WRITERS_MAX: Final = 4  # PostgreSQL; SQLite has one
@@ -42,8 +43,42 @@ _PARTITIONS: Final = text(
 )
 
 
+# Why a database that answers does not do what it is asked, by SQLite's primary result code (sqlite.org/rescode.html) or
+# PostgreSQL's SQLSTATE ("PostgreSQL Error Codes" of its manual).
+_FULL: Final = Obstacle("disk", "takes no writes: its disk is full")
+_READ_ONLY: Final = Obstacle("read_only", "takes no writes: it is read-only, or a standby")
+_MEMORY: Final = Obstacle("memory", "takes no writes: it is out of memory")
+_DAMAGED: Final = Obstacle("damaged", "takes no writes: its file is damaged, or is no SQLite database")
+_PERMISSION: Final = Obstacle("permission", "takes no writes: its user lacks a privilege on the ledger's tables")
+_OBSTACLES: Final[Mapping[int | str, Obstacle]] = {
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_IOERR: Obstacle("disk", "takes no writes: its disk fails, or is full"),
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_CANTOPEN: Obstacle("permission", "takes no writes: its file cannot be opened"),
+    sqlite3.SQLITE_BUSY: Obstacle("locked", "takes no writes: another process keeps it locked"),
+    sqlite3.SQLITE_NOMEM: _MEMORY,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    "53100": _FULL,
+    "25006": _READ_ONLY,
+    "53200": _MEMORY,
+    "42501": _PERMISSION,
+    "53300": Obstacle("connections", "takes no writes: it has no connection left (max_connections)"),
+    "57P03": Obstacle("loading", "takes no writes yet: it is starting, or recovers"),
+    "28P01": Obstacle("password", "does not accept the user or the password"),
+    "28000": Obstacle("password", "does not accept the user"),
+}
+
+
 class LedgerUnavailableError(Exception):
-    """The database is away, locked, full or too slow: the operation did not happen, and may be retried."""
+    """The database is away, locked, full or too slow: the operation did not happen, and may be retried.
+
+    obstacle   why, where the database says so; None if it did not answer
+    """
+
+    def __init__(self, message: str, obstacle: Obstacle | None = None) -> None:
+        super().__init__(message)
+        self.obstacle = obstacle
 
 
 class UnstorableError(Exception):
@@ -74,6 +109,16 @@ class Database:
         with _translated():
             async with self._reader.connect() as connection:
                 yield connection
+
+    async def check_writes(self) -> None:
+        """Write something small and commit it. Raises LedgerUnavailableError, whose `obstacle` says why no writes are taken.
+
+        The row of the version is as it was: PostgreSQL writes it all the same, and SQLite a number of its header that nobody reads.
+        """
+        version = table(VERSION_TABLE, column("version_num"))
+        same = update(version).values(version_num=version.c.version_num)
+        async with self.write() as connection:
+            await connection.execute(text("PRAGMA user_version = 1") if self.dialect == "sqlite" else same)
 
     async def wait_for_turn(self, connection: AsyncConnection, name: str) -> None:
         """Wait for a named lock, held until this transaction ends. SQLite has one writer anyway."""
@@ -113,6 +158,11 @@ class Database:
                     raise
             else:
                 return
+
+    async def version(self) -> str | None:
+        """The version of the tables; None without any. Raises LedgerUnavailableError."""
+        async with self.read() as connection:
+            return await connection.run_sync(_version)
 
     async def ensure_partitions(self, from_ms: int, to_ms: int) -> None:
         """Create partitions for every month that [from_ms, to_ms] touches, and MONTHS_AHEAD more. Does nothing on SQLite."""
@@ -291,9 +341,15 @@ def _translated() -> Iterator[None]:
     except DBAPIError as error:
         if is_about_data(error):
             raise UnstorableError(f"{type(error.orig).__name__}: {error.orig}") from error
-        raise LedgerUnavailableError(str(error.orig)) from error
+        raise LedgerUnavailableError(str(error.orig), _obstacle_of(error)) from error
     except (PoolTimeoutError, OSError, TimeoutError) as error:
         raise LedgerUnavailableError(str(error) or type(error).__name__) from error
+
+
+def _obstacle_of(error: DBAPIError) -> Obstacle | None:
+    state, code = getattr(error.orig, "sqlstate", None), getattr(error.orig, "sqlite_errorcode", None)
+    key = state if code is None else code & 0xFF  # the primary code is the last byte of an extended one
+    return None if key is None else _OBSTACLES.get(key)
 
 
 def is_about_data(error: DBAPIError) -> bool:

@@ -7,10 +7,16 @@ What is left out makes the difference: no connection pool (one connection carrie
 retry machinery, no reply callbacks. What is kept is what money needs: a bounded wait, a bounded number of outstanding calls, one
 explicit retry of the same script call (scripts are idempotent on the reservation) after a lost connection, and no answer to the
 wrong caller.
+
+A master that was demoted keeps its connections and refuses every write. So does a name that leads to a replica. Neither is used:
+a connection is closed at its first READONLY, a new one is used only where INFO says master, and every attempt looks the name up
+again and tries each of its addresses.
 """
 
 import asyncio
+import logging
 import random
+import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
@@ -18,9 +24,11 @@ from typing import Any, Final
 import hiredis
 
 from tallygate.domain.errors import NothingSentError, StoreError
+from tallygate.domain.obstacle import Obstacle
 from tallygate.limiter.address import RedisAddress
 from tallygate.limiter.link import ConnectionLostError, Link
 from tallygate.limiter.script import Script
+from tallygate.limiter.writes import REPLICA, is_replica, obstacle_of
 
 Command = Callable[..., Awaitable[Any]]  # as `RedisConnection.command`
 TIMEOUT_MS: Final = 500  # a call without an answer after this is a StoreError
@@ -28,6 +36,8 @@ OUTSTANDING_MAX: Final = 20_000  # calls waiting for a reply; one more is a Stor
 PREFIXES_MAX: Final = 50_000  # encoded beginnings of script calls, one per script and organization; then all are dropped
 BACKOFF_FIRST_MS: Final = 20
 BACKOFF_MAX_MS: Final = 1_000
+REFUSED_EVERY_SECONDS: Final = 60.0  # between two lines of the log about the same obstacle
+_log = logging.getLogger(__name__)
 
 
 class RedisConnection:
@@ -36,7 +46,8 @@ class RedisConnection:
     While Redis is away calls fail at once with StoreError; only calls made before the first attempt to reconnect has failed wait
     for it, within their time limit. Belongs to one event loop.
 
-    on_run   given a way to call the store and its answer to INFO, at every new connection before it is used for anything else
+    on_run    given a way to call the store and its answer to INFO, at every new connection before it is used for anything else
+    on_push   called for each message of a channel to which on_run has subscribed
     """
 
     def __init__(
@@ -47,17 +58,21 @@ class RedisConnection:
         outstanding_max: int = OUTSTANDING_MAX,
         name: str = "tallygate",
         on_run: Callable[[Command, bytes], Awaitable[object]] | None = None,
+        on_push: Callable[[], None] | None = None,
     ) -> None:
         self._address = address
         self._timeout_s = timeout_ms / 1000
         self._outstanding_max = outstanding_max
         self._name = name
         self._on_run = on_run
+        self._on_push = on_push
         self._link: Link | None = None
         self._prefixes: dict[tuple[Script, tuple[bytes, ...]], bytes] = {}
         self._closed = False
         self._reconnecting: asyncio.Task[None] | None = None
         self._first_attempt: asyncio.Future[None] | None = None
+        self._obstacle: Obstacle | None = None  # of the last attempt to connect
+        self._logged: dict[str, float] = {}  # by the name of an obstacle: the loop's time of its last line
 
     @property
     def is_up(self) -> bool:
@@ -94,21 +109,25 @@ class RedisConnection:
             except NothingSentError as error:
                 if not is_retry:
                     raise
-                raise StoreError(str(error)) from error  # this time; the first call may have arrived
+                raise StoreError(str(error), error.obstacle) from error  # this time; the first call may have arrived
 
     async def _evaluate(
         self, link: Link, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...], error: hiredis.ReplyError
     ) -> Any:
         """Sends the source of a script that the server does not know (it restarted, or its cache was flushed)."""
         if not str(error).startswith("NOSCRIPT"):
-            raise StoreError(f"{script.name}: {error}")
+            raise self._refused(link, script.name, error)
         reply = await link.call(_encoded((b"EVAL", script.source, b"%d" % len(keys), *keys, *args)))
         if isinstance(reply, hiredis.ReplyError):
-            raise StoreError(f"{script.name}: {reply}")
+            raise self._refused(link, script.name, reply)
         return reply
 
     async def command(self, *parts: bytes) -> Any:
-        return await _command(self._link or await self._link_when_up(), *parts)
+        link = self._link or await self._link_when_up()
+        reply = await link.call(_encoded(parts))
+        if isinstance(reply, hiredis.ReplyError):
+            raise self._refused(link, parts[0].decode(), reply)
+        return reply
 
     def post(self, *parts: bytes) -> Awaitable[Any]:
         """One plain command, in the order of calls with whatever is sent after it; its reply may be awaited, or not.
@@ -119,6 +138,24 @@ class RedisConnection:
         if link is None:
             raise NothingSentError(f"no connection to Redis at {self._address}")
         return link.call(_encoded(parts))
+
+    def _refused(self, link: Link, call: str, error: hiredis.ReplyError) -> StoreError:
+        """The error of a call that was answered with one. What refuses every write is logged by name, once in a while."""
+        refused = _error_of(call, error)
+        if refused.obstacle is not None:
+            self._log_obstacle(refused)
+        if refused.obstacle != REPLICA:
+            return refused
+        self._link_lost(link)
+        link.close()
+        return ConnectionLostError(str(refused), REPLICA)
+
+    def _log_obstacle(self, refused: StoreError) -> None:
+        name, now = refused.obstacle.name if refused.obstacle else "", asyncio.get_running_loop().time()
+        last = self._logged.get(name)
+        if last is None or now - last >= REFUSED_EVERY_SECONDS:
+            self._logged[name] = now
+            _log.error("the limiter's store refuses calls", extra={"fields": {"obstacle": name, "reason": str(refused)}})
 
     def _remember_prefix(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> bytes:
         """A script always takes the same number of arguments, so everything up to them is the same for an organization."""
@@ -140,48 +177,76 @@ class RedisConnection:
                 raise NothingSentError(message) from error
         link = self._link
         if link is None:
-            raise NothingSentError(f"no connection to Redis at {self._address}")
+            raise NothingSentError(f"no connection to Redis at {self._address}", self._obstacle)
         return link
 
     async def _connect(self) -> Link:
-        """A link that has authenticated and answered a PING. Raises StoreError."""
+        """A link to a master that has authenticated and answered a PING. Raises StoreError."""
+        failure: Exception = OSError("its name has no address")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                for host, port in await self._places():
+                    try:
+                        return await self._connect_to(host, port)
+                    except (OSError, StoreError) as error:
+                        failure = error
+        except (OSError, TimeoutError) as error:
+            failure = error
+        self._obstacle = failure.obstacle if isinstance(failure, StoreError) else None
+        reason = str(failure) or type(failure).__name__
+        refused = StoreError(f"cannot connect to Redis at {self._address}: {reason}", self._obstacle)
+        if self._obstacle is not None:
+            self._log_obstacle(refused)
+        raise refused from failure
+
+    async def _places(self) -> list[tuple[str, int]]:
+        """Host and port of each address that the name has now; of a Unix socket, one without either. Raises OSError."""
+        address = self._address
+        if address.path:
+            return [("", 0)]
+        found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        return [(str(place[0]), int(place[1])) for *_, place in found]
+
+    async def _connect_to(self, host: str, port: int) -> Link:
+        """Raises OSError, StoreError."""
         address, loop = self._address, asyncio.get_running_loop()
 
         def new_link() -> Link:
-            return Link(loop, self._timeout_s, self._outstanding_max, self._link_lost)
+            return Link(loop, self._timeout_s, self._outstanding_max, self._link_lost, self._on_push)
 
         link: Link | None = None
         try:
-            async with asyncio.timeout(self._timeout_s):
-                if address.path:
-                    _, link = await loop.create_unix_connection(new_link, address.path)
-                else:
-                    _, link = await loop.create_connection(new_link, address.host, address.port, ssl=address.tls)
-                await self._handshake(link)
-                if not link.is_open:  # it closed between its last reply and this line
-                    raise ConnectionLostError("closed after the handshake")
-        except (OSError, TimeoutError, StoreError) as error:
+            if address.path:
+                _, link = await loop.create_unix_connection(new_link, address.path)
+            else:
+                name = address.host if address.tls else None
+                _, link = await loop.create_connection(new_link, host, port, ssl=address.tls, server_hostname=name)
+            await self._handshake(link)
+        except BaseException:
             if link is not None:
                 link.close()
-            raise StoreError(f"cannot connect to Redis at {address}: {str(error) or type(error).__name__}") from error
+            raise
         return link
 
     async def _handshake(self, link: Link) -> None:
         address = self._address
-        commands = [(b"CLIENT", b"SETNAME", self._name.encode()), (b"PING",)]
+        commands: list[tuple[bytes, ...]] = [(b"CLIENT", b"SETNAME", self._name.encode()), (b"PING",), (b"INFO",)]
         if address.database:
             commands.insert(0, (b"SELECT", b"%d" % address.database))
         if address.password:
             user = (address.username.encode(),) if address.username else ()
             commands.insert(0, (b"AUTH", *user, address.password.encode()))
-        if self._on_run is not None:
-            commands.append((b"INFO", b"server"))
         replies = await asyncio.gather(*(link.call(_encoded(command)) for command in commands))
         for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, hiredis.ReplyError) and command[0] != b"CLIENT":  # a proxy may not know CLIENT SETNAME
-                raise StoreError(f"{command[0].decode()}: {reply}")
+                raise _error_of(command[0].decode(), reply)
+        info = replies[-1]
+        if is_replica(info):
+            raise StoreError("INFO: role:slave", REPLICA)
         if self._on_run is not None:
-            await self._on_run(partial(_command, link), replies[-1])
+            await self._on_run(partial(_command, link), info)
+        if not link.is_open:  # it closed between its last reply and this line
+            raise ConnectionLostError("closed after the handshake")
 
     def _link_lost(self, link: Link) -> None:
         if link is not self._link:
@@ -212,8 +277,12 @@ class RedisConnection:
 async def _command(link: Link, *parts: bytes) -> Any:
     reply = await link.call(_encoded(parts))
     if isinstance(reply, hiredis.ReplyError):
-        raise StoreError(f"{parts[0].decode()}: {reply}")
+        raise _error_of(parts[0].decode(), reply)
     return reply
+
+
+def _error_of(call: str, error: hiredis.ReplyError) -> StoreError:
+    return StoreError(f"{call}: {error}", obstacle_of(str(error)))
 
 
 def _encoded(parts: tuple[bytes, ...]) -> bytes:

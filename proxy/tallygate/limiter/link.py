@@ -28,6 +28,7 @@ class Link(asyncio.Protocol):
         "_lost",
         "_outstanding_max",
         "_pending_writes",
+        "_pushed",
         "_reader",
         "_timeout_s",
         "_timer",
@@ -36,12 +37,19 @@ class Link(asyncio.Protocol):
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, timeout_s: float, outstanding_max: int, lost: Callable[["Link"], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        timeout_s: float,
+        outstanding_max: int,
+        lost: Callable[["Link"], None],
+        pushed: Callable[[], None] | None = None,
     ) -> None:
+        """pushed: called for what comes without a call, as the messages of a channel; without it, that ends the transport."""
         self._loop = loop
         self._timeout_s = timeout_s
         self._outstanding_max = outstanding_max
         self._lost = lost
+        self._pushed = pushed
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._pending_writes: list[bytes] = []
@@ -85,7 +93,13 @@ class Link(asyncio.Protocol):
                 future, _ = self._waiting.popleft()
                 if not future.done():
                     future.set_result(reply)
-        except (hiredis.ProtocolError, IndexError):  # not RESP, or a reply that nobody asked for
+        except IndexError:  # a reply that nobody asked for
+            if self._pushed is None:
+                self.close()
+            else:
+                self._pushed()
+                self.data_received(b"")
+        except hiredis.ProtocolError:
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

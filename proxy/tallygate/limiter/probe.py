@@ -18,36 +18,64 @@ _PROBE: Final = b"return 1 -- tallygate asks whether scripts are allowed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
-    """warnings: what works but should be changed, one sentence each."""
+    """What a server reports of itself.
+
+    policy             of eviction
+    persists           whether it keeps an append-only file
+    memory_max_bytes   its maxmemory; 0 without
+    warnings           what works but should be changed, one sentence each
+    """
 
     software: str
     version: tuple[int, ...]
+    policy: str
+    persists: bool
+    memory_bytes: int
+    memory_max_bytes: int
     warnings: tuple[str, ...]
+
+
+async def server_facts(store: ScriptStore) -> ServerFacts:
+    """Ask a server about itself. Raises StoreError."""
+    info = _fields((await store.command(b"INFO")).decode(errors="replace"))
+    software = "valkey" if "valkey_version" in info else "redis"
+    version = tuple(int(part) for part in re.findall(r"\d+", info.get(f"{software}_version", ""))[:3])
+    return ServerFacts(
+        software=software,
+        version=version,
+        policy=info.get("maxmemory_policy", "unknown"),
+        persists=info.get("aof_enabled") != "0",
+        memory_bytes=int(info.get("used_memory", 0)),
+        memory_max_bytes=int(info.get("maxmemory", 0)),
+        warnings=_warnings(software, version, info),
+    )
 
 
 async def probe_server(store: ScriptStore) -> ServerFacts:
     """Check a server. Raises ConfigError if it may lose limit state or cannot run the scripts, StoreError if it does not answer."""
-    info = _fields((await store.command(b"INFO")).decode(errors="replace"))
+    facts = await server_facts(store)
     problems = []
-    software = "valkey" if "valkey_version" in info else "redis"
-    version = tuple(int(part) for part in re.findall(r"\d+", info.get(f"{software}_version", ""))[:3])
-    if version < VERSION_MIN:
+    if facts.version < VERSION_MIN:
         problems.append(
-            f"Redis {'.'.join(map(str, version)) or 'of unknown version'} is too old: use Redis 6.2, Valkey 7.2 or later"
+            f"Redis {'.'.join(map(str, facts.version)) or 'of unknown version'} is too old: use Redis 6.2, Valkey 7.2 or later"
         )
-    policy = info.get("maxmemory_policy", "unknown")
-    if policy != "noeviction":
+    if facts.policy != "noeviction":
         problems.append(
-            f"Redis maxmemory-policy is {policy}, which may evict the spend that limits rest on: "
+            f"Redis maxmemory-policy is {facts.policy}, which may evict the spend that limits rest on: "
             "CONFIG SET maxmemory-policy noeviction, and the same in redis.conf"
         )
     try:
-        await store.run_script(new_script("probe", _PROBE), (), ())
+        await check_scripts(store)
     except StoreError as error:
         problems.append(f"Redis does not run scripts ({error}): allow EVAL and EVALSHA for this user, and on any proxy in between")
     if problems:
         raise ConfigError(tuple(problems))
-    return ServerFacts(software=software, version=version, warnings=_warnings(software, version, info))
+    return facts
+
+
+async def check_scripts(store: ScriptStore) -> None:
+    """Run a script that does nothing. Raises StoreError."""
+    await store.run_script(new_script("probe", _PROBE), (), ())
 
 
 def _warnings(software: str, version: tuple[int, ...], info: dict[str, str]) -> tuple[str, ...]:

@@ -196,7 +196,17 @@ LEDGER_LAG_SECONDS: Final = Metric(
 LEDGER_DATABASE_UP: Final = Metric(
     name="tallygate_ledger_database_up",
     kind=Kind.GAUGE,
-    help="1 if the ledger's database answered this scrape, else 0.",
+    help="1 if the ledger's database answered this scrape and takes writes, else 0.",
+)
+TAKES_WRITES: Final = Metric(
+    name="tallygate_takes_writes",
+    kind=Kind.GAUGE,
+    labels=("part", "reason"),
+    help=(
+        "1 if the part (store, database) took a small write, 0 if it answers and refuses it, with the reason: memory, disk, "
+        "replica, replicas, loading, busy, permission, password, read_only, locked, connections or damaged. "
+        "Absent if it does not answer."
+    ),
 )
 JOBS_OPEN: Final = Metric(
     name="tallygate_jobs_open",

@@ -1,5 +1,6 @@
 """`tallygate doctor`: checks everything that serving needs, with one sentence for each finding."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -7,21 +8,19 @@ import resource
 import secrets
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-import redis
-
 from tallygate.app.configuration import config_problems, config_source, process_way_out
 from tallygate.config.key_lookup import KeyLookup, Sends
 from tallygate.config.model import Upstream
 from tallygate.config.settings import Settings, misspelt_variables
+from tallygate.doctor.finding import Finding
+from tallygate.doctor.stores import examine_stores
 from tallygate.domain.errors import ConfigError
 from tallygate.http1.server_connection import AIOHTTP_LEAST, AIOHTTP_TOO_NEW, has_c_parser
 from tallygate.outbound.way_out import ProxyServer, WayOut, tls_context
@@ -29,82 +28,46 @@ from tallygate.outbound.way_out import ProxyServer, WayOut, tls_context
 TIMEOUT_SECONDS: Final = 5.0
 ANSWER_BYTES_MAX: Final = 65_536
 FILES_MIN: Final = 4_096  # descriptors: two for each open request, and some
-CLOCK_SKEW_MS_MAX: Final = 5_000  # harmless to limits, which use the store's clock; misleading in logs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """The result of one check; text is a sentence for the operator."""
-
-    check: str
-    is_good: bool
-    text: str
 
 
 def examine(settings: Settings) -> list[Finding]:
     """Run every check, in the order in which serving would meet the problems."""
-    return [*_versions(), *_configuration(settings), *_machine(settings), *_store(settings), *_upstreams(settings)]
+    before = [*_versions(), *_configuration(settings), *_machine(settings)]
+    return [*before, *asyncio.run(examine_stores(settings)), *_upstreams(settings)]
 
 
 def _versions() -> Iterator[Finding]:
-    yield _finding("python", sys.version_info >= (3, 11), sys.version.split()[0])
+    yield Finding("python", sys.version_info >= (3, 11), sys.version.split()[0])
     found = version("aiohttp")
     numbers = tuple(int(part) for part in found.split(".")[:3] if part.isdigit())
     least, too_new = (".".join(map(str, bound)) for bound in (AIOHTTP_LEAST, AIOHTTP_TOO_NEW))
-    yield _finding(
+    yield Finding(
         "aiohttp",
         AIOHTTP_LEAST <= numbers < AIOHTTP_TOO_NEW,
         f"{found}, at least {least} is needed for its security fixes, and less than {too_new}, which may have changed inside",
     )
     has_parser = has_c_parser()
-    yield _finding(
+    yield Finding(
         "parser", has_parser, "the C parser is in use" if has_parser else "the C parser is missing: unset AIOHTTP_NO_EXTENSIONS"
     )
 
 
 def _configuration(settings: Settings) -> Iterator[Finding]:
     problems = config_problems(settings)
-    yield _finding("config", not problems, problems[0] if problems else str(settings.config_dir or "the shipped configuration"))
+    yield Finding("config", not problems, problems[0] if problems else str(settings.config_dir or "the shipped configuration"))
     for warning in misspelt_variables(os.environ):
-        yield _finding("environment", False, warning)
+        yield Finding("environment", False, warning)
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    yield _finding("files", files >= FILES_MIN, f"{files} file descriptors a process, at least {FILES_MIN} are wanted (ulimit -n)")
+    yield Finding("files", files >= FILES_MIN, f"{files} file descriptors a process, at least {FILES_MIN} are wanted (ulimit -n)")
     directory = settings.data_dir if settings.data_dir.exists() else Path(settings.data_dir).absolute().parent
     try:
         with tempfile.TemporaryFile(dir=directory):
-            yield _finding("data", True, f"{settings.data_dir} can be written")
+            yield Finding("data", True, f"{settings.data_dir} can be written")
     except OSError as error:
-        yield _finding("data", False, f"{settings.data_dir} cannot be written: {error.strerror}")
-
-
-def _store(settings: Settings) -> Iterator[Finding]:
-    url = settings.redis_url.get_secret_value()
-    if not url:
-        yield _finding("store", True, "an embedded Valkey will be started")
-        return
-    try:
-        with redis.Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS) as store:
-            yield from _store_findings(store)
-    except (redis.RedisError, ValueError, OSError) as error:
-        yield _finding("store", False, f"does not answer: {type(error).__name__}")
-
-
-def _store_findings(store: "redis.Redis") -> Iterator[Finding]:
-    info = store.info()
-    name, number = ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", info["redis_version"])
-    yield _finding("store", True, f"{name} {number} answers")
-    policy = info.get("maxmemory_policy", "unknown")
-    yield _finding("eviction", policy == "noeviction", f"maxmemory-policy is {policy}; any but noeviction can forget spend")
-    persists = bool(info.get("aof_enabled"))
-    yield _finding("durability", persists, f"the append-only file is {'on' if persists else 'off: a restart would forget spend'}")
-    runs_scripts = store.eval("return 1", 0) == 1
-    yield _finding("scripts", runs_scripts, "runs Lua scripts")
-    seconds, micros = store.time()
-    skew_ms = abs(time.time_ns() // 1_000_000 - (seconds * 1_000 + micros // 1_000))
-    yield _finding("clock", skew_ms <= CLOCK_SKEW_MS_MAX, f"the store's clock and ours differ by {skew_ms} ms")
+        yield Finding("data", False, f"{settings.data_dir} cannot be written: {error.strerror}")
 
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:
@@ -123,8 +86,8 @@ def _upstream(upstream: Upstream) -> Finding:
     try:
         host, status, _ = _answer(upstream.base_url, "HEAD", proxy=upstream.proxy, ca_pem=upstream.ca_pem)
     except _NoAnswerError as error:
-        return _finding("upstream", False, f"{upstream.name} at {error}")
-    return _finding("upstream", status != 407, f"{upstream.name} at {host} answers (status {status})")
+        return Finding("upstream", False, f"{upstream.name} at {error}")
+    return Finding("upstream", status != 407, f"{upstream.name} at {host} answers (status {status})")
 
 
 def _key_lookup(config: KeyLookup, way: WayOut) -> Finding:
@@ -138,13 +101,13 @@ def _key_lookup(config: KeyLookup, way: WayOut) -> Finding:
             config.url, "POST", proxy=way.proxy_for(config.url), ca_pem=way.ca_pem, body=urlencode(form), headers=headers
         )
     except _NoAnswerError as error:
-        return _finding("key look-up", False, str(error))
+        return Finding("key look-up", False, str(error))
     try:
         is_inactive = status == 200 and json.loads(body)["active"] is False
     except (ValueError, LookupError, TypeError, RecursionError):
         is_inactive = False
     said = "says that an invented key is not active" if is_inactive else 'does not answer {"active": false} about an invented key'
-    return _finding("key look-up", is_inactive, f"{host} {said} (status {status})")
+    return Finding("key look-up", is_inactive, f"{host} {said} (status {status})")
 
 
 class _NoAnswerError(Exception):
@@ -184,7 +147,3 @@ def _answer(
         raise _NoAnswerError(f"{host} does not answer: {error}") from error
     finally:
         connection.close()
-
-
-def _finding(check: str, is_good: bool, text: str) -> Finding:  # noqa: FBT001 - three columns of a table
-    return Finding(check=check, is_good=is_good, text=text)

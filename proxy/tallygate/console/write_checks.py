@@ -1,0 +1,66 @@
+"""Whether the store and the database take writes: a small write now and then, for readiness and metrics alike.
+
+One that answers reads and refuses writes serves nobody: its disk or memory is full, it was demoted, it is read-only.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+from tallygate.domain.errors import StoreError
+from tallygate.domain.obstacle import SILENT, Obstacle
+from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.telemetry.metric import Labels
+
+EVERY_MS: Final = 2_000  # who asks sooner gets the last answer: probes and scrapes of any number write no more than this
+WRITE_SECONDS: Final = 2.0  # for the write to be taken: probes of container platforms wait about so long
+_log = logging.getLogger(__name__)
+
+
+class WriteCheck:
+    """part: "store" or "database". write: raises StoreError or LedgerUnavailableError. now_ms: a monotonic clock."""
+
+    def __init__(self, part: str, write: Callable[[], Awaitable[None]], *, now_ms: Callable[[], int]) -> None:
+        self.part = part
+        self._write = write
+        self._now_ms = now_ms
+        self._turn = asyncio.Lock()
+        self._at_ms: int | None = None
+        self._last: Obstacle | None = None
+
+    async def obstacle(self) -> Obstacle | None:
+        """What keeps it from taking writes; None if it takes them. Never raises."""
+        async with self._turn:
+            now = self._now_ms()
+            if self._at_ms is None or now - self._at_ms >= EVERY_MS:
+                last, self._last, self._at_ms = self._last, await self._written(), now
+                if self._last != last:
+                    self._log_change(self._last)
+            return self._last
+
+    async def _written(self) -> Obstacle | None:
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._write()
+        except (StoreError, LedgerUnavailableError) as error:
+            return error.obstacle or SILENT
+        except TimeoutError:
+            return SILENT
+        return None
+
+    def _log_change(self, found: Obstacle | None) -> None:
+        if found is None:
+            _log.info("the %s takes writes again", self.part)
+        else:
+            _log.error("the %s %s", self.part, found.text, extra={"fields": {"obstacle": found.name}})
+
+
+async def write_samples(checks: Sequence[WriteCheck]) -> Mapping[Labels, float]:
+    """Samples of `metrics.TAKES_WRITES`: none of a part that does not answer, which other metrics show."""
+    found = await asyncio.gather(*(check.obstacle() for check in checks))
+    return {
+        (check.part, "" if obstacle is None else obstacle.name): int(obstacle is None)
+        for check, obstacle in zip(checks, found, strict=True)
+        if obstacle != SILENT
+    }

@@ -1,0 +1,1 @@
+"""`tallygate doctor`: what serving needs, examined."""

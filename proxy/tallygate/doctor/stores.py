@@ -1,0 +1,153 @@
+"""What `tallygate doctor` finds of the store and the database, over the connections that serving uses."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy.engine import make_url
+
+from tallygate.config.settings import Settings
+from tallygate.doctor.finding import Finding
+from tallygate.domain.errors import ConfigError, StoreError
+from tallygate.domain.obstacle import Obstacle
+from tallygate.ledger.database import Database, LedgerUnavailableError, newest_version, open_database
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.commands import COMMANDS, access_list, check_commands, check_permissions
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.probe import ServerFacts, check_scripts, server_facts
+from tallygate.limiter.script import ScriptStore
+from tallygate.limiter.writes import PERMISSION
+
+DEFAULT_USER: Final = "tallygate"
+TIMEOUT_MS: Final = 5_000
+CLOCK_SKEW_MS_MAX: Final = 5_000  # harmless to limits, which use the store's clock; misleading in logs
+
+
+def least_access(settings: Settings) -> str:
+    """The command that makes the store's user, under the name that the URL has. Raises ConfigError."""
+    url = settings.redis_url.get_secret_value()
+    return access_list((parse_address(url).username if url else "") or DEFAULT_USER)
+
+
+async def examine_stores(settings: Settings) -> list[Finding]:
+    """Examine the store, then the database."""
+    store = [finding async for finding in _store(settings.redis_url.get_secret_value())]
+    return [*store, *[finding async for finding in _database(settings)]]
+
+
+async def _store(url: str) -> AsyncIterator[Finding]:
+    if not url:
+        yield Finding("store", True, "an embedded Valkey will be started")
+        return
+    try:
+        store = RedisConnection(parse_address(url), timeout_ms=TIMEOUT_MS, name="tallygate-doctor")
+        await store.open()
+    except (ConfigError, StoreError) as error:
+        yield Finding("store", False, _reason(error))
+        return
+    try:
+        async for finding in _store_findings(store):
+            yield finding
+    except StoreError as error:
+        yield Finding("store", False, _reason(error))
+    finally:
+        await store.close()
+
+
+async def _store_findings(store: RedisConnection) -> AsyncIterator[Finding]:
+    facts = await server_facts(store)
+    yield Finding("store", True, f"{facts.software.capitalize()} {'.'.join(map(str, facts.version))} answers")
+    yield _writes_finding("store writes", await _obstacle(check_commands, store))
+    has_policy = facts.policy == "noeviction"
+    yield Finding("eviction", has_policy, f"maxmemory-policy is {facts.policy}; any but noeviction can forget spend")
+    persists = facts.persists
+    yield Finding("durability", persists, f"the append-only file is {'on' if persists else 'off: a restart would forget spend'}")
+    yield _memory(facts)
+    try:
+        await check_scripts(store)
+        yield Finding("scripts", True, "runs Lua scripts")
+    except StoreError as error:
+        yield Finding("scripts", False, f"does not run Lua scripts: {error}")
+    seconds, micros = await store.command(b"TIME")
+    skew_ms = abs(time.time_ns() // 1_000_000 - (int(seconds) * 1_000 + int(micros) // 1_000))
+    skew = f"the store's clock and ours differ by {skew_ms} ms"
+    yield Finding("clock", skew_ms <= CLOCK_SKEW_MS_MAX, skew)
+    refused = await _obstacle(check_permissions, store)
+    needed = f"its user may run the {len(COMMANDS)} commands that are needed"
+    yield Finding("permissions", refused is None, needed if refused is None else refused.text)
+
+
+async def _obstacle(check: Callable[[ScriptStore], Awaitable[None]], store: RedisConnection) -> Obstacle | None:
+    try:
+        await check(store)
+    except StoreError as error:
+        if error.obstacle is None:
+            raise
+        return error.obstacle
+    return None
+
+
+def _memory(facts: ServerFacts) -> Finding:
+    used, most = facts.memory_bytes, facts.memory_max_bytes
+    if not most:
+        return Finding("memory", True, f"{used // 2**20} MiB used, without a bound of its own (maxmemory 0)")
+    text = f"{used // 2**20} of {most // 2**20} MiB used (maxmemory)"
+    return Finding("memory", used < most * 4 // 5, text if used < most * 4 // 5 else f"{text}: full, it takes no writes")
+
+
+async def _database(settings: Settings) -> AsyncIterator[Finding]:
+    try:
+        url = settings.database_url.get_secret_value()
+        database = open_database(url, settings.data_dir)
+    except ConfigError as error:
+        yield Finding("database", False, error.problems[0])
+        return
+    file = _file_of(settings) if database.dialect == "sqlite" else None
+    if file is not None and not file.exists():
+        yield Finding("database", True, f"a SQLite database will be made: {file}")
+        return
+    try:
+        async for finding in _database_findings(database):
+            yield finding
+    except LedgerUnavailableError as error:
+        yield Finding("database", False, error.obstacle.text if error.obstacle else f"does not answer: {error}")
+    finally:
+        await database.close()
+
+
+async def _database_findings(database: Database) -> AsyncIterator[Finding]:
+    name = {"sqlite": "SQLite"}.get(database.dialect, "PostgreSQL")
+    version, newest = await database.version(), newest_version()
+    if version is None:
+        yield Finding("database", True, f"{name} answers, and has no tables yet")
+        return
+    is_known = version <= newest
+    knows = "is what this tallygate uses" if version == newest else f"will be brought to {newest} at the start"
+    if not is_known:
+        knows = f"is of a newer tallygate, and this one knows versions up to {newest}: upgrade it, or restore a backup"
+    yield Finding("database", is_known, f"{name} answers; its version {version} {knows}")
+    try:
+        await database.check_writes()
+        yield _writes_finding("database writes", None)
+    except LedgerUnavailableError as error:
+        if error.obstacle is None:
+            raise
+        yield _writes_finding("database writes", error.obstacle)
+
+
+def _file_of(settings: Settings) -> Path:
+    url = settings.database_url.get_secret_value()
+    return Path(make_url(url).database or "") if url else settings.data_dir / "ledger.db"
+
+
+def _writes_finding(check: str, obstacle: Obstacle | None) -> Finding:
+    return Finding(check, obstacle is None, "takes writes" if obstacle is None else obstacle.text)
+
+
+def _reason(error: ConfigError | StoreError) -> str:
+    if isinstance(error, ConfigError):
+        return error.problems[0]
+    if error.obstacle == PERMISSION:
+        return str(error)  # which names the command, one of those that connecting takes
+    return error.obstacle.text if error.obstacle else f"does not answer: {error}"
