@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -104,12 +103,3 @@ def test_the_database_is_examined_as_it_is_and_nothing_is_made(run_doctor: Any, 
     (tmp_path / "ledger.db").write_bytes(b"no database" * 1_000)
     assert findings(run_doctor)["database"] == (False, "takes no writes: its file is damaged, or is no SQLite database")
     assert not findings(run_doctor, TALLYGATE_DATABASE_URL="postgresql://:hunter2@127.0.0.1:1/x")["database"][0]
-
-
-def test_a_database_of_a_newer_version_is_found(run_doctor: Any, tmp_path: Path) -> None:
-    (tmp_path / "ledger.db").write_bytes(asyncio.run(ledger_file()))
-    with sqlite3.connect(tmp_path / "ledger.db") as changed:
-        changed.execute("UPDATE ledger_version SET version_num = '9999'")
-    is_good, text = findings(run_doctor)["database"]
-    assert not is_good
-    assert "its version 9999 is of a newer tallygate" in text

@@ -1,12 +1,16 @@
 """The stores of a process: the limiter's, and the ledger's database."""
 
+import asyncio
 import logging
+from pathlib import Path
 from typing import Final
+
+from sqlalchemy.engine import make_url
 
 from tallygate.config.holder import ConfigHolder
 from tallygate.config.settings import Settings
 from tallygate.domain.errors import ConfigError, StoreError
-from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
+from tallygate.ledger.database import Database, LedgerUnavailableError, open_database, version_problem
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.limiter.address import RedisAddress, parse_address
 from tallygate.limiter.commands import check_commands
@@ -17,6 +21,7 @@ from tallygate.limiter.probe import probe_server
 from tallygate.limiter.script import load_scripts
 from tallygate.limiter.writes import PERMISSION
 
+LOOK_SECONDS: Final = 2.0  # at the database before serving: a start waits no longer for one that is away
 LEDGER_DEADLINE_MS: Final = 5_000  # the ledger reads many events at once, and nobody waits for them
 _log = logging.getLogger(__name__)
 
@@ -35,6 +40,35 @@ def store_problems(settings: Settings) -> tuple[str, ...]:
     except ConfigError as error:
         problems += error.problems
     return tuple(problems)
+
+
+async def ledger_problem(settings: Settings) -> str | None:
+    """Why the ledger's database can never be used as it is: its version, or a file that is damaged or may not be written.
+
+    None too if it does not answer soon: that may pass.
+    """
+    file = sqlite_file(settings)
+    if file is not None and not file.exists():
+        return None
+    database = open_database(settings.database_url.get_secret_value(), settings.data_dir)
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            return version_problem(await database.version())
+    except LedgerUnavailableError as error:
+        return None if file is None or error.obstacle is None else f"the ledger's database {file} {error.obstacle.text}"
+    except TimeoutError:
+        return None
+    finally:
+        await database.close()
+
+
+def sqlite_file(settings: Settings) -> Path | None:
+    """The file of a ledger in SQLite; None for another database."""
+    url = settings.database_url.get_secret_value()
+    if not url:
+        return settings.data_dir / "ledger.db"
+    parsed = make_url(url)
+    return Path(parsed.database or "") if parsed.drivername.startswith("sqlite") else None
 
 
 async def open_store(settings: Settings, fence: Fence | None = None) -> RedisConnection:
@@ -108,8 +142,10 @@ async def open_ledger(settings: Settings) -> Database:
     database = open_database(settings.database_url.get_secret_value(), settings.data_dir)
     try:
         await database.migrate()
-    except LedgerUnavailableError as error:
+    except (LedgerUnavailableError, ConfigError) as error:
         await database.close()
+        if isinstance(error, ConfigError):
+            raise
         raise StoreError(f"the ledger's database cannot be used: {error}") from error
     return database
 

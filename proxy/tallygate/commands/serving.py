@@ -1,5 +1,6 @@
 """`tallygate serve`, and its separate roles: `gateway`, `console`, `ledger`."""
 
+import asyncio
 import os
 import sys
 import time
@@ -118,14 +119,18 @@ def _run(role: Role, flags: Mapping[str, str | None]) -> int:
 def _refuse_unusable(role: Role, settings: Settings) -> None:
     """Check the settings here, so that problems appear in the terminal rather than in a child's log. Raises ConfigError."""
     from tallygate.app.configuration import config_problems
-    from tallygate.app.stores import store_problems
+    from tallygate.app.stores import ledger_problem, store_problems
+    from tallygate.processes.data_directory import directory_problem
 
-    problems = config_problems(settings, forwards=role.has_workers, sends_webhooks=role.keeps_ledger, signs_in=role.has_api)
-    problems = (*store_problems(settings), *problems)
+    problems = list(config_problems(settings, forwards=role.has_workers, sends_webhooks=role.keeps_ledger, signs_in=role.has_api))
+    problems[:0] = store_problems(settings)
     if role.shares_stores:
-        problems = (*_missing_stores(role, settings), *problems)
+        problems[:0] = _missing_stores(role, settings)
+    problem = directory_problem(settings.data_dir) or (None if problems else asyncio.run(ledger_problem(settings)))
+    if problem is not None:
+        problems.insert(0, problem)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(tuple(problems))
 
 
 def _misspelt_files(settings: Settings) -> tuple[str, ...]:

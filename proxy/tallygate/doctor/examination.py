@@ -7,10 +7,8 @@ import os
 import resource
 import secrets
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlencode, urlsplit
@@ -24,6 +22,7 @@ from tallygate.doctor.stores import examine_stores
 from tallygate.domain.errors import ConfigError
 from tallygate.http1.server_connection import AIOHTTP_LEAST, AIOHTTP_TOO_NEW, has_c_parser
 from tallygate.outbound.way_out import ProxyServer, WayOut, tls_context
+from tallygate.processes.data_directory import directory_problem
 
 TIMEOUT_SECONDS: Final = 5.0
 ANSWER_BYTES_MAX: Final = 65_536
@@ -62,12 +61,8 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
 def _machine(settings: Settings) -> Iterator[Finding]:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     yield Finding("files", files >= FILES_MIN, f"{files} file descriptors a process, at least {FILES_MIN} are wanted (ulimit -n)")
-    directory = settings.data_dir if settings.data_dir.exists() else Path(settings.data_dir).absolute().parent
-    try:
-        with tempfile.TemporaryFile(dir=directory):
-            yield Finding("data", True, f"{settings.data_dir} can be written")
-    except OSError as error:
-        yield Finding("data", False, f"{settings.data_dir} cannot be written: {error.strerror}")
+    problem = directory_problem(settings.data_dir)
+    yield Finding("data", problem is None, problem or f"{settings.data_dir} can be written")
 
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:

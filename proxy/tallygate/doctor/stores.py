@@ -2,24 +2,24 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Final
 
-from sqlalchemy.engine import make_url
-
+from tallygate.app.stores import sqlite_file
 from tallygate.config.settings import Settings
 from tallygate.doctor.finding import Finding
 from tallygate.domain.errors import ConfigError, StoreError
 from tallygate.domain.obstacle import Obstacle
-from tallygate.ledger.database import Database, LedgerUnavailableError, newest_version, open_database
+from tallygate.ledger.database import Database, LedgerUnavailableError, newest_version, open_database, version_problem
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.commands import COMMANDS, access_list, check_commands, check_permissions
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.probe import ServerFacts, check_scripts, server_facts
 from tallygate.limiter.script import ScriptStore
 from tallygate.limiter.writes import PERMISSION
+from tallygate.processes.valkey import damaged_log
 
 DEFAULT_USER: Final = "tallygate"
+_REPAIR: Final = "see docs/operate.md#a-store-that-does-not-load"
 TIMEOUT_MS: Final = 5_000
 CLOCK_SKEW_MS_MAX: Final = 5_000  # harmless to limits, which use the store's clock; misleading in logs
 
@@ -32,13 +32,16 @@ def least_access(settings: Settings) -> str:
 
 async def examine_stores(settings: Settings) -> list[Finding]:
     """Examine the store, then the database."""
-    store = [finding async for finding in _store(settings.redis_url.get_secret_value())]
+    store = [finding async for finding in _store(settings)]
     return [*store, *[finding async for finding in _database(settings)]]
 
 
-async def _store(url: str) -> AsyncIterator[Finding]:
+async def _store(settings: Settings) -> AsyncIterator[Finding]:
+    url = settings.redis_url.get_secret_value()
     if not url:
-        yield Finding("store", True, "an embedded Valkey will be started")
+        damaged = damaged_log(settings.data_dir / "valkey")
+        text = "an embedded Valkey will be started" if damaged is None else f"{damaged}: {_REPAIR}"
+        yield Finding("store", damaged is None, text)
         return
     try:
         store = RedisConnection(parse_address(url), timeout_ms=TIMEOUT_MS, name="tallygate-doctor")
@@ -103,7 +106,7 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
     except ConfigError as error:
         yield Finding("database", False, error.problems[0])
         return
-    file = _file_of(settings) if database.dialect == "sqlite" else None
+    file = sqlite_file(settings)
     if file is not None and not file.exists():
         yield Finding("database", True, f"a SQLite database will be made: {file}")
         return
@@ -122,11 +125,11 @@ async def _database_findings(database: Database) -> AsyncIterator[Finding]:
     if version is None:
         yield Finding("database", True, f"{name} answers, and has no tables yet")
         return
-    is_known = version <= newest
+    if problem := version_problem(version):
+        yield Finding("database", False, problem)
+        return
     knows = "is what this tallygate uses" if version == newest else f"will be brought to {newest} at the start"
-    if not is_known:
-        knows = f"is of a newer tallygate, and this one knows versions up to {newest}: upgrade it, or restore a backup"
-    yield Finding("database", is_known, f"{name} answers; its version {version} {knows}")
+    yield Finding("database", True, f"{name} answers; its version {version} {knows}")
     try:
         await database.check_writes()
         yield _writes_finding("database writes", None)
@@ -134,11 +137,6 @@ async def _database_findings(database: Database) -> AsyncIterator[Finding]:
         if error.obstacle is None:
             raise
         yield _writes_finding("database writes", error.obstacle)
-
-
-def _file_of(settings: Settings) -> Path:
-    url = settings.database_url.get_secret_value()
-    return Path(make_url(url).database or "") if url else settings.data_dir / "ledger.db"
 
 
 def _writes_finding(check: str, obstacle: Obstacle | None) -> Finding:

@@ -146,7 +146,10 @@ class Database:
             await connection.exec_driver_sql(_addition_of_rows(table, amounts), list(rows))
 
     async def migrate(self) -> None:
-        """Migrate the tables to this version; several processes may do so at once. Raises LedgerUnavailableError."""
+        """Migrate the tables to this version; several processes may do so at once.
+
+        Raises LedgerUnavailableError, and ConfigError for tables of a version that is not known.
+        """
         for waits_left in reversed(range(MIGRATION_WAITS)):
             try:
                 async with self.write() as connection:
@@ -277,10 +280,24 @@ def _open_postgresql(url: URL, statement_seconds: int) -> Database:
     return Database(writer, reader)
 
 
-def newest_version() -> str:
-    """The newest version of the migrations: the number of the last file, such as "0010" of v0010_retired_by_whom.py."""
+def versions() -> list[str]:
+    """The versions of the migrations, in their order: the number of each file, such as "0010" of v0010_retired_by_whom.py."""
     names = (file.name for file in files("tallygate.ledger.migrations.versions").iterdir())
-    return max(name[1:5] for name in names if name.startswith("v") and name.endswith(".py"))
+    return sorted(name[1:5] for name in names if name.startswith("v") and name.endswith(".py"))
+
+
+def newest_version() -> str:
+    return versions()[-1]
+
+
+def version_problem(version: str | None) -> str | None:
+    """Why tables of this version cannot be used; None if they can, migrated or not."""
+    if version is None or version in versions():
+        return None
+    return (
+        f"the ledger's tables are of version {version}, and this tallygate knows versions up to {newest_version()}: "
+        "run the newer tallygate that wrote them, or restore a backup from before it"
+    )
 
 
 def _upgrade(connection: Connection) -> None:
@@ -288,6 +305,8 @@ def _upgrade(connection: Connection) -> None:
     before = _version(connection)
     if before == newest_version():
         return
+    if problem := version_problem(before):
+        raise ConfigError((problem,))
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it announces its plugins, and each step of the way
     from alembic import command  # noqa: PLC0415 - see above
     from alembic.config import Config  # noqa: PLC0415

@@ -42,8 +42,9 @@ class Backoff:
 class ChildFailedError(Exception):
     """A child ended before it was ever ready, so restarting it would fail again."""
 
-    def __init__(self, name: str, returncode: int) -> None:
-        super().__init__(f"{name} ended with {returncode} before it was ready")
+    def __init__(self, name: str, returncode: int, fault: str) -> None:
+        """fault: its last words about what is wrong, if any."""
+        super().__init__(f"{name} ended with {returncode} before it was ready{': ' if fault else ''}{fault}")
         self.returncode = returncode
 
 
@@ -55,6 +56,7 @@ class ChildSpec:
     environment   its whole environment
     descriptors   inherited under their own numbers
     ready_mark    bytes in the line of its standard output that reports readiness
+    fault_mark    bytes before what a line of its standard output says is wrong; empty: it says so elsewhere
     """
 
     name: str
@@ -62,6 +64,7 @@ class ChildSpec:
     environment: Mapping[str, str]
     descriptors: tuple[int, ...]
     ready_mark: bytes = b"ready"
+    fault_mark: bytes = b""
 
 
 class Child:
@@ -82,6 +85,7 @@ class Child:
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
         self._is_ready = False
+        self._fault = ""
         self._is_reload_due = False
         self._is_leaving = False
         self._stopping = asyncio.Event()
@@ -134,7 +138,7 @@ class Child:
                 if self._stopping.is_set():
                     return
                 if not self.first_ready.done():
-                    self.first_ready.set_exception(ChildFailedError(self._spec.name, returncode))
+                    self.first_ready.set_exception(ChildFailedError(self._spec.name, returncode, self._fault))
                     self.first_ready.exception()  # one reported failure is enough: mark the others as retrieved
                     return
                 delay = backoff.after(self._clock() - started)
@@ -185,7 +189,13 @@ class Child:
             if self._spec.ready_mark in line and not self._is_ready:
                 self._became_ready()
             else:
+                self._note_fault(line)
                 _LOG.debug("output", extra={"fields": {"child": self._spec.name, "line": os.fsdecode(line.rstrip())}})
+
+    def _note_fault(self, line: bytes) -> None:
+        mark = self._spec.fault_mark
+        if mark and mark in line:
+            self._fault = os.fsdecode(line.partition(mark)[2].strip())
 
     def _became_ready(self) -> None:
         self._is_ready = True

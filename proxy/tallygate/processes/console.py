@@ -57,6 +57,9 @@ def run_console(arguments: list[str], *, build: BuildConsole) -> Exit:
     except StoreError as error:
         _LOG.error("a store cannot be used", extra={"fields": {"reason": str(error)}})
         return Exit.FAILED
+    except OSError as error:
+        _LOG.error("a file cannot be used", extra={"fields": {"file": error.filename, "reason": error.strerror or str(error)}})
+        return Exit.FAILED
     return Exit.CLEAN
 
 

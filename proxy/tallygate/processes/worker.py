@@ -101,6 +101,9 @@ def run_worker(arguments: list[str], *, build: BuildGateway) -> Exit:
     except StoreError as error:
         _LOG.error("the limiter's store cannot be used", extra={"fields": {"reason": str(error)}})
         return Exit.FAILED
+    except OSError as error:
+        _LOG.error("a file cannot be used", extra={"fields": {"file": error.filename, "reason": error.strerror or str(error)}})
+        return Exit.FAILED
     return Exit.CLEAN
 
 
