@@ -2,7 +2,8 @@
 
 python -m bench.scrape redis://127.0.0.1:6379/15 [--organizations 5000] — the database is filled with organizations bench-<n>.
 
-Every organization has two credentials with two capabilities each, a spend limit, and has been refused something by every worker.
+Every organization has two credentials with two capabilities each, limits on spend, requests and tokens, and has been refused
+something by every worker.
 Told are the time of a scrape, its bytes and series, and how long the console's event loop stood still meanwhile at most.
 """
 
@@ -31,8 +32,9 @@ from tallygate.console.readiness import Readiness
 from tallygate.console.scrape import Scrape
 from tallygate.console.server import ConsoleServer
 from tallygate.console.workers import Workers
-from tallygate.domain.admission import Account, AdmissionRequest, SpendDemand
+from tallygate.domain.admission import Account, AdmissionRequest, RateDemand, SpendDemand
 from tallygate.domain.organization import Credential, Organization, Plan
+from tallygate.domain.rate_limit import Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.ledger.database import Database, open_database
 from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_TOTALS
@@ -55,7 +57,11 @@ TICK_SECONDS = 0.001
 CAPABILITIES = ("chat", "embeddings")
 OUTCOMES = ("success", "client_error", "refused")
 LIMIT = SpendLimit(name="spend_7d", limit_nano_usd=10**11)
-PLAN = Plan(id="bench", spend_limits=(LIMIT,))
+RATES = (
+    RateLimit(name="requests_per_1m", quantity=Quantity.REQUESTS, capacity=60, refill_units=60, window_ms=60_000),
+    RateLimit(name="tokens_per_1m", quantity=Quantity.TOKENS, capacity=100_000, refill_units=100_000, window_ms=60_000),
+)
+PLAN = Plan(id="bench", spend_limits=(LIMIT,), rate_limits=RATES)
 ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 
 
@@ -108,7 +114,7 @@ async def fill_limiter(limiter: RedisLimiter, orgs: Sequence[Organization]) -> N
         admission = AdmissionRequest(
             reservation_id=f"{org.id}-{time.time_ns():x}",
             org=org.id,
-            rate=(),
+            rate=tuple(RateDemand(key=f"org:{limit.name}", limit=limit, units=1) for limit in RATES),
             spend=(SpendDemand(key=f"org:{LIMIT.name}", limit=LIMIT),),
             hold_nano_usd=1_000,
             hold_min_nano_usd=1_000,

@@ -50,7 +50,7 @@ def test_a_rule_that_is_changed_fails_its_tests(tmp_path: Path) -> None:
     changed = (
         (PROMETHEUS_CONFIG / "alerts.yml")
         .read_text(encoding="utf-8")
-        .replace("spend_used:ratio >= 0.95", "spend_used:ratio >= 0.94")
+        .replace('credential="",mode="enforced"}) >= 0.95', 'credential="",mode="enforced"}) >= 0.94')
     )
     (tmp_path / "alerts.yml").write_text(changed, encoding="utf-8")
     tests = (Path(__file__).parent / "promtool" / "organizations.yml").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ from tallygate.console.server import ConsoleServer
 from tallygate.console.workers import Workers
 from tallygate.console.write_checks import EVERY_MS, WriteCheck
 from tallygate.console.wrong_tokens import FREE, WAITING_OF_ONE_MAX, WrongTokens
-from tallygate.domain.admission import WindowState
+from tallygate.domain.admission import LimitStates, WindowState
 from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.domain.obstacle import Obstacle
 from tallygate.domain.organization import Organization, Plan
@@ -66,13 +66,14 @@ class FakeStore:
         await self.check()
         return Lag(events=2, ms=1_500)
 
-    async def windows(self, org, spend):
+    async def limits(self, org, rate, spend):
         await self.check()
         self.asked.append((org, spend))
-        return tuple(
+        windows = tuple(
             WindowState(key=demand.key, spent_nano_usd=5, held_nano_usd=7, paused_until_ms=self.paused.get(demand.key, 0))
             for demand in spend
         )
+        return LimitStates(now_ms=0, knows_spend=True, rate=(), spend=windows)
 
     async def check_writes(self):
         self.writes += 1

@@ -2,13 +2,15 @@
 
 import json
 
+import msgspec
 import pytest
 from marked_partitions import mark_all
 
 from tallygate.console.limiter_store import LimiterStore
 from tallygate.console.ports import Lag
-from tallygate.domain.admission import AdmissionRequest, SpendDemand
+from tallygate.domain.admission import AdmissionRequest, RateDemand, SpendDemand
 from tallygate.domain.errors import LimiterWipedError
+from tallygate.domain.rate_limit import Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
@@ -18,6 +20,11 @@ from tallygate.limiter.script import load_scripts
 from tallygate.limiter.sweep import Sweeper
 
 WEEK = SpendDemand(key="org:spend_7d", limit=SpendLimit(name="spend_7d", limit_nano_usd=1_000))
+OPEN = RateDemand(
+    key="cred:acme-prod:open_requests",
+    limit=RateLimit(name="open_requests", quantity=Quantity.OPEN_REQUESTS, capacity=4, refill_units=0, window_ms=0),
+    units=1,
+)
 
 
 def admission(id_, org="acme", lease_ms=60_000):
@@ -77,19 +84,20 @@ async def test_an_expired_hold_is_swept_and_counted_once(world):
         swept = await store.sweep()
     await store.sweep()
 
-    [reading] = await store.windows("acme", (WEEK,))
+    [reading] = (await store.limits("acme", (), (WEEK,))).spend
     assert (reading.spent_nano_usd, reading.held_nano_usd) == (30, 0), "the floor: its input was probably sent"
     assert (await store.lag()).events == 1
 
 
-async def test_windows_show_spend_and_holds(world):
+async def test_limits_show_spend_holds_and_what_is_left(world):
     store, limiter, connection = world
     await mark_all(connection, "g")
-    await limiter.admit(admission("open"))
+    await limiter.admit(msgspec.structs.replace(admission("open"), rate=(OPEN,)))
 
-    [reading] = await store.windows("acme", (WEEK,))
+    states = await store.limits("acme", (OPEN,), (WEEK,))
 
-    assert (reading.spent_nano_usd, reading.held_nano_usd) == (0, 100)
+    assert [(window.spent_nano_usd, window.held_nano_usd) for window in states.spend] == [(0, 100)]
+    assert [rate.remaining for rate in states.rate] == [3]
 
 
 async def test_a_store_without_its_marks_has_lost_its_data(world):

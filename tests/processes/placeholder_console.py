@@ -9,6 +9,7 @@ from tallygate.app.roles import console_of, workers_part
 from tallygate.console.ports import Lag
 from tallygate.console.readiness import store_probe
 from tallygate.console.write_checks import WriteCheck
+from tallygate.domain.admission import LimitStates
 from tallygate.processes.console import run_console
 
 
@@ -16,8 +17,8 @@ class EmptyStore:
     async def lag(self):
         return Lag(events=0)
 
-    async def windows(self, _org, _spend):
-        return ()
+    async def limits(self, _org, _rate, _spend):
+        return LimitStates(now_ms=0, knows_spend=True, rate=(), spend=())
 
     async def check_writes(self):
         return

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from tallygate.console.ports import Lag
-from tallygate.domain.admission import SpendDemand, WindowState
+from tallygate.domain.admission import LimitStates, RateDemand, SpendDemand
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.limiter.commands import check_commands
 from tallygate.limiter.generation import unmarked_partitions
@@ -41,8 +41,8 @@ class LimiterStore:
         now_ms = int(seconds) * 1000 + int(microseconds) // 1000
         return max((now_ms - at_ms for at_ms in entered), default=0)
 
-    async def windows(self, org: str, spend: tuple[SpendDemand, ...]) -> tuple[WindowState, ...]:
-        return await self._limiter.read_windows(org, spend)
+    async def limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
+        return await self._limiter.read_limits(org, rate, spend)
 
     async def check_writes(self) -> None:
         await check_commands(self._store)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tallygate.domain.admission import SpendDemand, WindowState
+from tallygate.domain.admission import LimitStates, RateDemand, SpendDemand
 from tallygate.telemetry.metric import Samples
 
 
@@ -39,7 +39,8 @@ class Store(Protocol):
 
     async def lag(self) -> Lag: ...
 
-    async def windows(self, org: str, spend: tuple[SpendDemand, ...]) -> tuple[WindowState, ...]: ...
+    async def limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
+        """Read limits as they stand now; changes nothing."""
 
     async def check_writes(self) -> None:
         """Write something small. The error's `obstacle` says why that is refused."""

@@ -27,6 +27,8 @@ _LIMITER_BUCKETS: Final = tuple(
 )
 _EXCHANGE: Final = ("org", "credential", "capability")
 _MODEL: Final = ("org", "model")
+_SPEND_LIMIT: Final = ("org", "credential", "limit", "window", "mode")
+_RATE_LIMIT: Final = ("org", "credential", "capability", "limit", "kind", "window", "mode")
 
 # Lifetime totals of the ledger. A series is absent until there is something to count.
 REQUESTS: Final = Metric(
@@ -267,7 +269,7 @@ PAUSED: Final = Metric(
     name="tallygate_paused",
     kind=Kind.GAUGE,
     labels=("org",),
-    help="1 while a spend limit of the organization pauses access, else 0.",
+    help="1 while an enforced spend limit of the organization pauses access, else 0.",
 )
 SPEND_RESUME: Final = Metric(
     name="tallygate_spend_resume_timestamp_seconds",
@@ -275,6 +277,57 @@ SPEND_RESUME: Final = Metric(
     labels=("org",),
     help="Unix time at which a paused organization may spend again; absent while it is not paused.",
     per_unit=1_000,
+)
+LIMIT_SPENT: Final = Metric(
+    name="tallygate_spend_limit_spent_usd",
+    kind=Kind.GAUGE,
+    labels=_SPEND_LIMIT,
+    help="Settled spend in the window of each spend limit, as enforced now; of an organization itself where credential is empty.",
+    per_unit=NANO_PER_USD,
+)
+LIMIT_HELD: Final = Metric(
+    name="tallygate_spend_limit_held_usd",
+    kind=Kind.GAUGE,
+    labels=_SPEND_LIMIT,
+    help="Worst-case cost of open requests, held against each spend limit.",
+    per_unit=NANO_PER_USD,
+)
+LIMIT_ALLOWED: Final = Metric(
+    name="tallygate_spend_limit_allowed_usd",
+    kind=Kind.GAUGE,
+    labels=_SPEND_LIMIT,
+    help="The most that each spend limit lets be spent in its window.",
+    per_unit=NANO_PER_USD,
+)
+LIMIT_RESUME: Final = Metric(
+    name="tallygate_spend_limit_resume_timestamp_seconds",
+    kind=Kind.GAUGE,
+    labels=_SPEND_LIMIT,
+    help="Unix time at which a spend limit that pauses access lets its organization or credential spend again; else absent.",
+    per_unit=1_000,
+)
+RATE_UNITS: Final = Metric(
+    name="tallygate_rate_limit_units",
+    kind=Kind.GAUGE,
+    labels=_RATE_LIMIT,
+    help="Units of each rate limit (requests, tokens or open_requests): those of a window, or the most that may be open at once.",
+)
+RATE_BURST: Final = Metric(
+    name="tallygate_rate_limit_burst_units",
+    kind=Kind.GAUGE,
+    labels=_RATE_LIMIT,
+    help="The most units at once of a rate limit; absent where they are those of a window.",
+)
+RATE_REMAINING: Final = Metric(
+    name="tallygate_rate_limit_remaining_units",
+    kind=Kind.GAUGE,
+    labels=_RATE_LIMIT,
+    help="Units of each rate limit that are left now, of those at once.",
+)
+LIMITS_SKIPPED: Final = Metric(
+    name="tallygate_scrape_limits_skipped",
+    kind=Kind.GAUGE,
+    help="Limits left out of this scrape, being past the bound of one scrape: each organization shows the same number at most.",
 )
 ORGANIZATIONS_SKIPPED: Final = Metric(
     name="tallygate_scrape_organizations_skipped",

@@ -1,0 +1,180 @@
+"""The gauges of limits: what is spent, held and left of each limit of an organization and of its credentials, as enforced now.
+
+However many organizations and credentials there are, one scrape shows a bounded number of limits, fair by organization: where all
+of them are too many, each organization shows the same number at most, its own before those of its credentials. The spend limits of
+an organization itself are always shown.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from tallygate.console.ports import Store
+from tallygate.domain.admission import LimitStates, RateDemand, RateState, SpendDemand, WindowState
+from tallygate.domain.bound_limits import Bound, bound_rates, bound_spends, spend_demand
+from tallygate.domain.calendar_months import months_around
+from tallygate.domain.instants import duration_text
+from tallygate.domain.limit_words import mode_of
+from tallygate.domain.organization import Organization
+from tallygate.domain.rate_limit import RateLimit, Taken
+from tallygate.domain.spend_limit import SpendLimit
+from tallygate.telemetry import metrics
+from tallygate.telemetry.metric import Labels, Metric, Samples
+
+LIMITS_MAX: Final = 50_000  # shown by one scrape, beside the spend limits of organizations themselves
+LIMITS_AT_ONCE: Final = 100  # of one read, for which the store does nothing else
+READS_AT_ONCE: Final = 50  # in flight, so that a scrape does not crowd out admissions
+_GAUGES: Final = (
+    *(metrics.SPEND_WINDOW, metrics.SPEND_HELD, metrics.SPEND_LIMIT, metrics.PAUSED, metrics.SPEND_RESUME),
+    *(metrics.LIMIT_SPENT, metrics.LIMIT_HELD, metrics.LIMIT_ALLOWED, metrics.LIMIT_RESUME),
+    *(metrics.RATE_UNITS, metrics.RATE_BURST, metrics.RATE_REMAINING),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rate:
+    """A rate limit that is shown."""
+
+    labels: Labels
+    demand: RateDemand
+
+
+@dataclass(frozen=True, slots=True)
+class _Spend:
+    """A spend limit that is shown."""
+
+    labels: Labels
+    bound: Bound[SpendLimit]
+
+
+_Limits = Sequence[_Rate | _Spend]
+
+
+class LimitGauges:
+    """Reads the gauges. What it lists of an organization is kept for as long as the configuration has the same one."""
+
+    def __init__(self, store: Store, *, now_ms: Callable[[], int]) -> None:
+        """now_ms: for the months of spend limits, among which the store's own clock chooses."""
+        self._store = store
+        self._now_ms = now_ms
+        self._listed: dict[str, tuple[Organization, _Limits]] = {}
+
+    async def read(self, organizations: Sequence[Organization]) -> Samples:
+        """Raises StoreError if the store does not answer."""
+        self._listed = {org.id: (org, self._limits_of(org)) for org in organizations}
+        share = fair_share([len(limits) for _, limits in self._listed.values()], LIMITS_MAX)
+        shown: dict[Metric, dict[Labels, int]] = {metric: {} for metric in _GAUGES}
+        reads = iter([(org, part) for org, limits in self._listed.values() for part in _parts(_cut(limits, share))])
+        while at_once := list(islice(reads, READS_AT_ONCE)):
+            states = await asyncio.gather(*(self._read(org, part) for org, part in at_once))
+            for (_, part), state in zip(at_once, states, strict=True):
+                _add(shown, part, state)
+        skipped = sum(len(limits) - len(_cut(limits, share)) for _, limits in self._listed.values())
+        return {**shown, metrics.LIMITS_SKIPPED: {(): skipped}}
+
+    def _limits_of(self, organization: Organization) -> _Limits:
+        known = self._listed.get(organization.id)
+        return known[1] if known is not None and known[0] is organization else list(_list_limits(organization))
+
+    async def _read(self, organization: Organization, part: _Limits) -> LimitStates:
+        rates = [limit.demand for limit in part if isinstance(limit, _Rate)]
+        spends = [limit.bound for limit in part if isinstance(limit, _Spend)]
+        return await self._store.limits(organization.id, rates, self._demands(organization, spends))
+
+    def _demands(self, organization: Organization, spends: Sequence[Bound[SpendLimit]]) -> tuple[SpendDemand, ...]:
+        if not spends:
+            return ()
+        months = months_around(self._now_ms(), organization.time_zone, organization.billing_day)
+        return tuple(spend_demand(bound, months) for bound in spends)
+
+
+def fair_share(counts: Iterable[int], total: int) -> int:
+    """The most that each may have of its count, so that all together have at most the total."""
+    ascending = sorted(counts)
+    left = total
+    for number, count in enumerate(ascending):
+        others = len(ascending) - number
+        if count * others > left:
+            return left // others
+        left -= count
+    return total
+
+
+def _list_limits(organization: Organization) -> Iterator[_Rate | _Spend]:
+    """Every limit in the order in which they are shown: the organization's own spend limits are the first."""
+    for credential in (None, *organization.credentials):
+        of = None if credential is None else credential.id
+        yield from (_spend(organization.id, bound) for bound in bound_spends(organization, credential) if bound.credential == of)
+        yield from (_rate(organization.id, bound) for bound in bound_rates(organization, credential) if bound.credential == of)
+
+
+def _spend(org: str, bound: Bound[SpendLimit]) -> _Spend:
+    limit = bound.limit
+    window = duration_text(limit.window_ms) if limit.window_ms else "month"
+    return _Spend((org, bound.credential or "", limit.name, window, mode_of(limit)), bound)
+
+
+def _rate(org: str, bound: Bound[RateLimit]) -> _Rate:
+    limit = bound.limit
+    window = "" if limit.quantity.taken is Taken.WHILE_OPEN else duration_text(limit.window_ms)
+    labels = (org, bound.credential or "", limit.capability or "", limit.name, limit.quantity.value, window, mode_of(limit))
+    return _Rate(labels, RateDemand(key=bound.key, limit=limit, units=1))
+
+
+def _cut(limits: _Limits, share: int) -> _Limits:
+    """Those that are shown: as many as the share, and the organization's own spend limits in any case."""
+    if len(limits) <= share:
+        return limits
+    own = sum(1 for limit in limits if isinstance(limit, _Spend) and limit.bound.credential is None)
+    return limits[: max(share, own)]
+
+
+def _parts(limits: _Limits) -> Iterator[_Limits]:
+    """The limits of one read each."""
+    return (limits[start : start + LIMITS_AT_ONCE] for start in range(0, len(limits), LIMITS_AT_ONCE))
+
+
+def _add(shown: dict[Metric, dict[Labels, int]], part: _Limits, states: LimitStates) -> None:
+    rates, windows = iter(states.rate), iter(states.spend)
+    for limit in part:
+        if isinstance(limit, _Rate):
+            _add_rate(shown, limit, next(rates))
+        else:
+            _add_spend(shown, limit, next(windows))
+
+
+def _add_rate(shown: dict[Metric, dict[Labels, int]], shown_limit: _Rate, state: RateState) -> None:
+    labels, limit = shown_limit.labels, shown_limit.demand.limit
+    units = limit.refill_units or limit.capacity
+    shown[metrics.RATE_UNITS][labels] = units
+    if limit.capacity != units:
+        shown[metrics.RATE_BURST][labels] = limit.capacity
+    shown[metrics.RATE_REMAINING][labels] = state.remaining
+
+
+def _add_spend(shown: dict[Metric, dict[Labels, int]], shown_limit: _Spend, state: WindowState) -> None:
+    labels, limit = shown_limit.labels, shown_limit.bound.limit
+    pause_ms = 0 if limit.shadow else state.paused_until_ms
+    shown[metrics.LIMIT_SPENT][labels] = state.spent_nano_usd
+    shown[metrics.LIMIT_HELD][labels] = state.held_nano_usd
+    shown[metrics.LIMIT_ALLOWED][labels] = limit.limit_nano_usd
+    if pause_ms:
+        shown[metrics.LIMIT_RESUME][labels] = pause_ms
+    if shown_limit.bound.credential is None:
+        _add_organization(shown, labels[:1], limit, state, pause_ms)
+
+
+def _add_organization(
+    shown: dict[Metric, dict[Labels, int]], org: Labels, limit: SpendLimit, state: WindowState, pause_ms: int
+) -> None:
+    """The organization's first spend limit, and whether any that is enforced pauses it."""
+    if org not in shown[metrics.SPEND_LIMIT]:
+        shown[metrics.SPEND_WINDOW][org] = state.spent_nano_usd
+        shown[metrics.SPEND_HELD][org] = state.held_nano_usd
+        shown[metrics.SPEND_LIMIT][org] = limit.limit_nano_usd
+        shown[metrics.PAUSED][org] = 0
+    if pause_ms:
+        shown[metrics.PAUSED][org] = 1
+        shown[metrics.SPEND_RESUME][org] = max(pause_ms, shown[metrics.SPEND_RESUME].get(org, 0))
