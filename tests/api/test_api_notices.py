@@ -1,16 +1,19 @@
-"""GET /api/notices: what people see of spend warnings, pauses and resumes."""
+"""GET /api/notices: what people see of spend warnings, pauses, resumes and digests."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from api_values import DAY_MS, NOW_MS
 from api_world import World
-from notice_values import PAUSED, RESUMED, a_notice
+from notice_values import PAUSED, RESUMED, a_digest, a_notice
 
 from tallygate.ledger.database import Database
 from tallygate.ledger.notices.deliveries import Deliveries
 from tallygate.ledger.notices.notice import WORD_CHARS_MAX
+from tallygate.ledger.notices.record import record_notices
+from tallygate.webhooks.message import message_of
 
 
 def at(seconds_ago: int, **changed: Any) -> Any:
@@ -38,6 +41,7 @@ async def test_a_notice_tells_money_exactly_and_when_access_resumes(world: World
         "limit_usd": "100.00",
         "refused_nano_usd": None,
         "resumes_at": None,
+        "digest": None,
         "deliveries": [],
     }
     assert (paused["type"], paused["refused_nano_usd"], paused["resumes_at"]) == (
@@ -68,6 +72,19 @@ async def test_a_notice_comes_with_the_state_of_its_deliveries(world: World, dat
         {**nothing, "endpoint": "ops", "state": "waiting", "last_status": 500, "next_attempt_at": "2026-09-01T12:00:05Z"},
         {**nothing, "endpoint": "pager", "state": "given_up"},
     ]
+
+
+async def test_a_digest_is_shown_as_its_receivers_get_it(world: World, database: Database) -> None:
+    digest = a_digest(NOW_MS)
+    async with database.write() as connection:
+        await record_notices(connection, database, [digest], lambda _notice: ("ops",), now_ms=NOW_MS)
+    (line,) = (await world.ok("/api/notices", type="usage.digest"))["notices"]
+    sent = json.loads(message_of(digest).body)
+
+    assert line["digest"] == sent["data"]
+    assert (line["type"], line["spent_usd"], line["limit"], line["held_usd"]) == ("usage.digest", "42.50", None, None)
+    assert [delivery["endpoint"] for delivery in line["deliveries"]] == ["ops"]
+    assert (await world.ok("/api/notices", type="spend.paused"))["notices"] == []
 
 
 async def test_a_page_goes_on_after_the_longest_id(world: World) -> None:

@@ -11,7 +11,7 @@ import trustme
 from tallygate.config.load import ConfigSource
 from tallygate.config.shipped import shipped_directory
 from tallygate.config.webhook_endpoint import (
-    NOTICE_TYPES,
+    SPEND_NOTICES,
     MailAddresses,
     MailSecurity,
     MailServer,
@@ -47,11 +47,18 @@ def test_without_the_file_nothing_is_sent(source: ConfigSource) -> None:
     assert source.load().webhooks == ()
 
 
-def test_an_endpoint_gets_everything_of_everybody_unless_told_otherwise(load_webhooks: LoadWebhooks) -> None:
+def test_an_endpoint_gets_every_notice_of_a_limit_of_everybody_unless_told_otherwise(load_webhooks: LoadWebhooks) -> None:
     (endpoint,) = load_webhooks(one())
     assert endpoint == WebhookEndpoint(name="ops", url="https://hooks.example.com/x", keys=(KEY,))
-    assert all(endpoint.wants(notice_type, "anybody") for notice_type in NOTICE_TYPES)
+    assert all(endpoint.wants(notice_type, "anybody") for notice_type in SPEND_NOTICES)
     assert load_webhooks(one(organizations="all")) == (endpoint,)
+
+
+def test_digests_go_only_to_those_who_name_them(load_webhooks: LoadWebhooks) -> None:
+    assert not load_webhooks(one())[0].wants("usage.digest", "acme")
+    (endpoint,) = load_webhooks(one(events="[usage.digest]"))
+    assert endpoint.wants("usage.digest", "acme")
+    assert not endpoint.wants("spend.paused", "acme")
 
 
 def test_an_endpoint_gets_only_what_it_names(load_webhooks: LoadWebhooks) -> None:

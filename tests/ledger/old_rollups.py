@@ -1,4 +1,4 @@
-"""The rollups as they were kept before versions 0020 and 0014 of the tables: without kinds, and as five tables."""
+"""What was kept before versions 0021, 0020 and 0014 of the tables: no digests, no kinds, and rollups as five tables."""
 
 from alembic import command
 from alembic.config import Config
@@ -34,8 +34,16 @@ _FIVE = {  # table to its key, and which of today's rows it had
 _SINCE = ("rollups", "lifetime_spend", "jobs", "console_sessions", "sign_in_links", "refused_requests", "refusal_files")
 
 
+def put_digests_back(connection: Connection) -> None:
+    """Make a ledger of today what one of version 0020 was, but for columns of notices that may be null now."""
+    connection.execute(text("DROP TABLE digest_weeks"))
+    connection.execute(text("ALTER TABLE notices DROP COLUMN digest"))
+    connection.execute(text("UPDATE ledger_version SET version_num = '0020'"))
+
+
 def put_kinds_back(connection: Connection) -> None:
     """Make a ledger of today what one of version 0019 was."""
+    put_digests_back(connection)
     connection.execute(text("DELETE FROM rollups WHERE detail = 'credential'"))
     if connection.dialect.name == "postgresql":
         connection.execute(text("DROP TABLE rollups_credential"))

@@ -20,6 +20,8 @@ from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database
 from tallygate.ledger.event_stream import EventStreams
 from tallygate.ledger.limiter_windows import windows_of
+from tallygate.ledger.notices.digest_figures import DigestFigures
+from tallygate.ledger.notices.digests import Digests
 from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.ledger.retention import Retention
@@ -309,6 +311,12 @@ class Deployment:
             rebuild=rebuild,
             retention=Retention(database),
             refused_requests=RefusedRequests(database),
+            digests=Digests(
+                database,
+                DigestFigures(database, page_url=""),
+                organizations=lambda: (self.organization,),
+                endpoints=tuple,
+            ),
             limiter_audit=self.audit,
             store=store,
             config=ConfigInForce(organizations=lambda: (self.organization,), prices=tuple),

@@ -69,12 +69,13 @@ def an_upkeep(database: Database, store: Any = None, **parts: Any) -> Upkeep:
         rebuild=parts.get("rebuild", unused),
         retention=unused,
         refused_requests=unused,
+        digests=parts.get("digests", unused),
         limiter_audit=parts.get("limiter_audit", unused),
         store=cast("ScriptStore", store),
         config=ConfigInForce(organizations=lambda: parts.get("organizations", MANY), prices=tuple),
         now_ms=lambda: START_MS,
         fence=Fence(load_scripts().fence),
-        clock=StoreClock(cast("ScriptStore", store), steady_ms=lambda: START_MS),
+        clock=parts.get("clock") or StoreClock(cast("ScriptStore", store), steady_ms=lambda: START_MS),
     )
 
 
@@ -191,3 +192,23 @@ async def test_only_organizations_with_something_old_are_purged(
     writes = 0
     assert await Retention(database, pause_seconds=0).purge(MANY, START_MS + 60 * DAY_MS) == 0
     assert writes == 0
+
+
+async def test_digests_are_made_by_the_earlier_clock_and_while_it_is_believed(database: Database) -> None:
+    class Clock:
+        is_believed = True
+
+        def now_ms(self) -> int:
+            return START_MS - 5
+
+    class Made(list[int]):
+        async def make_due(self, now_ms: int) -> int:
+            self.append(now_ms)
+            return 0
+
+    clock, made = Clock(), Made()
+    upkeep = an_upkeep(database, clock=clock, digests=made)
+    await upkeep.make_digests()
+    clock.is_believed = False
+    await upkeep.make_digests()
+    assert made == [START_MS - 5]

@@ -96,6 +96,13 @@ def test_a_test_message_is_signed_and_its_answer_shown(directory: Path) -> None:
     assert len(set(receiver.ids)) == 3
 
 
+def test_an_example_of_a_digest_can_be_sent(directory: Path) -> None:
+    with receiver_beside(Receiver()) as receiver:
+        assert shown("test", "ops", "--digest", *describe(directory, receiver.url))["delivered"]
+    (message,) = receiver.verified()
+    assert (message["type"], message["data"]["organization"]) == ("usage.digest", "example")
+
+
 def test_a_test_of_an_endpoint_that_is_away_or_unknown_fails_with_a_line(directory: Path) -> None:
     where = describe(directory, "http://127.0.0.1:9/x")
     assert "Connect" in command("test", "ops", *where, code=1).output

@@ -18,6 +18,8 @@ from tallygate.ledger.audit import LimiterAudit
 from tallygate.ledger.book import Book
 from tallygate.ledger.event_stream import EventStreams
 from tallygate.ledger.notices.deliveries import Deliveries
+from tallygate.ledger.notices.digest_figures import DigestFigures
+from tallygate.ledger.notices.digests import Digests
 from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.ledger.retention import Retention
@@ -94,6 +96,12 @@ def build_upkeep(resources: Resources) -> Upkeep:
         rebuild=rebuild,
         retention=Retention(database),
         refused_requests=RefusedRequests(database),
+        digests=Digests(
+            database,
+            DigestFigures(database, page_url=resources.settings.console_url),
+            organizations=lambda: resources.config().organizations,
+            endpoints=resources.webhooks,
+        ),
         limiter_audit=LimiterAudit(database, link, scripts, on_ahead=rebuild.repair),
         store=link,
         config=ConfigInForce(

@@ -1,4 +1,4 @@
-"""`tallygate webhooks`: the receivers of notices about spend limits, and their deliveries."""
+"""`tallygate webhooks`: the receivers of notices, and their deliveries."""
 
 import asyncio
 import os
@@ -41,7 +41,9 @@ _DELIVERY_COLUMNS: Final = (
 )
 
 
-@click.group(short_help="Endpoints that spend warnings, pauses and resumes are sent to: list, test, deliveries, retry.")
+@click.group(
+    short_help="Endpoints that spend warnings, pauses, resumes and weekly digests are sent to: list, test, deliveries, retry."
+)
 def webhooks() -> None:
     """Endpoints of webhooks.yaml, and how notices get to them."""
 
@@ -68,9 +70,10 @@ def list_endpoints(*, config_dir: Path | None, as_json: bool, as_csv: bool) -> N
 @webhooks.command("test")
 @click.argument("name")
 @click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
+@click.option("--digest", is_flag=True, help="An example of the weekly digest, of an organization named example.")
 @json_option
-def try_endpoint(name: str, *, config_dir: Path | None, as_json: bool) -> None:
-    """Send one signed message of type webhook.test to the endpoint NAME, and print its answer. Exit code 1 if it is no 2xx.
+def try_endpoint(name: str, *, config_dir: Path | None, digest: bool, as_json: bool) -> None:
+    """Send one message of type webhook.test to the endpoint NAME, and print its answer. Exit code 1 if it is no 2xx.
 
     It is sent once, also if the endpoint is disabled, and is no delivery: nothing is recorded.
     """
@@ -78,7 +81,7 @@ def try_endpoint(name: str, *, config_dir: Path | None, as_json: bool) -> None:
     if found is None:
         raise click.ClickException(f"webhooks.yaml has no endpoint {name}")
     began = time.monotonic()
-    answer = asyncio.run(_send_trial(found))
+    answer = asyncio.run(_send_trial(found, is_digest=digest))
     answered = {
         "endpoint": name,
         "delivered": answer.is_delivered,
@@ -153,7 +156,7 @@ def _endpoints(config_dir: Path | None, *, reads_secrets: bool) -> "tuple[Webhoo
         return config_source(settings, os.environ, forwards=False, sends_webhooks=reads_secrets).load().webhooks
 
 
-async def _send_trial(endpoint: "WebhookEndpoint") -> "Answer":
+async def _send_trial(endpoint: "WebhookEndpoint", *, is_digest: bool) -> "Answer":
     import secrets
 
     from tallygate.app.clocks import now_ms
@@ -167,7 +170,8 @@ async def _send_trial(endpoint: "WebhookEndpoint") -> "Answer":
         way = process_way_out(chosen_settings({}, uses_stores=False), os.environ)
     sender = Sender(now_ms=now_ms, user_agent=f"tallygate/{product_version()}", connections_max=1, way=way)
     try:
-        message = trial_message(endpoint.name, message_id=f"test-{secrets.token_hex(12)}", now_ms=now_ms())
+        message_id = f"test-{secrets.token_hex(12)}"
+        message = trial_message(endpoint.name, message_id=message_id, now_ms=now_ms(), is_digest=is_digest)
         return await sender.send(endpoint, message, reads_body=True)
     finally:
         await sender.close()

@@ -6,7 +6,9 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
-NOTICE_TYPES: Final = ("spend.warning", "spend.paused", "spend.resumed")
+SPEND_NOTICES: Final = ("spend.warning", "spend.paused", "spend.resumed")
+DIGEST: Final = "usage.digest"  # of a week, for each organization: sent to those alone who name it, since it is no cause to act
+NOTICE_TYPES: Final = (*SPEND_NOTICES, DIGEST)
 
 
 class WebhookFormat(StrEnum):
@@ -69,7 +71,7 @@ class WebhookEndpoint:
     format: WebhookFormat = WebhookFormat.STANDARD
     keys: tuple[bytes, ...] = field(default=(), repr=False)
     organizations: frozenset[str] | None = None
-    events: frozenset[str] = frozenset(NOTICE_TYPES)
+    events: frozenset[str] = frozenset(SPEND_NOTICES)
     is_enabled: bool = True
     ca_pem: str = field(default="", repr=False)
     mail: MailAddresses | None = None

@@ -1,6 +1,7 @@
-"""webhooks.yaml: receivers of notices about spend limits. It names signing secrets (a variable or a file), never contains them.
+"""webhooks.yaml: receivers of notices of spend limits and of weekly digests.
 
-A chat service accepts whatever is posted to its URL, so that URL is a secret too.
+It names signing secrets (a variable or a file), never contains them. A chat service accepts whatever is posted to its URL, so that
+URL is a secret too.
 """
 
 import base64
@@ -18,7 +19,7 @@ from tallygate.config.kinds import Identifier, Words, declare
 from tallygate.config.secret_file import CHARS_OF_A_PATH_MAX, SECRET_BYTES_MAX, read_secret
 from tallygate.config.section import ID, Section, identifier, show
 from tallygate.config.urls import is_loopback
-from tallygate.config.webhook_endpoint import NOTICE_TYPES, WebhookEndpoint, WebhookFormat
+from tallygate.config.webhook_endpoint import NOTICE_TYPES, SPEND_NOTICES, WebhookEndpoint, WebhookFormat
 from tallygate.config.webhook_mail import read_mail
 from tallygate.domain.declared import Choice, Flag, Text
 
@@ -47,13 +48,13 @@ FORMAT: Final = declare(
 EVENTS: Final = declare(
     "events",
     Words(
-        "Types of notices; else all.",
+        "Types of notices; else those of spend limits.",
         parse=_notice_type,
         items_max=len(NOTICE_TYPES),
-        empty="must name at least one type of notice, or be left out for all",
+        empty="must name at least one type of notice, or be left out for those of spend limits",
         options=NOTICE_TYPES,
     ),
-    NOTICE_TYPES,
+    SPEND_NOTICES,
 )
 ENABLED: Final = declare("enabled", Flag("Send to it."), default=True)
 ALLOW_HTTP: Final = declare(

@@ -1,4 +1,4 @@
-"""GET /api/notices: the limiter's notices about spend limits, and the deliveries of each."""
+"""GET /api/notices: notices of spend limits and weekly digests, and the deliveries of each."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tallygate.config.webhook_endpoint import DIGEST, NOTICE_TYPES
 from tallygate.console.api_cursor import question_of, seal, unseal
 from tallygate.console.api_errors import invalid_parameter
 from tallygate.console.api_parameters import choices, integer
@@ -23,7 +24,9 @@ from tallygate.domain.calendar_months import day_start_ms, local_date
 from tallygate.domain.instants import instant_text
 from tallygate.domain.money import usd_text
 from tallygate.ledger.notices.deliveries import Deliveries, Delivery
-from tallygate.ledger.notices.notice import WORD_CHARS_MAX, Notice, NoticeType
+from tallygate.ledger.notices.digest import DigestNotice
+from tallygate.ledger.notices.digest_data import DigestData, digest_data
+from tallygate.ledger.notices.notice import WORD_CHARS_MAX, Notice
 from tallygate.ledger.notices.pages import NoticePages, NoticesQuery
 from tallygate.ledger.notices.record import DeliveryState
 
@@ -31,7 +34,7 @@ NOTICES_DEFAULT: Final = 100
 NOTICES_MAX: Final = 1_000  # of one page
 DAYS_DEFAULT: Final = 30  # as long as notices are kept
 _FROM: Final = instant("from", f"Beginning of the range, inclusive. Default: {DAYS_DEFAULT} days before `to`.")
-_TYPE: Final = choices("type", "Types of notices. Default: all.", [notice_type.value for notice_type in NoticeType])
+_TYPE: Final = choices("type", "Types of notices. Default: all.", NOTICE_TYPES)
 _LIMIT: Final = integer("limit", "Notices of a page.", least=1, most=NOTICES_MAX, default=NOTICES_DEFAULT)
 
 
@@ -47,8 +50,9 @@ class DeliveryLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NoticeLine(msgspec.Struct, frozen=True, kw_only=True):
-    """type: spend.warning, spend.paused, spend.resumed. limit: the spend window. Fields that do not apply are null.
+    """type: spend.warning, spend.paused, spend.resumed, usage.digest. limit: the spend window. Fields that do not apply are null.
 
+    digest       of a week, as receivers get it; spent is the spend of that week
     deliveries   to the endpoints that webhooks.yaml named when the notice was stored
     """
 
@@ -57,16 +61,17 @@ class NoticeLine(msgspec.Struct, frozen=True, kw_only=True):
     at: str
     at_ms: int
     org: str
-    limit: str
-    threshold_permille: int | None
+    limit: str | None = None
+    threshold_permille: int | None = None
     spent_nano_usd: int
     spent_usd: str
-    held_nano_usd: int
-    held_usd: str
-    limit_nano_usd: int
-    limit_usd: str
-    refused_nano_usd: int | None
-    resumes_at: str | None
+    held_nano_usd: int | None = None
+    held_usd: str | None = None
+    limit_nano_usd: int | None = None
+    limit_usd: str | None = None
+    refused_nano_usd: int | None = None
+    resumes_at: str | None = None
+    digest: DigestData | None = None
     deliveries: list[DeliveryLine]
 
 
@@ -88,7 +93,7 @@ class NoticesApi:
                 method="GET",
                 path="/api/notices",
                 handler=self._notices,
-                summary="Spend warnings, pauses and resumes, newest first",
+                summary="Spend warnings, pauses, resumes and weekly digests, newest first",
                 parameters=(_FROM, TO, time_zone(), ORG, _TYPE, _LIMIT, CURSOR),
                 answer=NoticesAnswer,
             ),
@@ -108,10 +113,9 @@ class NoticesApi:
         else:
             start, end, after = _position(unseal("cursor", values["cursor"], question))
         limit = values["limit"]
-        types = [NoticeType(word) for word in values["type"]]
         query = NoticesQuery(
             orgs=[organization.id for organization in organizations],
-            types=types,
+            types=values["type"],
             from_ms=start,
             to_ms=end,
             after=after,
@@ -137,22 +141,37 @@ def _position(position: str) -> tuple[int, int, tuple[int, str]]:
     return start_ms, end_ms, (last_ms, event_id)
 
 
-def _line(notice: Notice, deliveries: Sequence[Delivery], zone: str) -> NoticeLine:
+def _line(notice: Notice | DigestNotice, deliveries: Sequence[Delivery], zone: str) -> NoticeLine:
+    sent = [_delivery_line(delivery, zone) for delivery in deliveries]
+    at = instant_text(notice.at_ms, zone)
+    if isinstance(notice, DigestNotice):
+        spent = notice.digest.week.spent_nano_usd
+        return NoticeLine(
+            event_id=notice.event_id,
+            type=DIGEST,
+            at=at,
+            at_ms=notice.at_ms,
+            org=notice.org,
+            spent_nano_usd=spent,
+            spent_usd=usd_text(spent),
+            digest=digest_data(notice.org, notice.digest),
+            deliveries=sent,
+        )
     same: dict[str, Any] = {name: getattr(notice, name) for name in _SAME_FIELDS}
     return NoticeLine(
         **same,
         type=notice.type.value,
-        at=instant_text(notice.at_ms, zone),
+        at=at,
         limit=notice.limit_key,
         spent_usd=usd_text(notice.spent_nano_usd),
         held_usd=usd_text(notice.held_nano_usd),
         limit_usd=usd_text(notice.limit_nano_usd),
         resumes_at=None if notice.resumes_at_ms is None else instant_text(notice.resumes_at_ms, zone),
-        deliveries=[_delivery_line(delivery, zone) for delivery in deliveries],
+        deliveries=sent,
     )
 
 
-_MADE_FIELDS: Final = {"type", "at", "limit", "spent_usd", "held_usd", "limit_usd", "resumes_at", "deliveries"}
+_MADE_FIELDS: Final = {"type", "at", "limit", "spent_usd", "held_usd", "limit_usd", "resumes_at", "digest", "deliveries"}
 _SAME_FIELDS: Final = tuple(name for name in NoticeLine.__struct_fields__ if name not in _MADE_FIELDS)
 
 

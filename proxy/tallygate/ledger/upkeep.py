@@ -18,6 +18,7 @@ from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database, LedgerUnavailableError, UnstorableError
 from tallygate.ledger.directory.credentials import Credentials
 from tallygate.ledger.event_stream import EventStreams
+from tallygate.ledger.notices.digests import Digests
 from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.ledger.retention import Retention
@@ -36,6 +37,7 @@ RESTART_EVERY_SECONDS: Final = 0.2
 LAST_USED_EVERY_SECONDS: Final = 10.0
 AUDIT_EVERY_SECONDS: Final = 60.0
 DAILY_EVERY_SECONDS: Final = 3_600.0
+DIGESTS_EVERY_SECONDS: Final = 1.0
 PREPARE_BACKOFF_SECONDS: Final = 2.0
 _log = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class Upkeep:
         rebuild: Rebuild,
         retention: Retention,
         refused_requests: RefusedRequests,
+        digests: Digests,
         limiter_audit: LimiterAudit,
         store: ScriptStore,
         config: ConfigInForce,
@@ -79,6 +82,7 @@ class Upkeep:
         self._rebuild = rebuild
         self._retention = retention
         self._refused_requests = refused_requests
+        self._digests = digests
         self._limiter_audit = limiter_audit
         self._store = store
         self._config = config
@@ -110,6 +114,7 @@ class Upkeep:
             tasks.create_task(self._every(RESTART_EVERY_SECONDS, "store restarts", self.heal_after_restart))
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "audit", self.audit))
             tasks.create_task(self._every(DAILY_EVERY_SECONDS, "retention", self._daily))
+            tasks.create_task(self._every(DIGESTS_EVERY_SECONDS, "digests", self.make_digests))
 
     async def open_store(self) -> None:
         """Open closed partitions once, before anything may be admitted. `keep_forever` retries."""
@@ -147,6 +152,11 @@ class Upkeep:
         """
         if await self._fence.check_run_id(self._store.command, await self._store.command(b"INFO", b"server")):
             await self.rebuild()
+
+    async def make_digests(self) -> None:
+        """Make digests that are due, while the clock is believed: one that is ahead would make them of weeks that still run."""
+        if self._clock.is_believed:
+            await self._digests.make_due(min(self._now_ms(), self._clock.now_ms()))
 
     async def _prepare(self) -> None:
         await self._database.migrate()

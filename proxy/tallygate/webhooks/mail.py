@@ -64,5 +64,5 @@ def mail_of(mail: MailAddresses, message: Message, *, at_ms: int) -> EmailMessag
     made["Date"] = formatdate(at_ms / 1000, usegmt=True)
     made["Message-ID"] = f"<{hashlib.sha256(message.id.encode()).hexdigest()[:32]}@{mail.sender.rpartition('@')[2]}>"
     made["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's out-of-office reply
-    made.set_content(message.wording.text)
+    made.set_content("\n\n".join(filter(None, (message.wording.text, message.wording.link))))
     return made

@@ -1,1 +1,1 @@
-"""Notices of spend limits (warnings, pauses, resumes), stored with the ledger, and their deliveries."""
+"""Notices of spend limits (warnings, pauses, resumes) and weekly digests, stored with the ledger, and their deliveries."""

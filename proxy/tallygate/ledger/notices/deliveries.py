@@ -14,14 +14,15 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.ledger.database import Database
-from tallygate.ledger.notices.notice import Notice, NoticeType
+from tallygate.ledger.notices.digest import DigestNotice
+from tallygate.ledger.notices.notice import Notice
+from tallygate.ledger.notices.notice_rows import notice_of_row
 from tallygate.ledger.notices.record import DeliveryState
 from tallygate.ledger.notices.schema import DELIVERIES, DELIVERY_TOTALS, GONE_ENDPOINTS, NOTICES
 
 ERROR_CHARS_MAX: Final = 200
 ROWS_AT_ONCE: Final = 1_000  # of one transaction
 _C: Final = DELIVERIES.c
-_NOTICE_FIELDS: Final = tuple(field.name for field in fields(Notice))
 
 
 class Result(StrEnum):
@@ -51,7 +52,7 @@ class Delivery:
 class Claimed:
     """A delivery that this process has leased. attempts: those before this one."""
 
-    notice: Notice
+    notice: Notice | DigestNotice
     endpoint: str
     attempts: int
 
@@ -74,6 +75,12 @@ class Deliveries:
                 if (await connection.execute(one)).first() is not None:
                     found.add(endpoint)
         return frozenset(found)
+
+    async def due_count(self, endpoint: str, now_ms: int, *, most: int) -> int:
+        """How many deliveries to the endpoint are due, up to `most`."""
+        some = select(_C.event_id).where(_C.endpoint == endpoint, *_free(now_ms)).limit(most).subquery()
+        async with self._database.read() as connection:
+            return int((await connection.execute(select(func.count()).select_from(some))).scalar_one())
 
     async def claim(self, endpoint: str, *, now_ms: int, lease_ms: int) -> Claimed | None:
         """Lease the delivery that has been due the longest; None if none is due and free."""
@@ -274,11 +281,6 @@ class Deliveries:
             set_={"deliveries": DELIVERY_TOTALS.c.deliveries + statement.excluded.deliveries},
         )
         await connection.execute(statement, {"result": result.value, "deliveries": more})
-
-
-def notice_of_row(row: RowMapping) -> Notice:
-    values = {name: row[name] for name in _NOTICE_FIELDS}
-    return Notice(**{**values, "type": NoticeType(values["type"])})
 
 
 def delivery_of_row(row: RowMapping) -> Delivery:

@@ -1,16 +1,19 @@
 """Storing notices, each once, with a delivery for every endpoint that subscribes to it."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict
 from enum import StrEnum
+from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.ledger.database import Database
+from tallygate.ledger.notices.digest import DigestNotice
 from tallygate.ledger.notices.notice import Notice
+from tallygate.ledger.notices.notice_rows import row_of
 from tallygate.ledger.notices.schema import DELIVERIES, NOTICES
 
 EndpointsOf = Callable[[Notice], Collection[str]]
+_Notice = TypeVar("_Notice", Notice, DigestNotice)
 
 
 class DeliveryState(StrEnum):
@@ -26,14 +29,19 @@ def to_nobody(notice: Notice) -> tuple[str, ...]:
 
 
 async def record_notices(
-    connection: AsyncConnection, database: Database, notices: Sequence[Notice], endpoints_of: EndpointsOf, *, now_ms: int
+    connection: AsyncConnection,
+    database: Database,
+    notices: Sequence[_Notice],
+    endpoints_of: Callable[[_Notice], Collection[str]],
+    *,
+    now_ms: int,
 ) -> int:
     """Add new notices within the caller's transaction; returns how many. Existing ones change nothing."""
     by_id = {notice.event_id: notice for notice in notices}
     if not by_id:
         return 0
     statement = database.insert(NOTICES).on_conflict_do_nothing().returning(NOTICES.c.event_id)
-    rows = [{**asdict(notice), "type": notice.type.value, "stored_at_ms": now_ms} for _, notice in sorted(by_id.items())]
+    rows = [row_of(notice, stored_at_ms=now_ms) for _, notice in sorted(by_id.items())]
     inserted = set((await connection.execute(statement, rows)).scalars())
     deliveries = [
         {

@@ -6,21 +6,23 @@ from sqlalchemy import BigInteger, Column, Index, PrimaryKeyConstraint, Table
 
 from tallygate.ledger.schema import METADATA, NAME
 
+# Of spend limits, with their amounts, and weekly digests, in JSON (`notices/digest.py`): they are about no limit.
 NOTICES: Final = Table(
     "notices",
     METADATA,
     Column("event_id", NAME, nullable=False),
     Column("type", NAME, nullable=False),
     Column("org", NAME, nullable=False),
-    Column("limit_key", NAME, nullable=False),
+    Column("limit_key", NAME),
     Column("threshold_permille", BigInteger),
     Column("spent_nano_usd", BigInteger, nullable=False),
-    Column("held_nano_usd", BigInteger, nullable=False),
-    Column("limit_nano_usd", BigInteger, nullable=False),
+    Column("held_nano_usd", BigInteger),
+    Column("limit_nano_usd", BigInteger),
     Column("refused_nano_usd", BigInteger),
     Column("resumes_at_ms", BigInteger),
     Column("at_ms", BigInteger, nullable=False),
     Column("stored_at_ms", BigInteger, nullable=False),
+    Column("digest", NAME),
     PrimaryKeyConstraint("event_id"),
     Index(None, "at_ms", "event_id"),
     Index(None, "org", "at_ms", "event_id"),
@@ -63,4 +65,13 @@ DELIVERY_TOTALS: Final = Table(
     Column("result", NAME, nullable=False),
     Column("deliveries", BigInteger, nullable=False),
     PrimaryKeyConstraint("result"),
+)
+
+# The last week whose digest was made for an organization, or found to be needless, by its Monday: one row for each that was.
+DIGEST_WEEKS: Final = Table(
+    "digest_weeks",
+    METADATA,
+    Column("org", NAME, nullable=False),
+    Column("first_day", NAME, nullable=False),
+    PrimaryKeyConstraint("org"),
 )
