@@ -159,7 +159,7 @@ async def test_an_issuer_taken_out_of_the_file_is_believed_no_longer_and_one_tha
         assert server.fetches == 1
 
         (gateway.config_dir / "authentication.yaml").write_text("jwt_issuers: []\n")
-        (gateway.config_dir / "organizations.yaml").unlink()
+        (gateway.config_dir / "organizations.yaml").write_text("organizations: [{id: another, plan: pay_as_you_go}]\n")
         await gateway.gateway.read_again()
         assert (await ask(gateway, token))[0] == 401
 

@@ -1,14 +1,17 @@
 """Counts that outlive their process."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
 from tallygate.telemetry import count_file
-from tallygate.telemetry.count_file import CountFile, CountReader, CountsFullError, owners
+from tallygate.telemetry.count_file import CELLS_MAX, CountFile, CountReader, CountsFullError, owners
 
 
 def test_a_count_is_read_back_under_its_name(tmp_path):
@@ -75,6 +78,63 @@ def test_the_last_cell_can_be_taken_and_the_next_is_refused(tmp_path):
         counts.allocate("c")
 
     assert counts.allocate("b") == 2, "what is there is still found"
+    counts.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+def fill(directory):
+    with (directory / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while True:
+            filler.write(bytes(4_096))
+
+
+@pytest.mark.process
+def test_on_a_full_disk_counting_goes_on_and_names_are_not_torn(small_disk):
+    counts = CountFile(small_disk, "w")
+    counts.allocate("a")
+    fill(small_disk)
+    before = (small_disk / "w.names").read_bytes()
+
+    counts.cells[CELLS_MAX - 1] = 7  # a page that was never written: it would kill this process
+
+    name = "b" * 8_192
+    with pytest.raises(CountsFullError, match="No space left"):
+        counts.allocate(name)
+    assert (small_disk / "w.names").read_bytes() == before
+    (small_disk / "filler").unlink()
+    counts.allocate(name)
+    assert CountReader(small_disk).counts_of("w") == {("a", ()): (0,), (name, ()): (0,)}
+    counts.close()
+
+
+@pytest.mark.process
+def test_without_room_a_new_file_says_so_and_one_that_is_there_opens(small_disk):
+    CountFile(small_disk, "there").close()
+    fill(small_disk)
+
+    with pytest.raises(CountsFullError, match=r"^1048576 bytes for counts in .*: No space left"):
+        CountFile(small_disk, "new")
+    CountFile(small_disk, "there").close()
+
+
+def test_a_file_system_that_gives_no_blocks_beforehand_gets_a_sparse_file(tmp_path, monkeypatch):
+    def refuse(_file, _offset, _size):
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    counts = CountFile(tmp_path, "w")
+    counts.cells[counts.allocate("a")] = 3
+    assert (tmp_path / "w.counts").stat().st_size == 8 * CELLS_MAX
     counts.close()
 
 

@@ -24,7 +24,7 @@ from tallygate.domain.errors import ConfigError, StoreError
 from tallygate.processes.data_directory import DataDirectory
 from tallygate.processes.lifeline import Lifeline
 from tallygate.processes.supervisor import Exit
-from tallygate.telemetry.count_file import CountFile
+from tallygate.telemetry.count_file import CountFile, CountsFullError
 from tallygate.telemetry.log import lines_dropped, start_logging
 from tallygate.telemetry.metrics import LOG_DROPPED
 from tallygate.telemetry.worker_state import HEARTBEAT_MS, WorkerState
@@ -100,6 +100,9 @@ def run_worker(arguments: list[str], *, build: BuildGateway) -> Exit:
         return Exit.CONFIG
     except StoreError as error:
         _LOG.error("the limiter's store cannot be used", extra={"fields": {"reason": str(error)}})
+        return Exit.FAILED
+    except CountsFullError as error:
+        _LOG.error("no room on the disk for what a worker counts", extra={"fields": {"reason": str(error)}})
         return Exit.FAILED
     except OSError as error:
         _LOG.error("a file cannot be used", extra={"fields": {"file": error.filename, "reason": error.strerror or str(error)}})

@@ -8,6 +8,7 @@ One process and one thread write; any may read. An aligned cell is stored and lo
 number; the sum of a histogram may be one observation ahead of its buckets.
 """
 
+import errno
 import json
 import mmap
 import os
@@ -17,18 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-CELLS_MAX: Final = 1 << 17  # a sparse file of 1 MiB a process; beyond it `allocate` raises and the caller counts under "other"
+CELLS_MAX: Final = (
+    1 << 17
+)  # a file of 1 MiB a process, whose blocks are taken at once; beyond it `allocate` raises and the caller counts under "other"
 _CELL_BYTES: Final = 8
 
 Series = tuple[str, tuple[str, ...]]
 
 
 class CountsFullError(Exception):
-    """No cells left for another series."""
+    """No cells left for another series, or no room on the disk for its name."""
 
 
 class CountFile:
-    """The counters of one owner, open for writing. `cells` is indexed by what `allocate` answers."""
+    """The counters of one owner, open for writing. `cells` is indexed by what `allocate` answers.
+
+    Raises CountsFullError where the disk has no room for the whole file: once it is open, no count needs any.
+    """
 
     def __init__(self, directory: Path, owner: str, *, cells_max: int = CELLS_MAX) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -40,14 +46,17 @@ class CountFile:
         self._recover_names(directory / f"{owner}.names")
         counts = os.open(directory / f"{owner}.counts", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(counts, cells_max * _CELL_BYTES)
+            _take_blocks(counts, cells_max * _CELL_BYTES, directory)
             self._map = mmap.mmap(counts, cells_max * _CELL_BYTES)
+        except CountsFullError:
+            os.close(self._names)
+            raise
         finally:
             os.close(counts)
         self.cells = memoryview(self._map).cast("q")
 
     def allocate(self, metric: str, labels: tuple[str, ...] = (), *, cells: int = 1) -> int:
-        """The index of the first of `cells` adjacent cells, always the same for a series. Raises CountsFullError at cells_max."""
+        """The index of the first of `cells` adjacent cells, always the same for a series. Raises CountsFullError."""
         known = self._places.get((metric, labels))
         if known is not None and known[1] == cells:
             return known[0]
@@ -57,7 +66,7 @@ class CountFile:
         for cell in range(first, first + cells):
             self.cells[cell] = 0  # after a power failure a count may have reached the disk without its name
         # The name is on file before the first count, so every cell that a reader meets has a name.
-        os.write(self._names, json.dumps([metric, labels, cells], separators=(",", ":")).encode() + b"\n")
+        self._write_name(json.dumps([metric, labels, cells], separators=(",", ":")).encode() + b"\n")
         self._places[metric, labels] = (first, cells)
         self._used += cells
         return first
@@ -67,6 +76,17 @@ class CountFile:
         self._map.close()
         os.close(self._names)
 
+    def _write_name(self, line: bytes) -> None:
+        """Write all of it, or nothing: a full disk may take a part."""
+        length = os.fstat(self._names).st_size
+        try:
+            written = os.write(self._names, line)
+        except OSError as error:
+            raise CountsFullError(error.strerror) from error
+        if written < len(line):
+            os.ftruncate(self._names, length)
+            raise CountsFullError(os.strerror(errno.ENOSPC))
+
     def _recover_names(self, path: Path) -> None:
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
@@ -74,6 +94,20 @@ class CountFile:
         for metric, labels, cells in _named(data[:whole]):
             self._places[metric, labels] = (self._used, cells)
             self._used += cells
+
+
+def _take_blocks(file: int, size: int, directory: Path) -> None:
+    """Give each page of the map its block: one without would kill the process as it is written on a full disk (SIGBUS, mmap(2)).
+
+    Raises CountsFullError where there is no room. A file system that cannot give blocks beforehand gets a sparse file.
+    """
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            os.ftruncate(file, size)
+            return
+        raise CountsFullError(f"{size} bytes for counts in {directory}: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
