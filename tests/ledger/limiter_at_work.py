@@ -14,6 +14,7 @@ from tallygate.domain.rate_limit import LimitScope
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.ledger.audit import LimiterAudit
 from tallygate.ledger.book import Book
+from tallygate.ledger.continuity import Continuity
 from tallygate.ledger.database import Database
 from tallygate.ledger.event_stream import EventStreams
 from tallygate.ledger.limiter_windows import windows_of
@@ -55,6 +56,7 @@ class LimiterAtWork:
             loop_time=lambda: 0.0,
             on_posted_again=partial(close_partition, store),
             counted_at=self._counted_at,
+            before_reading=Continuity(database, store, self.scripts).check,
         )
         self.counted_at: Callable[[int], int] | None = None
         self.number = 0

@@ -23,7 +23,7 @@ from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database, month_partition
 from tallygate.ledger.entry import Kind
 from tallygate.ledger.limiter_windows import windows_of
-from tallygate.ledger.rebuild import read_postings
+from tallygate.ledger.postings import read_postings
 from tallygate.ledger.reprice import RepriceQuery, Repricing
 from tallygate.ledger.retention import Retention, visible_from_ms
 from tallygate.ledger.rollups import LEVELS, Level
@@ -33,9 +33,9 @@ from tallygate.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.generation import (
     RestoreRefusedError,
-    last_event_id,
     mark_partition,
     restore_window,
+    stream_facts,
     unmarked_partitions,
 )
 from tallygate.limiter.keys import org_keys, partition_keys, partition_of
@@ -134,7 +134,7 @@ async def test_a_window_is_not_restored_over_spend_that_the_ledger_does_not_know
     """Two conditions, each of which stands between a slow rebuild and an overshoot."""
     acme, partition = ORGANIZATIONS[0], partition_of("acme")
     (demand, *_) = await at_work.demands(acme, "acme-prod")
-    last = await last_event_id(at_work.store, partition)
+    last = (await stream_facts(at_work.store, partition)).last_event
     with pytest.raises(RestoreRefusedError, match="admits already"):
         await restore_window(at_work.store, at_work.scripts, "acme", demand, [], after_event=last)
 

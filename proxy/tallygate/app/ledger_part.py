@@ -14,6 +14,7 @@ from tallygate.app.part import Part
 from tallygate.app.product import product_version
 from tallygate.app.resources import Resources
 from tallygate.console.limiter_store import LimiterStore
+from tallygate.console.readiness import continuity_probe
 from tallygate.ledger.audit import LimiterAudit
 from tallygate.ledger.book import Book
 from tallygate.ledger.event_stream import EventStreams
@@ -38,6 +39,7 @@ def ledger_part(resources: Resources, store: LimiterStore) -> Part:
     book = open_directory(resources.settings, resources.database, lambda: resources.holder.current)
     return Part(
         samples=(upkeep.samples,),
+        probes=(continuity_probe(lambda: upkeep.lack),),
         opening=(upkeep.open_store,),
         beside=(
             upkeep.keep_forever,
@@ -92,6 +94,7 @@ def build_upkeep(resources: Resources) -> Upkeep:
             loop_time=time.monotonic,
             on_posted_again=rebuild.repair,
             counted_at=clock.counted_at,
+            before_reading=rebuild.continuity.check,
         ),
         rebuild=rebuild,
         retention=Retention(database),

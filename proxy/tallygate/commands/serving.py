@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from tallygate.app.role import Role
+from tallygate.commands.ledger_backup import backup, restore
+from tallygate.commands.ledger_compare import compare
 from tallygate.commands.settings_options import friendly, print_error, warn_of_secrets, with_settings
-from tallygate.config.settings import Settings, load_settings, misspelt_variables, variable_name
+from tallygate.config.settings import Settings, flag_name, load_settings, misspelt_variables, variable_name
 from tallygate.domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,15 +70,22 @@ _APART: Final = (
 _ALL: Final = tuple(Settings.model_fields)
 
 
-def serving_command(role: Role, *, help_text: str, short_help: str, fields: Collection[str]) -> click.Command:
-    """Make the command of a role. fields: the settings for which it has flags."""
+def serving_command(
+    role: Role, *, help_text: str, short_help: str, fields: Collection[str], commands: Sequence[click.Command] = ()
+) -> click.Command:
+    """Make the command of a role. fields: the settings for which it has flags. commands: what else goes by its name."""
 
-    @click.command(role.value, help=help_text, short_help=short_help)
     @with_settings(fields)
-    def command(**flags: str | None) -> None:
-        sys.exit(_run(role, flags))
+    @click.pass_context
+    def command(context: click.Context, /, **flags: str | None) -> None:
+        if context.invoked_subcommand is None:
+            sys.exit(_run(role, flags))
+        if given := [name for name, value in flags.items() if value is not None]:
+            raise click.UsageError(f"{flag_name(given[0])} goes behind {context.invoked_subcommand}, which it is a setting of")
 
-    return command
+    if not commands:
+        return click.command(role.value, help=help_text, short_help=short_help)(command)
+    return click.group(role.value, help=help_text, short_help=short_help, invoke_without_command=True, commands=commands)(command)
 
 
 serve: Final = serving_command(
@@ -92,7 +101,11 @@ console: Final = serving_command(
     Role.CONSOLE, help_text=_CONSOLE_HELP, short_help="Run the console alone: usage API, admin API, metrics.", fields=_APART
 )
 ledger: Final = serving_command(
-    Role.LEDGER, help_text=_LEDGER_HELP, short_help="Run the ledger alone: it stores what the gateways count.", fields=_APART
+    Role.LEDGER,
+    help_text=_LEDGER_HELP,
+    short_help="Run the ledger alone: it stores what the gateways count; or back it up, copy it, compare it.",
+    fields=_APART,
+    commands=(backup, restore, compare),
 )
 
 

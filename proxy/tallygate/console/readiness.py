@@ -9,6 +9,7 @@ from tallygate.console.ports import Store
 from tallygate.console.workers import Workers
 from tallygate.console.write_checks import WriteCheck
 from tallygate.domain.errors import LimiterWipedError, StoreError
+from tallygate.ledger.continuity import Lack
 
 LAG_MAX_MS: Final = 60_000
 
@@ -105,5 +106,17 @@ def database_probe(writes: WriteCheck, *, is_needed: bool) -> Probe:
         obstacle = await writes.obstacle()
         reason = "" if obstacle is None else f"the ledger's database {obstacle.text}"
         return Check(name="database", reason=reason, is_needed=is_needed)
+
+    return probe
+
+
+def continuity_probe(lack: Callable[[], Lack]) -> Probe:
+    """Probe that the ledger has every event that the store handed over. Only reported: closed partitions make the store unready."""
+
+    async def probe() -> Check:
+        reason = (
+            "the ledger is older than the limiter's store: tallygate ledger compare states what it lacks" if lack().gaps else ""
+        )
+        return Check(name="ledger", reason=reason, is_needed=False)
 
     return probe

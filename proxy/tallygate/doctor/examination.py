@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from tallygate.app.configuration import config_problems, config_source, process_way_out
+from tallygate.app.ledger_state import examined_lack
 from tallygate.config.key_lookup import KeyLookup, Sends
 from tallygate.config.model import Upstream
 from tallygate.config.settings import Settings, misspelt_variables
@@ -32,7 +33,7 @@ FILES_MIN: Final = 4_096  # descriptors: two for each open request, and some
 def examine(settings: Settings) -> list[Finding]:
     """Run every check, in the order in which serving would meet the problems."""
     before = [*_versions(), *_configuration(settings), *_machine(settings)]
-    return [*before, *asyncio.run(examine_stores(settings)), *_upstreams(settings)]
+    return [*before, *asyncio.run(examine_stores(settings)), *_ledger(settings), *_upstreams(settings)]
 
 
 def _versions() -> Iterator[Finding]:
@@ -63,6 +64,23 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     yield Finding("files", files >= FILES_MIN, f"{files} file descriptors a process, at least {FILES_MIN} are wanted (ulimit -n)")
     problem = directory_problem(settings.data_dir)
     yield Finding("data", problem is None, problem or f"{settings.data_dir} can be written")
+
+
+def _ledger(settings: Settings) -> Iterator[Finding]:
+    """Check that the ledger is not older than the store that runs."""
+    if not settings.redis_url.get_secret_value():
+        return
+    try:
+        lack = asyncio.run(examined_lack(settings))
+    except ConfigError:
+        return
+    if lack is not None:
+        text = (
+            "is older than the store: tallygate ledger compare states what it lacks"
+            if lack.gaps
+            else "has all that the store handed over"
+        )
+        yield Finding("ledger", not lack.gaps, text)
 
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:

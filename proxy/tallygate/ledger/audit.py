@@ -20,7 +20,7 @@ from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database
 from tallygate.ledger.lifetime_spend import spend_of_entries, stretches_of
 from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
-from tallygate.ledger.rebuild import posted_in, read_postings
+from tallygate.ledger.postings import posted_in, read_postings
 from tallygate.ledger.rollups import DAYS_OF_SERIES, FINEST, LEVELS, Level
 from tallygate.ledger.schema import (
     AMOUNTS,

@@ -5,6 +5,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -39,6 +40,7 @@ from tallygate.ledger.schema import (
 )
 from tallygate.ledger.series import Numbering, Series, SeriesNumbers, series_of
 from tallygate.ledger.stored_objects import ObjectChange, record_objects
+from tallygate.ledger.stream_positions import record_taken
 from tallygate.ledger.time_buckets import QUARTER_MS
 
 _REFUSED: Final = ROLLUP_AMOUNTS.index("refused")
@@ -99,9 +101,13 @@ class Book:
         notices: Sequence[Notice] = (),
         objects: Sequence[ObjectChange] = (),
         jobs: Sequence[Job] = (),
+        taken: Mapping[int, int] = MappingProxyType({}),
         now_ms: int = 0,
     ) -> Recorded:
-        """Add the limiter's entries, in their order. Raises LedgerUnavailableError; then none was added."""
+        """Add the limiter's entries, in their order. Raises LedgerUnavailableError; then none was added.
+
+        taken   by partition, the time in the id of the newest of its stream's entries that are recorded
+        """
         groups: defaultdict[str, list[Entry]] = defaultdict(list)
         async with self._database.write() as connection:
             for entry in await self._series.named(connection, incoming):
@@ -120,9 +126,10 @@ class Book:
                 rows = [{name.name: getattr(entry, name.name) for name in fields(Malformed)} for entry in malformed]
                 statement = self._database.insert(MALFORMED).on_conflict_do_nothing()
                 await connection.execute(statement, [{**row, "seen_at_ms": now_ms} for row in rows])
+            await record_taken(connection, self._database, taken)
         self._series.keep(numbering)
-        taken = sum(entry.kind is not Kind.REVERSED for entry in new)
-        return Recorded(entries=len(new), repeated=len(incoming) - taken, posted_again=frozenset(posted_again))
+        added = sum(entry.kind is not Kind.REVERSED for entry in new)
+        return Recorded(entries=len(new), repeated=len(incoming) - added, posted_again=frozenset(posted_again))
 
     async def correct(
         self, connection: AsyncConnection, corrections: Sequence[Entry], *, charged_as: Mapping[str, str] | None = None

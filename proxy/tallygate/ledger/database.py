@@ -201,16 +201,26 @@ def open_database(url: str, data_dir: Path, *, statement_seconds: int = STATEMEN
 
     Connects on first use. Raises ConfigError, which never quotes the URL, since it may contain a password.
     """
-    try:
-        parsed = make_url(url) if url else URL.create("sqlite", database=str(data_dir / "ledger.db"))
-    except ArgumentError as error:
-        raise ConfigError(("TALLYGATE_DATABASE_URL must look like postgresql://user:password@host/name",)) from error
+    parsed = _parsed(url, data_dir)
     match parsed.drivername.partition("+")[0]:
         case "sqlite" if parsed.database and parsed.database != ":memory:":
             return _open_sqlite(parsed.set(drivername="sqlite+aiosqlite"))
         case "postgresql" | "postgres":
             return _open_postgresql(parsed.set(drivername="postgresql+asyncpg"), statement_seconds)
     raise ConfigError(("TALLYGATE_DATABASE_URL must begin with postgresql:// or sqlite:/// and a path",))
+
+
+def ledger_file(url: str, data_dir: Path) -> Path | None:
+    """The file of the ledger at this URL; None if it is none, but in PostgreSQL. Raises ConfigError."""
+    parsed = _parsed(url, data_dir)
+    return Path(parsed.database) if parsed.drivername.startswith("sqlite") and parsed.database else None
+
+
+def _parsed(url: str, data_dir: Path) -> URL:
+    try:
+        return make_url(url) if url else URL.create("sqlite", database=str(data_dir / "ledger.db"))
+    except ArgumentError as error:
+        raise ConfigError(("TALLYGATE_DATABASE_URL must look like postgresql://user:password@host/name",)) from error
 
 
 def month_partition(month: tuple[int, int]) -> tuple[str, str, str]:

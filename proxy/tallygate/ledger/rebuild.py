@@ -12,25 +12,24 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sqlalchemy import select
-
 from tallygate.domain.job import deferred_account
 from tallygate.domain.organization import Organization
+from tallygate.ledger.continuity import Continuity
 from tallygate.ledger.database import Database
 from tallygate.ledger.jobs import open_jobs
-from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
-from tallygate.ledger.schema import SPEND_BUCKETS
+from tallygate.ledger.limiter_windows import windows_of
+from tallygate.ledger.postings import posted_in, read_postings
 from tallygate.limiter.generation import (
     RestoreRefusedError,
     close_partition,
     is_unused,
-    last_event_id,
     mark_partition,
     orgs_of,
     read_period,
     reanchor_org,
     restore_window,
     store_run,
+    stream_facts,
     unmarked_partitions,
 )
 from tallygate.limiter.keys import PARTITIONS, partition_keys, partition_of
@@ -38,7 +37,6 @@ from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import Scripts, ScriptStore
 
 _ORGS_AT_ONCE: Final = 100  # with their postings in memory: a busy week is about 2,000 numbers a credential
-_ROWS_AT_ONCE: Final = 2_000  # read between two turns of the event loop
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +45,7 @@ class Rebuild:
 
     lease_ms       the new lease of a reservation whose lease was set while the store's clock was ahead
     may_open       whether the store's clock is trusted: spend is not restored at a time that may be wrong
+    continuity     of this ledger and this store: nothing is rebuilt that the ledger would lower
     """
 
     def __init__(
@@ -67,6 +66,7 @@ class Rebuild:
         self._now_ms = now_ms
         self._lease_ms = lease_ms
         self._limiter = RedisLimiter(store, scripts)
+        self.continuity = Continuity(database, store, scripts)
         self._may_open = may_open
         self._has_opened = False
         self._calendars: dict[
@@ -80,10 +80,12 @@ class Rebuild:
             return 0
         run = await store_run(self._store)  # read first: if the store restarts meanwhile, the marks are another run's
         is_new = await is_unused(self._store)
+        await self.continuity.check()
         by_partition: defaultdict[int, list[Organization]] = defaultdict(list)
         for organization in self._organizations():
             by_partition[partition_of(organization.id)].append(organization)
         opened = sum([await self._open(partition, by_partition[partition], run) for partition in closed])
+        self.continuity.report()
         if opened:
             _log.log(
                 logging.INFO if is_new or not self._has_opened else logging.WARNING,  # at its own start it is no surprise
@@ -127,9 +129,11 @@ class Rebuild:
             self._calendars.update({each.id: (each.time_zone, each.billing_day) for each in some})
 
     async def _open(self, partition: int, organizations: Sequence[Organization], run: str) -> bool:
-        last_event = await last_event_id(self._store, partition)
+        last_event = (await stream_facts(self._store, partition)).last_event
         if await self._store.command(b"XLEN", partition_keys(partition).events):
             return False  # the writer is still storing it
+        if not await self.continuity.may_rebuild(partition, organizations, self._now_ms()):
+            return False
         try:
             for start in range(0, len(organizations), _ORGS_AT_ONCE):
                 await self._restore(organizations[start : start + _ORGS_AT_ONCE], last_event)
@@ -152,31 +156,3 @@ class Rebuild:
             await restore_window(self._store, self._scripts, window.org, window.demand, pairs, after_event=last_event)
         async for found in open_jobs(self._database, sorted({window.org for window in windows})):
             await self._limiter.hold_again(deferred_account(found.job))
-
-
-Posted = dict[str, list[tuple[int, str, int]]]
-
-
-async def read_postings(database: Database, orgs: Sequence[str], since_ms: int) -> Posted:
-    """(bucket_ms, credential, nano_usd) of each organization, in the order of time."""
-    columns = SPEND_BUCKETS.c
-    statement = (
-        select(columns.org, columns.bucket_ms, columns.credential, columns.posted_nano_usd)
-        .where(columns.org.in_(sorted(set(orgs))), columns.bucket_ms >= since_ms)
-        .order_by(columns.org, columns.bucket_ms)
-    )
-    found: Posted = defaultdict(list)
-    async with database.read() as connection:
-        async for rows in (await connection.stream(statement)).partitions(_ROWS_AT_ONCE):
-            for org, bucket, credential, amount in rows:
-                found[org].append((bucket, credential, amount))
-    return found
-
-
-def posted_in(window: LimiterWindow, posted: Posted) -> list[tuple[int, int]]:
-    """(bucket_ms, nano_usd): sums of the window's own postings. A bucket never counts below zero, as in the limiter."""
-    sums: defaultdict[int, int] = defaultdict(int)
-    for bucket, credential, amount in posted.get(window.org, ()):
-        if window.credential in {None, credential}:
-            sums[bucket] += amount
-    return [(bucket, amount) for bucket, amount in sorted(sums.items()) if amount > 0]

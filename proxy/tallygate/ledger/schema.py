@@ -194,6 +194,18 @@ REFUSAL_FILES: Final = Table(
     PrimaryKeyConstraint("source"),
 )
 
+# How far the limiter's streams are stored, by the times in the ids of their entries; see `continuity`.
+# lacks_from_ms, lacks_until_ms: between them are entries that another state of this ledger took, and that this one lacks.
+STREAM_POSITIONS: Final = Table(
+    "stream_positions",
+    METADATA,
+    Column("partition", BigInteger, nullable=False),
+    Column("taken_ms", BigInteger, nullable=False),
+    Column("lacks_from_ms", BigInteger),
+    Column("lacks_until_ms", BigInteger),
+    PrimaryKeyConstraint("partition"),
+)
+
 # What everything came to since the ledger began, refused requests included; see `lifetime`. Nothing purges it, and no amount ever
 # falls. Its labels were known to the configuration when they were counted, so their number is the operator's choice.
 LIFETIME_TOTALS: Final = Table(

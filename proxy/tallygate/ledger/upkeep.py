@@ -15,6 +15,7 @@ from tallygate.domain.price import Price
 from tallygate.ledger.audit import LimiterAudit
 from tallygate.ledger.audit_turns import AuditTurns
 from tallygate.ledger.book import Book
+from tallygate.ledger.continuity import Lack
 from tallygate.ledger.database import Database, LedgerUnavailableError, UnstorableError
 from tallygate.ledger.directory.credentials import Credentials
 from tallygate.ledger.event_stream import EventStreams
@@ -28,7 +29,7 @@ from tallygate.limiter.fence import Fence
 from tallygate.limiter.last_used import claim_last_used, delete_claimed
 from tallygate.limiter.script import ScriptStore
 from tallygate.telemetry.metric import Labels, Metric, Samples
-from tallygate.telemetry.metrics import LEDGER_DRIFT, LEDGER_MALFORMED, STORE_CLOCK_STEPS
+from tallygate.telemetry.metrics import LEDGER_DRIFT, LEDGER_GAPS, LEDGER_LACKS, LEDGER_MALFORMED, STORE_CLOCK_STEPS
 
 REBUILD_EVERY_SECONDS: Final = 0.5
 SWEEP_EVERY_SECONDS: Final = 1.0
@@ -95,13 +96,21 @@ class Upkeep:
 
     def samples(self) -> Samples:
         """Samples of a ledger's own process, for /metrics."""
+        lack = self.lack
         known: dict[Metric, Mapping[Labels, float]] = {
+            LEDGER_GAPS: {(): len(lack.gaps)},
+            LEDGER_LACKS: {(): lack.total_nano_usd},
             LEDGER_MALFORMED: {(): self._writer.counts.malformed},
             STORE_CLOCK_STEPS: {(): self._clock.steps},
         }
         if self.drift_nano_usd is not None:
             known[LEDGER_DRIFT] = {(): self.drift_nano_usd}
         return known
+
+    @property
+    def lack(self) -> Lack:
+        """What the ledger was last found to lack of the store's events."""
+        return self._rebuild.continuity.lack
 
     async def keep_forever(self) -> None:
         """Run until cancelled."""
@@ -113,6 +122,7 @@ class Upkeep:
             tasks.create_task(self._every(MONTHS_EVERY_SECONDS, "months", self._rebuild.close_where_months_changed))
             tasks.create_task(self._every(RESTART_EVERY_SECONDS, "store restarts", self.heal_after_restart))
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "audit", self.audit))
+            tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "comparison with the store", self.compare))
             tasks.create_task(self._every(DAILY_EVERY_SECONDS, "retention", self._daily))
             tasks.create_task(self._every(DIGESTS_EVERY_SECONDS, "digests", self.make_digests))
 
@@ -125,6 +135,11 @@ class Upkeep:
         if await self._clock.look():
             await self._rebuild.close_all()
         await self._rebuild.step()
+
+    async def compare(self) -> None:
+        """Look for what the ledger lacks of the store's events, also while nothing is to be rebuilt."""
+        await self._rebuild.continuity.compare(self._config.organizations(), self._now_ms())
+        self._rebuild.continuity.report()
 
     async def audit(self) -> None:
         """Measure the drift of the limiter's windows from the ledger, for a metric; of many organizations, some each time."""

@@ -21,6 +21,7 @@ from tallygate.ledger.event_stream import EventStreams, StreamEntry
 from tallygate.ledger.jobs import JOB_KIND, job_of_stream
 from tallygate.ledger.notices.notice import NOTICE_KIND, Notice, notice_of_stream
 from tallygate.ledger.stored_objects import ObjectChange, object_changes
+from tallygate.ledger.stream_positions import newest_of
 from tallygate.limiter.keys import partition_of
 
 BATCH_MAX: Final = 1_000  # entries of one transaction
@@ -50,6 +51,8 @@ class Writer:
     loop_time     the event loop's clock, for pauses
     counted_at    when an event counts, given its time by the store's clock; raises StoreError while that is unknown
     on_posted_again  called with a partition whose windows counted an event twice, before it leaves the stream; raises StoreError
+    before_reading   called at the start, and once the database or the store was away: either may be older than before.
+                     Raises LedgerUnavailableError, StoreError
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Writer:
         on_posted_again: Callable[[int], Awaitable[None]],
         batch_max: int = BATCH_MAX,
         counted_at: Callable[[int], int] = lambda at_ms: at_ms,
+        before_reading: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._streams = streams
         self._on_posted_again = on_posted_again
@@ -70,6 +74,7 @@ class Writer:
         self._loop_time = loop_time
         self._batch_max = batch_max
         self._counted_at = counted_at
+        self._before_reading = before_reading
         self._recovered = False
         self._claimed_at = loop_time()
         self.counts = WriterCounts()
@@ -114,6 +119,8 @@ class Writer:
 
     async def _read(self) -> list[StreamEntry]:
         if not self._recovered:
+            if self._before_reading is not None:
+                await self._before_reading()
             unfinished = await self._streams.unfinished(READ_MAX)
             if unfinished:
                 return unfinished
@@ -164,7 +171,13 @@ class Writer:
             jobs = [item for _, item in parsed if isinstance(item, Job)]
             objects = [change for source, item in parsed for change in _object_changes(source, item)]
             recorded = await self._book.record(
-                entries, malformed, notices=notices, objects=objects, jobs=jobs, now_ms=self._now_ms()
+                entries,
+                malformed,
+                notices=notices,
+                objects=objects,
+                jobs=jobs,
+                taken=_taken(parsed, malformed),
+                now_ms=self._now_ms(),
             )
         except LedgerUnavailableError:
             self.counts.failures += 1
@@ -173,7 +186,8 @@ class Writer:
             self.counts.failures += 1
             if len(parsed) <= 1:  # this one is at fault: no other entry should wait for it
                 refused = [_malformed(source, str(error)) for source, _ in parsed]
-                await self._book.record([], [*malformed, *refused], now_ms=self._now_ms())
+                aside = [*malformed, *refused]
+                await self._book.record([], aside, taken=_taken([], aside), now_ms=self._now_ms())
                 return refused
             half = len(parsed) // 2
             return await self._record(parsed[:half], malformed) + await self._record(parsed[half:])
@@ -183,6 +197,12 @@ class Writer:
             _log.error("the limiter took an event twice and is rebuilt", extra={"fields": {"partition": partition}})
             await self._on_posted_again(partition)
         return []
+
+
+def _taken(parsed: Sequence[tuple[StreamEntry, Entry | Notice | Job]], aside: Sequence[Malformed]) -> dict[int, int]:
+    """How far each stream is stored with these entries and those set aside."""
+    read = ((source.partition, source.id) for source, _ in parsed)
+    return newest_of((*read, *((malformed.partition, malformed.stream_id.encode()) for malformed in aside)))
 
 
 def _object_changes(source: StreamEntry, item: Entry | Notice | Job) -> list[ObjectChange]:

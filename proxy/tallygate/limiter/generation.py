@@ -66,16 +66,30 @@ async def close_partition(store: ScriptStore, partition: int) -> None:
     await store.command(b"DEL", partition_keys(partition).generation)
 
 
-async def last_event_id(store: ScriptStore, partition: int) -> bytes:
-    """The last event that was ever appended to the partition's stream, also if it has left it; b"0-0" if there was none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamFacts:
+    """A partition's stream. b"0-0": there was none.
+
+    last_event      the last event that was ever appended, also if it has left it
+    removed_until   the last event that has left it; of a Redis before 7.0, which does not keep this, b"0-0" while any is in it
+    """
+
+    last_event: bytes = b"0-0"
+    removed_until: bytes = b"0-0"
+
+
+async def stream_facts(store: ScriptStore, partition: int) -> StreamFacts:
+    """Read both in one step (redis.io/docs/latest/commands/xinfo-stream). Raises StoreError."""
     try:
-        facts = await store.command(b"XINFO", b"STREAM", partition_keys(partition).events)
+        reply = await store.command(b"XINFO", b"STREAM", partition_keys(partition).events)
     except StoreError as error:
         if "no such key" in str(error):
-            return b"0-0"
+            return StreamFacts()
         raise
-    pairs = facts.items() if isinstance(facts, dict) else zip(facts[::2], facts[1::2], strict=True)
-    return next(bytes(fact) for name, fact in pairs if name == b"last-generated-id")
+    facts = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+    last = bytes(facts[b"last-generated-id"])
+    removed = facts.get(b"max-deleted-entry-id", b"0-0" if facts[b"length"] else last)
+    return StreamFacts(last_event=last, removed_until=bytes(removed))
 
 
 class RestoreRefusedError(Exception):

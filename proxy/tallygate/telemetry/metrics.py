@@ -222,6 +222,16 @@ LEDGER_DRIFT: Final = Metric(
     kind=Kind.GAUGE,
     help="Nano-USD by which the limiter's windows differ from the ledger, looked at every minute; anything but 0 is a fault.",
 )
+LEDGER_GAPS: Final = Metric(
+    name="tallygate_ledger_gaps",
+    kind=Kind.GAUGE,
+    help="Partitions of the store of whose events the ledger lacks some, since it was put back from an older state; 0 is right.",
+)
+LEDGER_LACKS: Final = Metric(
+    name="tallygate_ledger_lacks_nano_usd",
+    kind=Kind.GAUGE,
+    help="Nano-USD by which the limiter's windows are lower in such a ledger than in the store, over all organizations.",
+)
 LEDGER_MALFORMED: Final = Metric(
     name="tallygate_ledger_malformed_total",
     kind=Kind.COUNTER,
