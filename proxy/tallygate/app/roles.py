@@ -1,7 +1,9 @@
 """The parts of the process behind the console's port, for each role."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote
 
 from tallygate.app.access import asked_token_sha256, known_hosts
 from tallygate.app.clients import client_timeouts
@@ -13,12 +15,14 @@ from tallygate.app.part import Part
 from tallygate.app.product import product_version
 from tallygate.app.resources import Resources, open_resources
 from tallygate.app.role import Role
+from tallygate.app.stores import sqlite_file
 from tallygate.config.holder import ConfigHolder
 from tallygate.config.model import GatewayConfig
 from tallygate.config.settings import Settings
 from tallygate.console.api_access import AdminTokens
 from tallygate.console.console import Console
 from tallygate.console.limiter_store import LimiterStore
+from tallygate.console.own_files import OwnFiles
 from tallygate.console.page_files import PageFiles
 from tallygate.console.readiness import Readiness, database_probe, lag_probe, store_probe, workers_probe
 from tallygate.console.scrape import Scrape
@@ -59,6 +63,7 @@ def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
     """The parts of a role. A gateway keeps serving without the database and is ready without it; roles that need it are not."""
     store = limiter_store(resources.store)
     status = (workers_part(resources.settings), refusals_part(resources))
+    files = files_part(role, resources.settings)
     store_writes = WriteCheck("store", store.check_writes, now_ms=monotonic_ms)
     database_writes = WriteCheck("database", resources.database.check_writes, now_ms=monotonic_ms)
     needs_data = Part(probes=(store_probe(store, store_writes, needs_data=True),), writes=(store_writes,))
@@ -66,20 +71,39 @@ def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
     match role:
         case Role.SERVE:
             shows_database = Part(probes=(database_probe(database_writes, is_needed=False),), writes=(database_writes,))
-            return needs_data, *status, shows_database, console_part(resources, store), ledger_part(resources, store)
+            return needs_data, *status, files, shows_database, console_part(resources, store), ledger_part(resources, store)
         case Role.GATEWAY:
-            return needs_data, *status
+            return needs_data, *status, files
         case Role.CONSOLE:
             needs_store = Part(probes=(store_probe(store, store_writes, needs_data=False),), writes=(store_writes,))
-            return needs_store, needs_database, console_part(resources, store)
+            return needs_store, needs_database, files, console_part(resources, store)
         case Role.LEDGER:
-            return needs_database, Part(probes=(lag_probe(store),), writes=(store_writes,)), ledger_part(resources, store)
+            lags = Part(probes=(lag_probe(store),), writes=(store_writes,))
+            return needs_database, lags, files, ledger_part(resources, store)
 
 
 def workers_part(settings: Settings) -> Part:
     """The part that shows the workers. Ready if at least one worker is up."""
     workers = Workers(settings.data_dir / "metrics", workers=settings.workers, now_ms=monotonic_ms)
     return Part(workers=workers, probes=(workers_probe(workers),))
+
+
+def files_part(role: Role, settings: Settings) -> Part:
+    """The part that watches what this machine's processes have open."""
+    data_dir, store_url = settings.data_dir, settings.redis_url.get_secret_value()
+    paths, needed = {"data directory": data_dir}, {"data directory"}
+    counts: list[Path] = []
+    if role.has_workers:
+        counts = [data_dir / "metrics" / f"worker-{slot}.counts" for slot in range(settings.workers)]
+        paths |= {"spool": data_dir / "spool", "refusals": data_dir / refusal_file.DIRECTORY}
+        needed.add("spool")
+    if str(data_dir / "valkey") in unquote(store_url):
+        paths["valkey"] = data_dir / "valkey"
+        needed.add("valkey")
+    if (ledger := sqlite_file(settings)) is not None:
+        paths["ledger.db"] = ledger
+    files = OwnFiles(paths, needed=needed, remade=("metrics", counts))
+    return Part(probes=(files.probe(),), samples=(files.samples,), beside=(files.look_forever,))
 
 
 def refusals_part(resources: Resources) -> Part:

@@ -73,9 +73,9 @@ def _chosen(flags: dict[str, Path | str | None]) -> Settings:
 
 def _ledger_file(settings: Settings) -> Path:
     """Raises click.ClickException if the ledger is no file."""
-    from tallygate.ledger.database import ledger_file
+    from tallygate.app.stores import sqlite_file
 
-    file = ledger_file(settings.database_url.get_secret_value(), settings.data_dir)
+    file = sqlite_file(settings)
     if file is None:
         raise click.ClickException("the ledger is in the database of TALLYGATE_DATABASE_URL: use pg_dump and pg_restore")
     return file

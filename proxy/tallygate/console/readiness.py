@@ -92,8 +92,12 @@ def workers_probe(workers: Workers) -> Probe:
 
     async def probe() -> Check:
         processes = workers.processes()
-        down = [process.worker for process in processes if not process.up]
-        reason = f"worker {', '.join(down)} is not up" if down else ""
+        hidden = [process.worker for process in processes if process.is_hidden]
+        down = [process.worker for process in processes if not process.up and not process.is_hidden]
+        reasons = [f"worker {', '.join(down)} is not up"] if down else []
+        if hidden:
+            reasons.append(f"metrics/ was deleted or replaced while worker {', '.join(hidden)} counts there: restart it")
+        reason = "; ".join(reasons)
         return Check(name="workers", reason=reason, is_needed=len(down) == len(processes))
 
     return probe

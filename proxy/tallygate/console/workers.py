@@ -27,10 +27,14 @@ _GONE_FOR_GOOD: Final = frozenset(metric.name for metric in WORKER_METRICS if me
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerProcess:
-    """The process of one slot. The last three are None while it has none."""
+    """The process of one slot. The last three are None while it has none.
+
+    is_hidden   its count file was there and is not any more: whether it is up cannot be seen
+    """
 
     worker: str
     up: bool
+    is_hidden: bool = False
     starts: int
     cpu_seconds: float | None = None
     resident_bytes: int | None = None
@@ -48,7 +52,7 @@ class WorkersSnapshot:
         """The samples of /metrics about the processes themselves."""
         all_ = self.processes
         return {
-            WORKER_UP: {(at.worker,): int(at.up) for at in all_},
+            WORKER_UP: {(at.worker,): int(at.up) for at in all_ if not at.is_hidden},
             WORKER_STARTS: {(at.worker,): at.starts for at in all_},
             WORKER_CPU: {(at.worker,): at.cpu_seconds for at in all_ if at.cpu_seconds is not None},
             WORKER_MEMORY: {(at.worker,): at.resident_bytes for at in all_ if at.resident_bytes is not None},
@@ -64,6 +68,7 @@ class Workers:
         self._slots = tuple(f"worker-{slot}" for slot in range(workers))
         self._now_ms = now_ms
         self._reader = CountReader(directory)
+        self._seen: set[str] = set()
 
     def snapshot(self) -> WorkersSnapshot:
         """The current state of every worker. Blocks on memory and /proc; with thousands of organizations, for a while."""
@@ -82,10 +87,13 @@ class Workers:
 
     def _process(self, slot: str, series: Mapping[Series, tuple[int, ...]]) -> WorkerProcess:
         status = WorkerStatus.of(series, self._now_ms())
+        if series:
+            self._seen.add(slot)
         cpu_seconds, resident_bytes, open_fds = _process_figures(status.pid) if status.up else (None, None, None)
         return WorkerProcess(
             worker=slot.removeprefix("worker-"),
             up=status.up,
+            is_hidden=not series and slot in self._seen,
             starts=status.starts,
             cpu_seconds=cpu_seconds,
             resident_bytes=resident_bytes,

@@ -24,6 +24,7 @@ from tallygate.domain.errors import ConfigError
 from tallygate.http1.server_connection import AIOHTTP_LEAST, AIOHTTP_TOO_NEW, has_c_parser
 from tallygate.outbound.way_out import ProxyServer, WayOut, tls_context
 from tallygate.processes.data_directory import directory_problem
+from tallygate.processes.running_settings import read_running_settings
 
 TIMEOUT_SECONDS: Final = 5.0
 ANSWER_BYTES_MAX: Final = 65_536
@@ -33,7 +34,7 @@ FILES_MIN: Final = 4_096  # descriptors: two for each open request, and some
 def examine(settings: Settings) -> list[Finding]:
     """Run every check, in the order in which serving would meet the problems."""
     before = [*_versions(), *_configuration(settings), *_machine(settings)]
-    return [*before, *asyncio.run(examine_stores(settings)), *_ledger(settings), *_upstreams(settings)]
+    return [*before, *asyncio.run(examine_stores(settings)), *_ledger(settings), *_running(settings), *_upstreams(settings)]
 
 
 def _versions() -> Iterator[Finding]:
@@ -81,6 +82,23 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
             else "has all that the store handed over"
         )
         yield Finding("ledger", not lack.gaps, text)
+
+
+def _running(settings: Settings) -> Iterator[Finding]:
+    """What the process that runs on the data directory finds itself: each check of its /readyz that does not pass."""
+    running = read_running_settings(settings.data_dir)
+    if running is None or not running.is_running:
+        return
+    try:
+        _, _, body = _answer(f"{running.console_url}/readyz", "GET", proxy=None, ca_pem="")
+        checks = [(str(check["name"]), str(check["reason"])) for check in json.loads(body)["checks"] if not check["passed"]]
+    except (_NoAnswerError, ValueError, LookupError, TypeError) as error:
+        yield Finding("running", False, f"the tallygate {running.role} on {settings.data_dir} does not answer: {error}")
+        return
+    if not checks:
+        yield Finding("running", True, f"the tallygate {running.role} on {settings.data_dir} finds nothing wrong")
+    for name, reason in checks:
+        yield Finding(name, False, f"the tallygate {running.role} that runs finds: {reason}")
 
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:

@@ -70,6 +70,9 @@ _OBSTACLES: Final[Mapping[int | str, Obstacle]] = {
 }
 
 
+GONE: Final = Obstacle("gone", "was deleted or replaced while it is in use: put back what was there, or restart")
+
+
 class LedgerUnavailableError(Exception):
     """The database is away, locked, full or too slow: the operation did not happen, and may be retried.
 
@@ -91,15 +94,17 @@ class Database:
     dialect   "sqlite" or "postgresql"
     """
 
-    def __init__(self, writer: AsyncEngine, reader: AsyncEngine) -> None:
+    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, file: "OpenFile | None" = None) -> None:
         self._writer = writer
         self._reader = reader
+        self._file = file
         self.dialect = writer.dialect.name
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction: committed at the end, undone by an exception. Raises LedgerUnavailableError, UnstorableError."""
         with _translated():
+            self._require_file()
             async with self._writer.begin() as connection:
                 yield connection
 
@@ -107,6 +112,7 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A consistent view of committed data. Raises LedgerUnavailableError."""
         with _translated():
+            self._require_file()
             async with self._reader.connect() as connection:
                 yield connection
 
@@ -119,6 +125,11 @@ class Database:
         same = update(version).values(version_num=version.c.version_num)
         async with self.write() as connection:
             await connection.execute(text("PRAGMA user_version = 1") if self.dialect == "sqlite" else same)
+
+    def _require_file(self) -> None:
+        """Raises LedgerUnavailableError if the file was deleted or replaced: whatever is written there would be lost."""
+        if self._file is not None and self._file.is_gone():
+            raise LedgerUnavailableError(f"{self._file.path} {GONE.text}", GONE)
 
     async def wait_for_turn(self, connection: AsyncConnection, name: str) -> None:
         """Wait for a named lock, held until this transaction ends. SQLite has one writer anyway."""
@@ -196,31 +207,43 @@ class Database:
             await self._reader.dispose()
 
 
+class OpenFile:
+    """The file of a SQLite ledger, as it was when it was first opened here."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._identity: tuple[int, int] | None = None
+
+    def note_opened(self) -> None:
+        self._identity = self._identity or self._found()
+
+    def is_gone(self) -> bool:
+        """Return whether the path leads elsewhere than at first; a microsecond."""
+        return self._identity is not None and self._found() != self._identity
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
 def open_database(url: str, data_dir: Path, *, statement_seconds: int = STATEMENT_SECONDS) -> Database:
     """The database of a URL such as postgresql://user:password@host/name or sqlite:////path; empty: SQLite in the data directory.
 
     Connects on first use. Raises ConfigError, which never quotes the URL, since it may contain a password.
     """
-    parsed = _parsed(url, data_dir)
+    try:
+        parsed = make_url(url) if url else URL.create("sqlite", database=str(data_dir / "ledger.db"))
+    except ArgumentError as error:
+        raise ConfigError(("TALLYGATE_DATABASE_URL must look like postgresql://user:password@host/name",)) from error
     match parsed.drivername.partition("+")[0]:
         case "sqlite" if parsed.database and parsed.database != ":memory:":
             return _open_sqlite(parsed.set(drivername="sqlite+aiosqlite"))
         case "postgresql" | "postgres":
             return _open_postgresql(parsed.set(drivername="postgresql+asyncpg"), statement_seconds)
     raise ConfigError(("TALLYGATE_DATABASE_URL must begin with postgresql:// or sqlite:/// and a path",))
-
-
-def ledger_file(url: str, data_dir: Path) -> Path | None:
-    """The file of the ledger at this URL; None if it is none, but in PostgreSQL. Raises ConfigError."""
-    parsed = _parsed(url, data_dir)
-    return Path(parsed.database) if parsed.drivername.startswith("sqlite") and parsed.database else None
-
-
-def _parsed(url: str, data_dir: Path) -> URL:
-    try:
-        return make_url(url) if url else URL.create("sqlite", database=str(data_dir / "ledger.db"))
-    except ArgumentError as error:
-        raise ConfigError(("TALLYGATE_DATABASE_URL must look like postgresql://user:password@host/name",)) from error
 
 
 def month_partition(month: tuple[int, int]) -> tuple[str, str, str]:
@@ -247,17 +270,18 @@ def _months(from_ms: int, to_ms: int) -> list[tuple[int, int]]:
 
 
 def _open_sqlite(url: URL) -> Database:
+    file = OpenFile(Path(url.database or ""))
     writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args={"timeout": BUSY_MS / 1000})
     reader = create_async_engine(url, pool_size=READERS_MAX, max_overflow=0, connect_args={"timeout": BUSY_MS / 1000})
     for engine, begin, pragmas in (
         (writer, "BEGIN IMMEDIATE", ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536")),
         (reader, "BEGIN", ("query_only=ON", "cache_size=-65536", "mmap_size=1073741824", "temp_store=MEMORY")),
     ):
-        _prepare_sqlite(engine, begin, pragmas)
-    return Database(writer, reader)
+        _prepare_sqlite(engine, begin, pragmas, file)
+    return Database(writer, reader, file)
 
 
-def _prepare_sqlite(engine: AsyncEngine, begin: str, pragmas: tuple[str, ...]) -> None:
+def _prepare_sqlite(engine: AsyncEngine, begin: str, pragmas: tuple[str, ...], file: OpenFile) -> None:
     """Begin transactions explicitly: the driver's begin too late, so a read that becomes a write fails if another process wrote."""
 
     def connected(connection: Any, _record: Any) -> None:
@@ -266,6 +290,7 @@ def _prepare_sqlite(engine: AsyncEngine, begin: str, pragmas: tuple[str, ...]) -
         for pragma in pragmas:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+        file.note_opened()
 
     def begun(connection: Connection) -> None:
         connection.exec_driver_sql(begin)

@@ -206,7 +206,7 @@ TAKES_WRITES: Final = Metric(
     labels=("part", "reason"),
     help=(
         "1 if the part (store, database) took a small write, 0 if it answers and refuses it, with the reason: memory, disk, "
-        "replica, replicas, loading, busy, permission, password, read_only, locked, connections or damaged. "
+        "replica, replicas, loading, busy, permission, password, read_only, locked, connections, damaged or gone. "
         "Absent if it does not answer."
     ),
 )
@@ -236,6 +236,12 @@ LEDGER_MALFORMED: Final = Metric(
     name="tallygate_ledger_malformed_total",
     kind=Kind.COUNTER,
     help="Stream entries that could not be read and were set aside in the ledger's table malformed.",
+)
+FILES_GONE: Final = Metric(
+    name="tallygate_files_gone",
+    kind=Kind.GAUGE,
+    labels=("file",),
+    help="1 if a file or directory of the data directory was deleted or replaced while it is in use, else 0.",
 )
 CONSOLE_WRONG_TOKENS: Final = Metric(
     name="tallygate_console_wrong_tokens_total",

@@ -1,0 +1,50 @@
+"""What a running gateway has open is deleted under it: named at once, kept where it can be, and nothing false is told."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from stack import Stack, eventually, running_stack
+from system_traffic import ask, callers, chat
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def failed(stack: Stack) -> dict[str, str]:
+    status, text = stack.get("/readyz")
+    checks = {check["name"]: check["reason"] for check in json.loads(text)["checks"] if not check["passed"]}
+    return {**checks, "status": str(status)}
+
+
+async def test_a_ledger_and_counts_that_are_deleted_while_it_runs(tmp_path: Path) -> None:
+    async with running_stack(tmp_path, workers="1") as stack, callers() as session:
+
+        async def serve_one() -> None:
+            assert (await ask(session, stack, "acme-prod", chat())).status == 200
+
+        await serve_one()
+        await eventually(lambda: stack.lifetime_totals() and not stack.waiting(), "the ledger has it")
+        ledger = stack.data_dir / "ledger.db"
+        ledger.rename(tmp_path / "aside.db")
+        await eventually(lambda: "ledger.db" in failed(stack).get("files", ""), "readiness names it")
+        await serve_one()
+        assert failed(stack)["status"] == "200"  # limits hold, and the event waits
+        assert stack.waiting() == 1
+        assert not ledger.exists()
+        assert 'tallygate_files_gone{file="ledger.db"} 1' in stack.get("/metrics")[1]
+        assert '"file": "ledger.db"' in stack.log.read_text()
+        (tmp_path / "aside.db").rename(ledger)
+        await eventually(lambda: not stack.waiting(), "the event is stored in the ledger that is back")
+        assert sum(row["requests"] for row in stack.lifetime_totals()) == 2
+
+        shutil.rmtree(stack.data_dir / "metrics")
+        await eventually(lambda: "metrics/ was deleted" in failed(stack).get("workers", ""), "readiness names it")
+        await serve_one()
+        assert failed(stack)["status"] == "200"
+        assert "tallygate_worker_up{" not in stack.get("/metrics")[1]
+        (worker,) = stack.workers()
+        worker.send_signal(signal.SIGTERM)
+        await eventually(lambda: failed(stack) == {"status": "200"}, "another worker counts in new files")
+        await serve_one()
