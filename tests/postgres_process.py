@@ -47,12 +47,21 @@ class PostgresProcess:
     def data(self) -> Path:
         return self.directory / "data"
 
-    def start(self) -> None:
+    def start(self, **settings: str) -> None:
+        """settings: of postgresql.conf, beside those of every test."""
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c shared_buffers=128MB"
+        options += "".join(f" -c {name}={value}" for name, value in settings.items())
         self._run("pg_ctl", "--pgdata", str(self.data), "--wait", "--log", str(self.directory / "log"), "-o", options, "start")
 
     def stop(self, mode: str = "immediate") -> None:
         self._run("pg_ctl", "--pgdata", str(self.data), "--wait", "--mode", mode, "stop")
+
+    def own(self, *paths: Path) -> None:
+        """Give files to the server's account, for its eyes only."""
+        for path in paths:
+            path.chmod(0o600)
+            if self._account is not None:
+                os.chown(path, self._account.pw_uid, self._account.pw_gid)
 
     def _run(self, program: str, *arguments: str) -> None:
         account = self._account

@@ -16,22 +16,24 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Executable, bindparam, column, event, func, inspect, select, table, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
+from sqlalchemy.engine import URL, ExceptionContext, make_url
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import Table
 
 from tallygate.domain.errors import ConfigError
 from tallygate.domain.obstacle import Obstacle
+from tallygate.ledger.postgres_url import CONNECT_SECONDS, PostgresUrl, parse_postgres_url
 
 READERS_MAX: Final = 4
 WRITERS_MAX: Final = 4  # PostgreSQL; SQLite has one
 BUSY_MS: Final = 5_000  # the time for which SQLite waits for another process's write
 MIGRATION_WAITS: Final = 6  # times BUSY_MS: the time for which a starting process waits for another's migration in SQLite
-CONNECT_SECONDS: Final = 5
 STATEMENT_SECONDS: Final = 60  # PostgreSQL ends a query that takes longer
 MONTHS_AHEAD: Final = 2  # partitions that exist before their month begins
+_SQLITE: Final = "sqlite+aiosqlite"
+_POSTGRESQL: Final = "postgresql+asyncpg://"
 _log = logging.getLogger(__name__)
 VERSION_TABLE: Final = "ledger_version"
 _MIGRATION_LOCK: Final = 0x7467_6C65  # any number that only the ledger's migrations use
@@ -234,15 +236,13 @@ def open_database(url: str, data_dir: Path, *, statement_seconds: int = STATEMEN
 
     Connects on first use. Raises ConfigError, which never quotes the URL, since it may contain a password.
     """
-    try:
-        parsed = make_url(url) if url else URL.create("sqlite", database=str(data_dir / "ledger.db"))
-    except ArgumentError as error:
-        raise ConfigError(("TALLYGATE_DATABASE_URL must look like postgresql://user:password@host/name",)) from error
-    match parsed.drivername.partition("+")[0]:
-        case "sqlite" if parsed.database and parsed.database != ":memory:":
-            return _open_sqlite(parsed.set(drivername="sqlite+aiosqlite"))
+    match url.partition(":")[0].partition("+")[0]:
+        case "":
+            return _open_sqlite(URL.create(_SQLITE, database=str(data_dir / "ledger.db")))
         case "postgresql" | "postgres":
-            return _open_postgresql(parsed.set(drivername="postgresql+asyncpg"), statement_seconds)
+            return _open_postgresql(parse_postgres_url(url), statement_seconds)
+        case "sqlite" if (file := url.partition(":///")[2]) and file != ":memory:":
+            return _open_sqlite(make_url(url).set(drivername=_SQLITE))
     raise ConfigError(("TALLYGATE_DATABASE_URL must begin with postgresql:// or sqlite:/// and a path",))
 
 
@@ -299,20 +299,33 @@ def _prepare_sqlite(engine: AsyncEngine, begin: str, pragmas: tuple[str, ...], f
     event.listen(engine.sync_engine, "begin", begun)
 
 
-def _open_postgresql(url: URL, statement_seconds: int) -> Database:
+def _open_postgresql(url: PostgresUrl, statement_seconds: int) -> Database:
     options: dict[str, Any] = {
         "pool_pre_ping": True,
         "max_overflow": 0,
         "pool_timeout": CONNECT_SECONDS,
         "connect_args": {
-            "timeout": CONNECT_SECONDS,
+            "async_creator_fn": url.connect,
             "command_timeout": statement_seconds,
-            "server_settings": {"application_name": "tallygate", "jit": "off", "timezone": "UTC"},
         },
     }
-    writer = create_async_engine(url, pool_size=WRITERS_MAX, **options)
-    reader = create_async_engine(url, pool_size=READERS_MAX, isolation_level="REPEATABLE READ", **options)  # one snapshot
+    writer = create_async_engine(_POSTGRESQL, pool_size=WRITERS_MAX, **options)
+    reader = create_async_engine(_POSTGRESQL, pool_size=READERS_MAX, isolation_level="REPEATABLE READ", **options)  # one snapshot
+    event.listen(reader.sync_engine, "begin", _turn_jit_off)
+    for engine in (writer, reader):
+        event.listen(engine.sync_engine, "handle_error", _drop_a_standby)
     return Database(writer, reader)
+
+
+def _turn_jit_off(connection: Connection) -> None:
+    """Compiling a question takes longer than answering it. For this transaction alone: a pooler's sessions are others' too."""
+    connection.exec_driver_sql("SET LOCAL jit = off")
+
+
+def _drop_a_standby(context: ExceptionContext) -> None:
+    """A server that became a standby answers, and takes no writes: another connection finds the one that does."""
+    if _OBSTACLES.get(getattr(context.original_exception, "sqlstate", "")) is _READ_ONLY:
+        context.is_disconnect = True
 
 
 def versions() -> list[str]:
