@@ -305,6 +305,28 @@ async def test_another_site_begins_no_sign_in(browser: SsoBrowser, provider: Pro
     assert provider.fetches == []
 
 
+async def test_another_site_ends_no_sign_in_under_way(browser: SsoBrowser, provider: Provider) -> None:
+    back = provider.authorize(await browser.visit(START_PATH))
+    for location in (START_PATH, CALLBACK_PATH, f"{CALLBACK_PATH}?state=x&code=x", f"{CALLBACK_PATH}?state=x&error=access_denied"):
+        assert (await browser.visit(location, Sec_Fetch_Site="cross-site")).startswith("/#sign_in=")
+    assert await browser.visit(back, Sec_Fetch_Site="cross-site") == "/"
+
+
+async def test_a_sign_in_that_the_provider_answered_is_over(browser: SsoBrowser, provider: Provider) -> None:
+    assert await answered(browser, provider, iss="https://evil.example") == "/#sign_in=refused"
+    assert [value for name, value in browser.jar.items() if "sign_in" in name] == [""]
+
+
+@pytest.mark.parametrize("jar", [True, False])
+async def test_a_wrong_state_counts_as_a_wrong_token(browser: SsoBrowser, provider: Provider, jar: bool) -> None:
+    await browser.visit(START_PATH)
+    if not jar:
+        browser.jar = {}
+    for _ in range(5):
+        assert await browser.visit(f"{CALLBACK_PATH}?state=guessed&code=x") == "/#sign_in=expired"
+    assert browser.world.wrong_tokens.count == 5
+
+
 async def test_a_foreign_host_name_begins_and_ends_no_sign_in(browser: SsoBrowser, provider: Provider) -> None:
     back = provider.authorize(await browser.visit(START_PATH))
     for path in (START_PATH, back):

@@ -29,6 +29,8 @@ START_PATH: Final = "/sign-in/openid"
 CALLBACK_PATH: Final = "/sign-in/openid/callback"
 FAILED: Final = web.RequestKey("failed_sign_in", bool)  # its sender may have guessed, and is answered ever more slowly
 COOKIE: Final = "tallygate_sign_in"
+_IS_ITS_END: Final = web.RequestKey("sign_in_ends", bool)  # it is the provider's answer to this browser's own sign-in
+_GUESSED: Final = frozenset({"refused", "expired"})
 SECONDS_MAX: Final = 600  # in which somebody comes back from the provider
 EXCHANGES_MAX: Final = 20  # at once: anybody can make up codes
 ANSWER_BYTES_MAX: Final = 262_144
@@ -103,9 +105,10 @@ class OpenIdSignIn:
             except LedgerUnavailableError as error:
                 reason, code = str(error), "unavailable"
             _log.warning("nobody was signed in", extra={"fields": {"reason": reason, "code": code, "address": request.remote}})
-            request[FAILED] = code == "refused"
+            request[FAILED] = code in _GUESSED
             response = _redirect(f"/#sign_in={code}")
-            self._sessions.put_cookie(request, response, COOKIE, "", 0, is_from_elsewhere=True)
+            if request.get(_IS_ITS_END):  # else another site may have sent the browser here, in the midst of a sign-in
+                self._sessions.put_cookie(request, response, COOKIE, "", 0, is_from_elsewhere=True)
             return response
 
         return handle
@@ -138,6 +141,7 @@ class OpenIdSignIn:
         state = query.get("state", "")
         if not secret or not hmac.compare_digest(state.encode("utf-8", "replace"), _derived(secret, "state").encode()):
             raise _SignInError("expired", "its state is not that of a sign-in of this browser")
+        request[_IS_ITS_END] = True
         discovery = self._discovered(provider)
         found = await discovery.get()
         if query.get("iss", provider.issuer) != provider.issuer or (found.states_issuer and "iss" not in query):

@@ -14,8 +14,9 @@ from msgspec.structs import replace
 from tallygate.config.model import WEBSOCKET, AuthKind
 from tallygate.dialects.dialect import Dialect
 from tallygate.domain.errors import PathRefused, Refusal, Refused
-from tallygate.gateway.callers.key_traces import gives_away, presented_keys
+from tallygate.gateway.callers.key_traces import presented_keys
 from tallygate.gateway.callers.keys import check_caller, check_capability, presented_key, query_key
+from tallygate.gateway.client_request_id import kept_request_id
 from tallygate.gateway.cors import check_origin, is_preflight, preflight_headers
 from tallygate.gateway.exchange.admitting import admit
 from tallygate.gateway.exchange.answer import Answer, exchange_headers
@@ -216,8 +217,7 @@ class Pipeline:
         """The caller of a request, whether it may call or not. Only callers that are neither in the directory nor cached wait."""
         client = head.client
         request, view = client.request, client.view
-        # bytes that are not UTF-8 arrive as lone surrogates, which no event could be written with
-        sent_id = request.headers.get("x-request-id", "")[:200].encode(errors="replace")
+        sent_id = request.headers.get("x-request-id")
         key = presented_key(request)
         organization, credential = view.directory.find(key) or await view.foreign.find(key, request.remote or "")
         if credential.is_registered:  # else it may be another's name
@@ -226,7 +226,7 @@ class Pipeline:
             organization=organization,
             credential=credential,
             limits=view.limits_for(organization, credential, head.route.capability, head.route.weight),
-            client_request_id=None if not sent_id or gives_away(sent_id, ()) else sent_id.decode(),
+            client_request_id=kept_request_id(sent_id) if sent_id else None,
         )
 
     def permit(self, head: Head, caller: Caller) -> None:

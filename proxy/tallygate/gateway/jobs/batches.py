@@ -25,6 +25,7 @@ from tallygate.domain.job import DEFERRED, Job
 from tallygate.domain.made_object import MadeObject
 from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome
+from tallygate.gateway.client_request_id import kept_request_id
 from tallygate.gateway.exchange.charging import Bill
 from tallygate.gateway.exchange.event import charged_fields, encode
 from tallygate.gateway.exchange.metering import ASSUMED, nothing_owed
@@ -40,7 +41,6 @@ SETTLED_AT_ONCE: Final = 50
 AHEAD_MAX: Final = 1_000  # results settled that the ledger has not entered yet: its stream is shared
 ASKED_AT_ONCE: Final = 200
 WAIT_S: Final = 30.0  # for the ledger, until the batch is put off
-CUSTOM_ID_CHARS: Final = 200  # as of any request's own id
 
 
 Spent = Callable[[str], Awaitable[int]]  # what the entered results of a job cost; raises StoreError
@@ -223,7 +223,7 @@ class BatchResults:
             event_id=line.id,
             endpoint=order_of(self._facts).path,
             response_model=response_model,
-            client_request_id=None if custom_id is None else custom_id[:CUSTOM_ID_CHARS],
+            client_request_id=None if custom_id is None else kept_request_id(custom_id),
             duration_ms=max(0, self._services.now_ms() - job.started_at_ms),
             request_bytes=0,
             response_bytes=line.size,
