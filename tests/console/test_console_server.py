@@ -17,7 +17,7 @@ from tallygate.config.model import GatewayConfig
 from tallygate.console.api_access import Access, PlatformToken
 from tallygate.console.known_hosts import KnownHosts
 from tallygate.console.ports import Lag, Totals
-from tallygate.console.readiness import Readiness, database_probe, store_probe, workers_probe
+from tallygate.console.readiness import Readiness, backlog_probe, database_probe, store_probe, workers_probe
 from tallygate.console.scrape import ORGANIZATIONS_MAX, Scrape
 from tallygate.console.server import ConsoleServer
 from tallygate.console.workers import Workers
@@ -30,6 +30,7 @@ from tallygate.domain.organization import Organization, Plan
 from tallygate.domain.rate_limit import LimitScope
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.limiter.backlog import Backlog
 from tallygate.telemetry import metrics
 from tallygate.telemetry.count_file import CountFile
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
@@ -58,6 +59,8 @@ class FakeStore:
     def __init__(self):
         self.error = None
         self.writes = 0
+        self.waiting = 40
+        self.memory_max = 0
         self.refused_writes = None
         self.paused = {}
         self.asked = []
@@ -74,6 +77,10 @@ class FakeStore:
             for demand in spend
         )
         return LimitStates(now_ms=0, knows_spend=True, rate=(), spend=windows)
+
+    async def backlog(self):
+        await self.check()
+        return Backlog(waiting_bytes=self.waiting, waiting_max_bytes=1_000, memory_bytes=7_000, memory_max_bytes=self.memory_max)
 
     async def check_writes(self):
         self.writes += 1
@@ -127,7 +134,7 @@ async def console(tmp_path):
     store_writes = WriteCheck("store", store.check_writes, now_ms=lambda: clock.now_ms)
     database_writes = WriteCheck("database", totals.check_writes, now_ms=lambda: clock.now_ms)
     probes = (store_probe(store, store_writes, needs_data=True), database_probe(database_writes, is_needed=False))
-    readiness = Readiness([*probes, workers_probe(workers)])
+    readiness = Readiness([*probes, backlog_probe(store), workers_probe(workers)])
     scrape = Scrape(
         workers=workers,
         store=store,
@@ -356,6 +363,24 @@ async def test_a_database_that_takes_no_writes_is_not_up_and_a_gateway_serves_on
     assert "the ledger's database takes no writes: its disk is full" in text
     assert 'tallygate_takes_writes{part="database",reason="disk"} 0.0' in scraped
     assert "tallygate_ledger_database_up 0.0" in scraped
+
+
+async def test_a_gateway_is_unready_while_as_much_waits_for_the_ledger_as_may(console):
+    _, _, scraped = await console.get("/metrics")
+    assert "tallygate_ledger_backlog_bytes 40.0" in scraped
+    assert "tallygate_ledger_backlog_max_bytes 1000.0" in scraped
+    assert "tallygate_store_memory_bytes 7000.0" in scraped
+    assert "tallygate_store_memory_max_bytes 1" not in scraped, "it has no bound of its own"
+    console.store.memory_max = 10_000
+    assert "tallygate_store_memory_max_bytes 10000.0" in (await console.get("/metrics"))[2]
+    console.store.waiting = 999
+    assert (await console.get("/readyz"))[0] == 200
+
+    console.store.waiting = 1_000
+    status, _, text = await console.get("/readyz")
+
+    assert status == 503
+    assert "as much usage waits for the ledger as may, so nothing is admitted" in text
 
 
 async def test_one_that_does_not_answer_neither_takes_nor_refuses_writes(console):

@@ -19,6 +19,7 @@ from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 from tallygate.limiter.sweep import Sweeper
 
+BYTES_MAX = 1_000_000
 WEEK = SpendDemand(key="org:spend_7d", limit=SpendLimit(name="spend_7d", limit_nano_usd=1_000))
 OPEN = RateDemand(
     key="cred:acme-prod:open_requests",
@@ -48,7 +49,7 @@ async def world(request, valkey_url, valkey_unix_url):
     await connection.open()
     scripts = load_scripts()
     limiter = RedisLimiter(connection, scripts)
-    store = LimiterStore(connection, limiter, Sweeper(connection, scripts), close=connection.close)
+    store = LimiterStore(connection, limiter, Sweeper(connection, scripts), close=connection.close, stream_bytes_max=BYTES_MAX)
     yield store, limiter, connection
     await store.close()
 

@@ -29,7 +29,7 @@ from tallygate.limiter.commands import COMMANDS, access_list, check_commands
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.directory_channel import announce_change, listen_forever
 from tallygate.limiter.fence import Fence
-from tallygate.limiter.generation import is_unused, last_event_id, orgs_of, read_period, reanchor_org, reopen, store_run
+from tallygate.limiter.generation import is_unused, orgs_of, read_period, reanchor_org, reopen, store_run, stream_facts
 from tallygate.limiter.last_used import claim_last_used, delete_claimed, record_last_used
 from tallygate.limiter.object_marks import RedisObjectMarks, drop_marks
 from tallygate.limiter.probe import probe_server
@@ -93,8 +93,9 @@ async def everything(store: RedisConnection, url: str, tmp_path: Path) -> None:
     await limiter.checkpoint([account])
     await limiter.defer(account)
     await limiter.withdraw(await at_work.admit(acme, "acme-prod"))
-    console = LimiterStore(store, limiter, Sweeper(store, scripts), close=store.close)
+    console = LimiterStore(store, limiter, Sweeper(store, scripts), close=store.close, stream_bytes_max=10**9)
     assert (await console.lag()).events == 3
+    assert (await console.backlog()).waiting_bytes > 0
     await console.check_writes()
     await console.check()
     await console.sweep()
@@ -102,7 +103,7 @@ async def everything(store: RedisConnection, url: str, tmp_path: Path) -> None:
     streams = EventStreams(store, "two")
     await streams.claim(10)
     assert await streams.forget_consumers(idle_ms=-1) > 0
-    assert await last_event_id(store, 0)
+    assert (await stream_facts(store, 0)).last_event
     await orgs_of(store, 0)
     await read_period(store, "acme", "org:spend_month")
     await reanchor_org(store, scripts, "acme", lease_ms=1_000)

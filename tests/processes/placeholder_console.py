@@ -10,6 +10,7 @@ from tallygate.console.ports import Lag
 from tallygate.console.readiness import store_probe
 from tallygate.console.write_checks import WriteCheck
 from tallygate.domain.admission import LimitStates
+from tallygate.limiter.backlog import Backlog
 from tallygate.processes.console import run_console
 
 
@@ -19,6 +20,9 @@ class EmptyStore:
 
     async def limits(self, _org, _rate, _spend):
         return LimitStates(now_ms=0, knows_spend=True, rate=(), spend=())
+
+    async def backlog(self):
+        return Backlog(waiting_bytes=0, waiting_max_bytes=1, memory_bytes=0, memory_max_bytes=0)
 
     async def check_writes(self):
         return

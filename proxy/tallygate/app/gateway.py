@@ -27,6 +27,7 @@ from tallygate.ledger.book import finished_events
 from tallygate.ledger.jobs import Jobs
 from tallygate.ledger.stored_objects import owned_objects
 from tallygate.ledger.usage_queries import UsageQueries
+from tallygate.limiter.backlog import watch_backlog
 from tallygate.limiter.directory_channel import listen_forever
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.last_used import record_last_used
@@ -87,8 +88,10 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     access_log = _access_log(settings, counts, metrics)
     telemetry = None if not settings.otlp_endpoint else _open_telemetry(settings, counts, metrics, holder)
     closes = [store.close, database.close]
+    limiter = RedisLimiter(store, scripts)
     beside: list[Callable[[], Coroutine[Any, Any, None]]] = [
-        partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake)
+        partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake),
+        partial(watch_backlog, store, bytes_max=settings.stream_bytes_max, on_change=limiter.close_for_backlog),
     ]
     if access_log is not None:
         closes.append(access_log.close)
@@ -97,7 +100,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         beside.append(telemetry.exporter.export_forever)
     parts = Parts(
         holder=holder,
-        limiter=RedisLimiter(store, scripts, stream_max=settings.stream_events_max),
+        limiter=limiter,
         fallback=LocalFallback(
             FailurePolicy(
                 workers=settings.workers,

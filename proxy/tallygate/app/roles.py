@@ -24,7 +24,7 @@ from tallygate.console.console import Console
 from tallygate.console.limiter_store import LimiterStore
 from tallygate.console.own_files import OwnFiles
 from tallygate.console.page_files import PageFiles
-from tallygate.console.readiness import Readiness, database_probe, lag_probe, store_probe, workers_probe
+from tallygate.console.readiness import Readiness, backlog_probe, database_probe, lag_probe, store_probe, workers_probe
 from tallygate.console.scrape import Scrape
 from tallygate.console.server import CONNECTIONS_MAX, ConsoleServer
 from tallygate.console.workers import Workers
@@ -61,19 +61,19 @@ async def build_console(role: Role, settings: Settings) -> Console:
 
 def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
     """The parts of a role. A gateway keeps serving without the database and is ready without it; roles that need it are not."""
-    store = limiter_store(resources.store)
+    store = limiter_store(resources.store, resources.settings)
     status = (workers_part(resources.settings), refusals_part(resources))
     files = files_part(role, resources.settings)
     store_writes = WriteCheck("store", store.check_writes, now_ms=monotonic_ms)
     database_writes = WriteCheck("database", resources.database.check_writes, now_ms=monotonic_ms)
-    needs_data = Part(probes=(store_probe(store, store_writes, needs_data=True),), writes=(store_writes,))
+    admits = Part(probes=(store_probe(store, store_writes, needs_data=True), backlog_probe(store)), writes=(store_writes,))
     needs_database = Part(probes=(database_probe(database_writes, is_needed=True),), writes=(database_writes,))
     match role:
         case Role.SERVE:
             shows_database = Part(probes=(database_probe(database_writes, is_needed=False),), writes=(database_writes,))
-            return needs_data, *status, files, shows_database, console_part(resources, store), ledger_part(resources, store)
+            return admits, *status, files, shows_database, console_part(resources, store), ledger_part(resources, store)
         case Role.GATEWAY:
-            return needs_data, *status, files
+            return admits, *status, files
         case Role.CONSOLE:
             needs_store = Part(probes=(store_probe(store, store_writes, needs_data=False),), writes=(store_writes,))
             return needs_store, needs_database, files, console_part(resources, store)
@@ -119,10 +119,16 @@ def refusals_part(resources: Resources) -> Part:
     return Part(beside=(intake.store_forever,), closing=(intake.last,))
 
 
-def limiter_store(connection: RedisConnection) -> LimiterStore:
+def limiter_store(connection: RedisConnection, settings: Settings) -> LimiterStore:
     """The console's view of the limiter's store."""
     scripts = load_scripts()
-    return LimiterStore(connection, RedisLimiter(connection, scripts), Sweeper(connection, scripts), close=connection.close)
+    return LimiterStore(
+        connection,
+        RedisLimiter(connection, scripts),
+        Sweeper(connection, scripts),
+        close=connection.close,
+        stream_bytes_max=settings.stream_bytes_max,
+    )
 
 
 def console_of(

@@ -297,11 +297,10 @@ class Settings(BaseSettings):
         le=2**40,
         description="Bytes of settlements that a worker keeps on disk while the store is away; past it requests are refused.",
     )
-    stream_events_max: int = Field(
-        1_000_000,
-        ge=1_000,
-        le=10**8,
-        description="Usage events of one partition that wait for the ledger; past it requests are refused.",
+    stream_bytes_max: int = Field(
+        2_000_000_000,
+        ge=1_000_000,
+        description="Bytes of usage that wait in the store for the ledger, at most half its maxmemory; then requests are refused.",
     )
     spend_fail_policy: Literal["refuse", "grace"] = Field(
         "refuse",

@@ -8,6 +8,7 @@ from typing import Any
 from tallygate.console.ports import Lag
 from tallygate.domain.admission import LimitStates, RateDemand, SpendDemand
 from tallygate.domain.errors import LimiterWipedError
+from tallygate.limiter.backlog import Backlog, read_backlog
 from tallygate.limiter.commands import check_commands
 from tallygate.limiter.generation import unmarked_partitions
 from tallygate.limiter.keys import PARTITIONS, partition_keys
@@ -19,8 +20,17 @@ from tallygate.limiter.sweep import Sweeper
 class LimiterStore:
     """Implements `Store`."""
 
-    def __init__(self, store: ScriptStore, limiter: Limiter, sweeper: Sweeper, *, close: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        store: ScriptStore,
+        limiter: Limiter,
+        sweeper: Sweeper,
+        *,
+        close: Callable[[], Awaitable[None]],
+        stream_bytes_max: int,
+    ) -> None:
         self._store = store
+        self._stream_bytes_max = stream_bytes_max
         self._limiter = limiter
         self._sweeper = sweeper
         self._close = close
@@ -43,6 +53,9 @@ class LimiterStore:
 
     async def limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
         return await self._limiter.read_limits(org, rate, spend)
+
+    async def backlog(self) -> Backlog:
+        return await read_backlog(self._store, bytes_max=self._stream_bytes_max)
 
     async def check_writes(self) -> None:
         await check_commands(self._store)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tallygate.domain.admission import LimitStates, RateDemand, SpendDemand
+from tallygate.limiter.backlog import Backlog
 from tallygate.telemetry.metric import Samples
 
 
@@ -41,6 +42,9 @@ class Store(Protocol):
 
     async def limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
         """Read limits as they stand now; changes nothing."""
+
+    async def backlog(self) -> Backlog:
+        """Measure what waits for the ledger, beside its bound, and the store's memory."""
 
     async def check_writes(self) -> None:
         """Write something small. The error's `obstacle` says why that is refused."""

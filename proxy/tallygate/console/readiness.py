@@ -74,6 +74,20 @@ def store_probe(store: Store, writes: WriteCheck, *, needs_data: bool) -> Probe:
     return probe
 
 
+def backlog_probe(store: Store) -> Probe:
+    """Probe that no more usage waits for the ledger than may: past that, nothing is admitted."""
+
+    async def probe() -> Check:
+        try:
+            backlog = await store.backlog()
+        except StoreError:
+            return Check(name="backlog", reason="the limiter's store does not answer")
+        reason = "as much usage waits for the ledger as may, so nothing is admitted" if backlog.is_full else ""
+        return Check(name="backlog", reason=reason)
+
+    return probe
+
+
 def lag_probe(store: Store) -> Probe:
     """Probe that no event has waited for the ledger for too long."""
 

@@ -13,6 +13,7 @@ from tallygate.console.write_checks import WriteCheck, write_samples
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
 from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.limiter.backlog import Backlog
 from tallygate.telemetry import metrics
 from tallygate.telemetry.count_file import Series
 from tallygate.telemetry.exposition import Scraped
@@ -83,6 +84,7 @@ class Scrape:
         try:
             lag = await store.lag()
             samples.update({metrics.LEDGER_LAG: {(): lag.events}, metrics.LEDGER_LAG_SECONDS: {(): lag.ms}})
+            samples.update(_memory_samples(await store.backlog()))
             samples.update(await limits.read(shown))
         except StoreError as error:
             _LOG.warning("the limiter's store did not answer a scrape", extra={"fields": {"reason": str(error)}})
@@ -101,3 +103,14 @@ class Scrape:
         samples[metrics.LEDGER_DATABASE_UP] = {(): 1}
         samples[metrics.ORGANIZATIONS_SKIPPED] = {(): samples[metrics.ORGANIZATIONS_SKIPPED][()] + read.organizations_skipped}
         return True
+
+
+def _memory_samples(backlog: Backlog) -> Samples:
+    samples: _Gathered = {
+        metrics.BACKLOG_BYTES: {(): backlog.waiting_bytes},
+        metrics.BACKLOG_BYTES_MAX: {(): backlog.waiting_max_bytes},
+        metrics.STORE_MEMORY: {(): backlog.memory_bytes},
+    }
+    if backlog.memory_max_bytes:
+        samples[metrics.STORE_MEMORY_MAX] = {(): backlog.memory_max_bytes}
+    return samples

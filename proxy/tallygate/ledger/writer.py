@@ -1,7 +1,7 @@
 """The ledger's writer: moves events from the limiter's streams into SQL, in batches, until it is stopped.
 
 While the database is away, nothing is lost and nothing piles up here: entries stay in their streams, whose bound closes admission
-(TALLYGATE_STREAM_EVENTS_MAX events a partition), and the writer retries with a growing pause.
+(TALLYGATE_STREAM_BYTES_MAX), and the writer retries with a growing pause.
 """
 
 import asyncio

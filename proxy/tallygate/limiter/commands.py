@@ -60,6 +60,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "XLEN": _TEXT,
     "XRANGE": f"{_TEXT} - +",
     "XREADGROUP": f"GROUP group consumer STREAMS {_TEXT} >",
+    "MEMORY USAGE": _TEXT,
     "DEL": _TEXT,
 }
 

@@ -20,7 +20,7 @@ from tallygate.limiter.keys import OrgKeys, org_keys
 from tallygate.limiter.port import ReservationEndedError
 from tallygate.limiter.script import Scripts, ScriptStore
 
-STREAM_MAX: Final = 1_000_000  # events of a partition that the ledger has not taken yet; past it nothing is admitted
+STREAM_MAX: Final = 100_000_000  # events of a partition: no bound, as all partitions have one in bytes (backlog.py)
 ENDED_MS: Final = 600_000  # how long an ended reservation keeps its answer for repeated calls
 PART_ENDED_MS: Final = 60_000  # the same of a part: there may be a million, and the ledger is asked before one is settled again
 EXPIRED_MS: Final = 86_400_000  # how long an expired one waits for its late settlement
@@ -34,7 +34,8 @@ _UNKNOWN = 3  # of settle.lua: the reservation is not known, so its demands are 
 class RedisLimiter:
     """Implements `Limiter` over a ScriptStore.
 
-    now_ms   for tests only: the time that scripts take instead of the server's
+    now_ms       for tests only: the time that scripts take instead of the server's
+    stream_max   events of a partition that may wait for the ledger; past it nothing is admitted
     """
 
     def __init__(
@@ -60,6 +61,10 @@ class RedisLimiter:
 
     def preview(self, request: AdmissionRequest) -> Coroutine[Any, Any, Decision]:
         return self._decide(request, takes=False)
+
+    def close_for_backlog(self, is_full: bool) -> None:  # noqa: FBT001 - what a watch reports
+        """Admit nothing while the streams are full, as if every partition were."""
+        self._stream_max = 0 if is_full else STREAM_MAX
 
     async def _decide(self, request: AdmissionRequest, *, takes: bool) -> Decision:
         wire.check_admission(request)

@@ -195,6 +195,26 @@ LEDGER_LAG_SECONDS: Final = Metric(
     help="Age of the oldest entry in the limiter's streams that no ledger has taken yet; 0 if there is none.",
     per_unit=1_000,
 )
+BACKLOG_BYTES: Final = Metric(
+    name="tallygate_ledger_backlog_bytes",
+    kind=Kind.GAUGE,
+    help="Memory of the store that usage events take which no ledger has taken yet.",
+)
+BACKLOG_BYTES_MAX: Final = Metric(
+    name="tallygate_ledger_backlog_max_bytes",
+    kind=Kind.GAUGE,
+    help="Bytes of usage events that may wait: from there on nothing is admitted.",
+)
+STORE_MEMORY: Final = Metric(
+    name="tallygate_store_memory_bytes",
+    kind=Kind.GAUGE,
+    help="Memory that the limiter's store uses, as it reports it.",
+)
+STORE_MEMORY_MAX: Final = Metric(
+    name="tallygate_store_memory_max_bytes",
+    kind=Kind.GAUGE,
+    help="The store's maxmemory, at which it refuses writes; absent without one.",
+)
 LEDGER_DATABASE_UP: Final = Metric(
     name="tallygate_ledger_database_up",
     kind=Kind.GAUGE,

@@ -1,0 +1,75 @@
+"""What waits for the ledger in the store's streams, in bytes over all partitions, and the bound past which nothing is admitted.
+
+Settlements are never refused: what was admitted before the bound was reached is still entered. So the bound leaves room for them,
+and where the store has a bound of its own (maxmemory), at most half of it is for what waits.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from tallygate.domain.errors import StoreError
+from tallygate.limiter.keys import PARTITIONS, partition_keys
+from tallygate.limiter.script import ScriptStore
+
+PARTS_OF_MEMORY: Final = 2  # of a store with a bound of its own, one is for what waits
+LOOK_SECONDS: Final = 5.0
+LOOK_SOON_SECONDS: Final = 1.0  # from half of the bound on
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """waiting_bytes: memory of the streams. memory_max_bytes: maxmemory of the store; 0 without."""
+
+    waiting_bytes: int
+    waiting_max_bytes: int
+    memory_bytes: int
+    memory_max_bytes: int
+
+    @property
+    def is_full(self) -> bool:
+        return self.waiting_bytes >= self.waiting_max_bytes
+
+
+async def read_backlog(store: ScriptStore, *, bytes_max: int) -> Backlog:
+    """Measure what waits. bytes_max: the bound of the settings. Raises StoreError."""
+    streams = [partition_keys(partition).events for partition in range(PARTITIONS)]
+    info, *sizes = await asyncio.gather(
+        store.command(b"INFO", b"memory"), *(store.command(b"MEMORY", b"USAGE", stream) for stream in streams)
+    )
+    facts = dict(line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line)
+    memory_max = int(facts.get("maxmemory", 0))
+    return Backlog(
+        waiting_bytes=sum(size or 0 for size in sizes),  # nil: nothing was ever added
+        waiting_max_bytes=min(bytes_max, memory_max // PARTS_OF_MEMORY) if memory_max else bytes_max,
+        memory_bytes=int(facts.get("used_memory", 0)),
+        memory_max_bytes=memory_max,
+    )
+
+
+async def watch_backlog(store: ScriptStore, *, bytes_max: int, on_change: Callable[[bool], None]) -> None:
+    """Look again and again until cancelled, and report each time that the streams have become full, or are so no more."""
+    was_full, seconds = False, LOOK_SECONDS
+    while True:
+        try:
+            found = await read_backlog(store, bytes_max=bytes_max)
+        except StoreError:
+            await asyncio.sleep(LOOK_SOON_SECONDS)
+            continue
+        if found.is_full is not was_full:
+            was_full = found.is_full
+            on_change(was_full)
+            _log_change(found)
+        seconds = LOOK_SOON_SECONDS if found.waiting_bytes * 2 >= found.waiting_max_bytes else LOOK_SECONDS
+        await asyncio.sleep(seconds)
+
+
+def _log_change(found: Backlog) -> None:
+    fields = {"waiting_bytes": found.waiting_bytes, "waiting_max_bytes": found.waiting_max_bytes}
+    if found.is_full:
+        _log.error("nothing is admitted: as much usage waits for the ledger as may", extra={"fields": fields})
+    else:
+        _log.warning("usage that waits for the ledger has room again", extra={"fields": fields})
