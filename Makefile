@@ -57,8 +57,9 @@ dashboards: $(VENV)/with-test    ## write grafana/dashboards from grafana/genera
 site: $(VENV)/with-docs    ## make a site of the documentation in dist/site
 	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going -c docs/site . dist/site
 
-pictures: $(VENV)/with-test    ## take docs/pictures of the Usage page, as the demo shows it
+pictures: $(VENV)/with-test    ## take docs/pictures of the Usage page and the Grafana dashboards, as the demo shows them
 	$(BIN)/python docs/site/pictures.py
+	PYTHONPATH=tests $(BIN)/python docs/site/dashboards.py
 
 bench: $(VENV)/with-bench  ## measure the gateway beside nginx, Envoy and a naive proxy
 	$(BIN)/python -m bench

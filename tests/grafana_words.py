@@ -63,7 +63,7 @@ class Moment:
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         starts = {
             "now/d": midnight,
-            "now/w": midnight - timedelta(days=(now.weekday() + 1) % 7),
+            "now/w": midnight - timedelta(days=now.weekday()),  # the dashboards say that weeks begin on Mondays
             "now/M": midnight.replace(day=1),
         }
         start = starts[time_from].timestamp() if time_from in starts else self.end - seconds(time_from)

@@ -1,5 +1,6 @@
 """The product's families as the dashboards' variables narrow them."""
 
+from enum import StrEnum
 from typing import Final
 
 from grafana.generator.queries import select
@@ -50,20 +51,28 @@ def spend_by_kind(*matchers: str) -> tuple[str, str]:
     )
 
 
-def viewed() -> tuple[str, str]:
-    """What the variable `view` chooses: requests, tokens or spend; and what was taken back of it. Requests never are.
+class Viewed(StrEnum):
+    """What the variable `view` chooses: the suffix of its family. Each has a query of its own, of which the other is empty, so that
+    money is shown as money.
+    """
+
+    COUNTS = ""
+    MONEY = "_usd"
+    ANY = "(_usd)?"
+
+
+def viewed(which: Viewed = Viewed.ANY) -> tuple[str, str]:
+    """Requests, tokens or spend; and what was taken back of it. Requests never are.
 
     Tokens and spend have no outcome, so that the matcher which leaves refused requests out leaves them alone.
     """
-    return (
-        select("", '__name__=~"tallygate_${view}(_usd)?_total"', *EXCHANGE, _SERVED),
-        select("", '__name__=~"tallygate_${view}_credited(_usd)?_total"', *EXCHANGE),
-    )
+    return _viewed("tallygate_", which, *EXCHANGE, _SERVED), _viewed("tallygate_", f"_credited{which}", *EXCHANGE)
 
 
-def viewed_by_model() -> tuple[str, str]:
+def viewed_by_model(which: Viewed) -> tuple[str, str]:
     """The same by model, which has families of its own without credential and capability."""
-    return (
-        select("", '__name__=~"tallygate_model_${view}(_usd)?_total"', *_MODEL),
-        select("", '__name__=~"tallygate_model_${view}_credited(_usd)?_total"', *_MODEL),
-    )
+    return _viewed("tallygate_model_", which, *_MODEL), _viewed("tallygate_model_", f"_credited{which}", *_MODEL)
+
+
+def _viewed(prefix: str, suffix: str, *matchers: str) -> str:
+    return select("", f'__name__=~"{prefix}${{view}}{suffix}_total"', *matchers)

@@ -15,6 +15,7 @@ _CAPABILITY: Final = families.CAPABILITY
 _REQUESTS: Final = "tallygate_requests_total"
 _RATE: Final = "A rate, so it is extrapolated by Prometheus."
 _NONE: Final = "None"
+_NOT_ASKED: Final = "The limiter's store was not asked"
 _WORKERS: Final = "As its machine's console tells."
 _STEP: Final = "1m"
 _WORDS: Final = """
@@ -71,27 +72,27 @@ def _figures() -> list[Panel]:
             at_the_end("tallygate_upstream_errors:ratio5m"),
             unit=look.SHARE,
             colours=look.steps((0.01, look.YELLOW), (0.05, look.RED)),
-        ),
+        ).no_value(look.NO_RECENT),
         figure(
             "Overhead, p99",
             "The gateway's own share of a request, in the last five minutes; interpolated within the histogram's buckets.",
             at_the_end("tallygate_overhead_seconds:p99_5m"),
             unit=look.SECONDS,
             colours=look.steps((0.005, look.YELLOW), (0.025, look.RED)),
-        ),
+        ).no_value(look.NO_RECENT),
         figure(
             "Workers down",
             "Workers that do not run, do not serve, or have shown no life for ten seconds.",
             at_the_end("count (tallygate_worker_up) - sum (tallygate_worker_up)"),
             colours=look.steps((1, look.RED)),
-        ),
+        ).no_value(look.NO_GATEWAY),
         figure(
             "Ledger lag",
             "Age of the oldest usage event that no ledger has taken.",
             at_the_end(f"max ({one('tallygate_ledger_lag_seconds')})"),
             unit=look.SECONDS,
             colours=look.steps((60, look.YELLOW), (600, look.RED)),
-        ),
+        ).no_value(look.NO_STORE),
         figure(
             "Admitted without the limiter",
             "Requests in the range that were admitted without the limiter's word. Exact.",
@@ -173,6 +174,7 @@ def _waits() -> list[Panel]:
             "Requests and streams between their first byte and their end, by machine.",
             over_time("sum by (instance) (tallygate_open_requests)", "{{instance}}"),
             stacked=True,
+            no_value=look.NO_GATEWAY,
         ),
     ]
 
@@ -213,12 +215,14 @@ def _limiter() -> list[Panel]:
             over_time(queries.quantile("0.5", "operation", bucket), "{{operation}} p50"),
             over_time(queries.quantile("0.99", "operation", bucket), "{{operation}} p99"),
             unit=look.SECONDS,
+            no_value=_NOT_ASKED,
         ),
         lines(
             "Calls per second",
             f"Calls of the store by operation. {_RATE}",
             over_time(local_rate_by("operation", "tallygate_limiter_seconds_count"), "{{operation}}"),
             unit=look.PER_SECOND,
+            no_value=_NOT_ASKED,
         ),
         bars(
             "Calls without an answer",
@@ -264,13 +268,14 @@ def _decisions() -> list[Panel]:
             "Consoles that could not read the limiter for their last scrape.",
             at_the_end("sum (tallygate_scrape_incomplete)"),
             colours=look.steps((1, look.RED)),
-        ),
+        ).no_value(look.NO_CONSOLE),
         figure(
-            "Organizations left out",
-            "Organizations past the bound of one scrape, which these dashboards do not show.",
-            at_the_end("max (tallygate_scrape_organizations_skipped)"),
+            "Left out of the scrape",
+            "Organizations, and limits, past the bound of one scrape, which these dashboards do not show.",
+            at_the_end("max (tallygate_scrape_organizations_skipped)", "organizations"),
+            at_the_end("max (tallygate_scrape_limits_skipped)", "limits"),
             colours=look.steps((1, look.YELLOW)),
-        ),
+        ).no_value(look.NO_CONSOLE),
     ]
 
 
@@ -281,13 +286,13 @@ def _ledger_figures() -> list[Panel]:
             "1 while the ledger's database answers.",
             at_the_end(f"min ({one('tallygate_ledger_database_up')})"),
             colours=look.steps((1, look.GREEN), base=look.RED),
-        ),
+        ).no_value(look.NO_CONSOLE),
         figure(
             "Drift",
             "Nano-USD by which the limiter's windows differ from the ledger, looked at every minute.",
             at_the_end(f"max (abs ({one('tallygate_ledger_drift_nano_usd')}))"),
             colours=look.never(),
-        ),
+        ).no_value(look.NO_LEDGER),
         figure(
             "Malformed events",
             "Stream entries of the range that were set aside in the ledger's table malformed. Exact.",
@@ -299,13 +304,13 @@ def _ledger_figures() -> list[Panel]:
             "Settlements that wait on the machines' disks for the store.",
             at_the_end("sum (tallygate_spool_events)"),
             colours=look.steps((1, look.YELLOW)),
-        ),
+        ).no_value(look.NO_GATEWAY),
         figure(
             "Webhooks waiting",
             "Notices that are not delivered yet.",
             at_the_end(f"max ({one('tallygate_webhook_queue')})"),
             colours=look.steps((100, look.YELLOW)),
-        ),
+        ).no_value(look.NO_DATABASE),
         figure(
             "Webhooks given up",
             "Notices of the range that were not delivered within the time for retries. Exact.",
@@ -321,12 +326,14 @@ def _ledger() -> list[Panel]:
             "Events that no ledger has taken",
             "In the streams of the limiter's store. It grows while the database is away, and is caught up.",
             over_time(f"max ({one('tallygate_ledger_lag_events')})", "events"),
+            no_value=look.NO_STORE,
         ),
         lines(
             "Age of the oldest of them",
             "How far the ledger, and so the counters of these dashboards, are behind.",
             over_time(f"max ({one('tallygate_ledger_lag_seconds')})", "lag"),
             unit=look.SECONDS,
+            no_value=look.NO_STORE,
         ),
         lines(
             "Webhook deliveries per second",
@@ -374,20 +381,27 @@ def _processes() -> list[Panel]:
             "User and system time of each worker's process; 1 is a whole core.",
             over_time("rate(tallygate_worker_cpu_seconds_total[$__rate_interval])", worker),
             unit=look.SHARE,
+            no_value=look.NO_GATEWAY,
         ),
         lines(
             "Memory by worker",
             f"Resident memory. {_WORKERS}",
             over_time("tallygate_worker_resident_memory_bytes", worker),
             unit=look.BYTES,
+            no_value=look.NO_GATEWAY,
         ),
-        lines("Open files by worker", f"Open file descriptors. {_WORKERS}", over_time("tallygate_worker_open_fds", worker)),
+        lines(
+            "Open files by worker",
+            f"Open file descriptors. {_WORKERS}",
+            over_time("tallygate_worker_open_fds", worker),
+            no_value=look.NO_GATEWAY,
+        ),
         bars(
             "Worker starts",
             "More than one without a deployment means that a worker crashed. Exact for each bar.",
             over_time(queries.local_bars_by("worker", "tallygate_worker_starts_total"), "worker {{worker}}", step=_STEP),
             step=_STEP,
-        ),
+        ).no_value(look.NO_GATEWAY),
     ]
 
 
@@ -411,7 +425,9 @@ def _targets() -> list[Panel]:
             },
             labels={"job": "Job", "instance": "Target", "version": "Version", "config": "Configuration"},
             hidden=["Build"],
-        ).override_by_name(
+        )
+        .no_value("Nothing of tallygate is scraped")
+        .override_by_name(
             "Up", [DynamicConfigValue(id_val="thresholds", value=look.steps((1, look.GREEN), base=look.RED).build())]
         ),
     ]

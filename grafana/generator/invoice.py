@@ -53,7 +53,11 @@ def _sections() -> list[Section]:
         Section(bands=[Band(panels=_figures(), height=4), Band(panels=[_daily(), _monthly()], height=9, widths=[15, 9])]),
         Section(
             title="By credential, capability and model",
-            bands=[Band(panels=_broken_down(), height=8), Band(panels=[_models()], height=8)],
+            bands=[
+                Band(panels=_broken_down(), height=8),
+                Band(panels=[_models()], height=8),
+                Band(panels=[_credential_models()], height=9),
+            ],
         ),
         Section(title="The invoice's lines", bands=[Band(panels=[_lines()], height=10), Band(panels=[_corrections()], height=7)]),
         Section(title="What these numbers mean", bands=[Band(panels=[words("", _WORDS)], height=7)]),
@@ -62,7 +66,8 @@ def _sections() -> list[Section]:
 
 def _figures() -> list[Panel]:
     def number(title: str, description: str, statement: str, unit: str = look.EACH) -> stat.Panel:
-        return panels.figure(title, description, unit=unit).with_target(SqlQuery(statement).ref_id("A")).datasource(ledger_source())
+        made = panels.figure(title, description, unit=unit).with_target(SqlQuery(statement).ref_id("A"))
+        return made.datasource(ledger_source()).no_value(_NOTHING)
 
     return [
         number("Total", f"Everything the month cost, corrections included. {_SAME}", ledger_sql.figure("cost_nano_usd"), look.USD),
@@ -106,8 +111,8 @@ def _monthly() -> Panel:
 
 def _broken_down() -> list[Panel]:
     return [
-        _table("By credential", "Client IDs, corrections included.", ledger_sql.month_by("credential", "Credential")),
-        _table("By capability", "Kinds of service, corrections included.", ledger_sql.month_by("capability", "Capability")),
+        _table("By credential", "Client IDs, corrections included.", ledger_sql.month_by({"credential": "Credential"})),
+        _table("By capability", "Kinds of service, corrections included.", ledger_sql.month_by({"capability": "Capability"})),
     ]
 
 
@@ -115,7 +120,15 @@ def _models() -> Panel:
     return _table(
         "By model",
         "The model that answered, else the one asked for; empty where there is none.",
-        ledger_sql.month_by("model", "Model"),
+        ledger_sql.month_by({"model": "Model"}),
+    )
+
+
+def _credential_models() -> Panel:
+    return _table(
+        "By credential and model",
+        "What each Client ID used each model for, dearest first, corrections included.",
+        ledger_sql.month_by({"credential": "Credential", "model": "Model"}),
     )
 
 

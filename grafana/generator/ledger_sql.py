@@ -7,6 +7,7 @@ so exact.
 The reader needs no more than reader.sql grants. ${name:sqlstring} is quoted by Grafana.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 _ORG: Final = "${organization:sqlstring}"
@@ -106,13 +107,19 @@ def figure(column: str, *, only_corrections: bool = False) -> str:
     return f"{ENTRIES_OF_MONTH}\nSELECT {value} AS value\nFROM month_entries{where}"
 
 
-def month_by(column: str, title: str) -> str:
+def month_by(titles: Mapping[str, str]) -> str:
+    """titles: of the columns that it is broken down by."""
+    columns = ", ".join(titles)
     return f"""\
 {ENTRIES_OF_MONTH}
-SELECT {column} AS "{title}", {_AMOUNTS}
+SELECT {_titled(titles)}, {_AMOUNTS}
 FROM month_entries
-GROUP BY {column}
-ORDER BY sum(cost_nano_usd) DESC, {column}"""
+GROUP BY {columns}
+ORDER BY sum(cost_nano_usd) DESC, {columns}"""
+
+
+def _titled(titles: Mapping[str, str]) -> str:
+    return ", ".join(f'{column} AS "{title}"' for column, title in titles.items())
 
 
 def month_lines(*, corrections: bool) -> str:
@@ -120,11 +127,10 @@ def month_lines(*, corrections: bool) -> str:
     names = {"credential": "Credential", "capability": "Capability", "model": "Model"} | (
         {"correction": "Why"} if corrections else {}
     )
-    shown = ", ".join(f'{column} AS "{title}"' for column, title in names.items())
     labels = ", ".join(names)
     return f"""\
 {ENTRIES_OF_MONTH}
-SELECT {shown}, {_AMOUNTS}
+SELECT {_titled(names)}, {_AMOUNTS}
 FROM month_entries
 WHERE correction {"<>" if corrections else "="} ''
 GROUP BY {labels}

@@ -10,7 +10,15 @@ YELLOW: Final = "yellow"
 ORANGE: Final = "orange"
 RED: Final = "red"
 BLUE: Final = "blue"
-NO_TRAFFIC: Final = "No traffic"
+# Why a panel has no data: said in the panel, in place of Grafana's "No data".
+NO_REQUESTS: Final = "No requests in this range"
+NO_RECENT: Final = "No requests in the last 5 minutes"
+NO_CONSOLE: Final = "No console is scraped"
+NO_GATEWAY: Final = "No gateway is scraped"
+NO_LEDGER: Final = "No ledger is scraped"
+NO_STORE: Final = "The limiter's store does not answer"
+NO_DATABASE: Final = "The ledger's database does not answer"
+NO_SPEND: Final = "Nothing was spent in this range"
 USD: Final = "currencyUSD"
 COUNT: Final = "short"  # 1.2 M, for axes and rankings
 EACH: Final = "locale"  # 1,234,567, where the sum is told to the last one
@@ -19,6 +27,7 @@ SECONDS: Final = "s"
 PER_SECOND: Final = "reqps"
 BYTES: Final = "bytes"
 UNIX_MS: Final = "dateTimeAsIso"
+DATE: Final = "time:YYYY-MM-DD"
 
 
 def steps(*colours: tuple[float, str], base: str = GREEN) -> ThresholdsConfig:

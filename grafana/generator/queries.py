@@ -12,8 +12,14 @@ from collections.abc import Callable
 from typing import Final
 
 TO: Final = "${__to:date:seconds}"  # the end of the dashboard's range, in Unix seconds
+WEEK: Final = "7d"
+# Whether a day of a query whose step is a day begins on a Monday. It begins at midnight of the browser's zone, of which PromQL does
+# not know: 13 hours later it is still the same day in UTC, in zones from UTC-10:59 to UTC+13.
+_ON_MONDAYS: Final = "and on () (day_of_week(vector(time() + 46800)) == 1)"
 OUTAGE: Final = "15m"  # a value is still known so long after its last scrape
 RATE: Final = "$__rate_interval"
+_STEP: Final = "$__interval"  # of the query, and so the width of its bars
+_SECONDS: Final = {_STEP: "$__interval_ms / 1000", WEEK: "604800"}
 _COPIES: Final = "without (instance, job)"
 
 
@@ -73,6 +79,17 @@ def net_bars_by(by: str, series: str, credited: str) -> str:
     return f"{_sum(by)} ({_counted_each(series)} or {_taken_back(_counted_each(credited))})"
 
 
+def net_weeks_by(by: str, series: str, credited: str) -> str:
+    """`net_bars_by` of whole weeks, each at its Monday. A range query whose step is a day, so that days begin at midnight."""
+    weeks = f"{_counted_each(series, WEEK)} or {_taken_back(_counted_each(credited, WEEK))}"
+    return f"{_sum(by)} ({weeks}) {_ON_MONDAYS}"
+
+
+def weeks_by(by: str, series: str) -> str:
+    """As `net_weeks_by`, of what is never taken back."""
+    return f"{_sum(by)} ({_counted_each(series, WEEK)}) {_ON_MONDAYS}"
+
+
 def local_bars_by(by: str, series: str) -> str:
     """As `bars_by`, of a counter that workers keep."""
     return f"{_sum(by)} (clamp_min({_difference(_ended(_last, series), _last(series))}, 0))"
@@ -107,14 +124,14 @@ def _last(series: str, when: str = "") -> str:
     return f"last_over_time({series}[{OUTAGE}]{when})"
 
 
-def _ended(at: Callable[[str, str], str], series: str) -> str:
+def _ended(at: Callable[[str, str], str], series: str, width: str = _STEP) -> str:
     """The value at the end of the interval that begins now.
 
     Grafana cuts the range at whole steps, so the end of the last interval lies ahead: its value is the one at the range's end
     instead.
     """
-    running = f"({at(series, f' @ {TO}')} and on () (vector(time()) > {TO} - $__interval_ms / 1000))"
-    return f"({at(series, ' offset -$__interval')} or {running})"
+    running = f"({at(series, f' @ {TO}')} and on () (vector(time()) > {TO} - {_SECONDS[width]}))"
+    return f"({at(series, f' offset -{width}')} or {running})"
 
 
 def _difference(later: str, earlier: str) -> str:
@@ -126,8 +143,8 @@ def _counted(series: str, when: str) -> str:
     return _difference(_at(series, when), _at(series, f"{when} offset $__range"))
 
 
-def _counted_each(series: str) -> str:
-    return _difference(_ended(_at, series), _at(series))
+def _counted_each(series: str, width: str = _STEP) -> str:
+    return _difference(_ended(_at, series, width), _at(series))
 
 
 def _taken_back(credited: str) -> str:

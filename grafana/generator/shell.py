@@ -64,6 +64,7 @@ def dashboard(uid: str, title: str, description: str, *, first_range: str = "now
         .tags([TAG])
         .editable()
         .timezone("browser")
+        .week_start("monday")
         .time(first_range, "now")
         .timepicker(TimePicker().refresh_intervals(_REFRESHES))
         .refresh(refresh)

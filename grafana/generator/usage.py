@@ -1,19 +1,27 @@
 """Usage: how many requests and tokens, at what cost, by whom and for what."""
 
+from collections.abc import Callable
 from typing import Final
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
 from grafana.generator import families, look, queries, shell, variables
+from grafana.generator.families import Viewed
 from grafana.generator.layout import Band, Section, lay_out
-from grafana.generator.panels import Panel, bars, columns, figure, lines, ranking, words
+from grafana.generator.panels import Panel, as_money, bars, columns, figure, lines, ranking, weeks, words
 from grafana.generator.targets import at_the_end, column, over_time
 
 _EXACT: Final = "Exact between the ends of the range."
 _BARS: Final = "Exact for each bar, which stands at the start of its interval; the last one is what there is so far."
 _FORWARDED: Final = "Requests that were forwarded, however they ended; refused ones are not among them."
+_WEEKS: Final = (
+    "Exact for each week, which begins on the Monday that stands at its bar, in your browser's zone; the last one is what there "
+    "is so far. If the dashboard's range has a fixed start, its weeks instead of the last twelve."
+)
 _STEP: Final = "$bars"
+_DAY: Final = "1d"
 _VIEW: Final = "${view:text}"
 _WORDS: Final = """
 **API requests** are requests that were forwarded to a provider, however it answered; **Refused** are those that a limit, a key or
@@ -22,7 +30,8 @@ a rule stopped before. **Prompt tokens** include what the provider read from its
 
 Sums and bars are differences of counters that never reset, so they are **exact**, not extrapolated, and agree with the ledger.
 Lines *per second* are Prometheus' rates. What happened before Prometheus' first scrape counts into the range that holds it. Days
-here are those of your browser, 7-day bars begin on Thursdays: for an organization's own days and months open **Invoice**.
+and weeks, which begin on Mondays, are those of your browser: for an organization's own days and months open **Invoice**, which also
+has cost by credential and model.
 
 *Plans*: `free` has no API access (every request is refused), `pay_as_you_go` has rate limits and a rolling 7-day spend limit,
 `enterprise` has rates by agreement. Credentials are shown by their Client ID; callers without a known key are `other`.
@@ -49,7 +58,7 @@ def usage() -> Dashboard:
             "What the bars and rankings count",
             first="API requests",
         ),
-        variables.choice("bars", "Bars", {"1 hour": "1h", "1 day": "1d", "7 days": "7d"}, "Interval of each bar", first="1 day"),
+        variables.choice("bars", "Bars", {"1 hour": "1h", "1 day": "1d"}, "Interval of each bar", first="1 day"),
         variables.top(),
     ):
         made = made.with_variable(variable)
@@ -60,6 +69,7 @@ def _sections() -> list[Section]:
     return [
         Section(bands=[Band(panels=_figures(), height=4), Band(panels=_over_time(), height=8)]),
         Section(title=f"Broken down: {_VIEW}", bands=[Band(panels=_broken_down(), height=9)]),
+        Section(title="By week, from Monday", bands=[Band(panels=_by_week(), height=8)]),
         Section(title="Who", bands=[Band(panels=[_organizations(), _credentials()], height=10, widths=[8, 16])]),
         Section(title="Tokens and rates", bands=[Band(panels=_details(), height=8), Band(panels=_token_parts(), height=4)]),
         Section(title="What these numbers mean", bands=[Band(panels=[words("", _WORDS)], height=8)]),
@@ -87,15 +97,12 @@ def _figures() -> list[Panel]:
 
 
 def _over_time() -> list[Panel]:
-    by_capability = queries.net_bars_by("capability", *families.viewed())
+    def by_capability(which: Viewed) -> Dataquery:
+        return over_time(queries.net_bars_by("capability", *families.viewed(which)), "{{capability}}", step=_STEP)
+
     by_status = queries.bars_by("outcome", families.requests())
     return [
-        bars(
-            f"{_VIEW} by capability, over time",
-            f"{_FORWARDED} {_BARS}",
-            over_time(by_capability, "{{capability}}", step=_STEP),
-            step=_STEP,
-        ),
+        as_money(bars(f"{_VIEW} by capability, over time", f"{_FORWARDED} {_BARS}", *_counts_and_money(by_capability), step=_STEP)),
         bars(
             "API requests by status, over time",
             f"How requests ended, refused ones included. {_BARS}",
@@ -105,17 +112,42 @@ def _over_time() -> list[Panel]:
     ]
 
 
+def _by_week() -> list[Panel]:
+    def by_capability(which: Viewed) -> Dataquery:
+        return over_time(queries.net_weeks_by("capability", *families.viewed(which)), "{{capability}}", step=_DAY)
+
+    by_status = queries.weeks_by("outcome", families.requests())
+    return [
+        as_money(weeks(f"{_VIEW} by capability, by week", f"{_FORWARDED} {_WEEKS}", *_counts_and_money(by_capability))),
+        weeks(
+            "API requests by status, by week",
+            f"How requests ended, refused ones included. {_WEEKS}",
+            over_time(by_status, "{{outcome}}", step=_DAY),
+        ),
+    ]
+
+
+def _counts_and_money(query: Callable[[Viewed], Dataquery]) -> tuple[Dataquery, Dataquery]:
+    return query(Viewed.COUNTS), query(Viewed.MONEY)
+
+
 def _broken_down() -> list[Panel]:
-    by_capability = queries.top("$top", queries.net_total_by("capability", *families.viewed()))
-    by_model = queries.top("$top", queries.net_total_by("model", *families.viewed_by_model()))
+    def by_capability(which: Viewed) -> Dataquery:
+        return at_the_end(queries.top("$top", queries.net_total_by("capability", *families.viewed(which))), "{{capability}}")
+
+    def by_model(which: Viewed) -> Dataquery:
+        return at_the_end(queries.top("$top", queries.net_total_by("model", *families.viewed_by_model(which))), "{{model}}")
+
     by_status = queries.total_by("outcome", families.requests())
     return [
-        ranking(f"{_VIEW} by capability", f"Kinds of service. {_EXACT}", at_the_end(by_capability, "{{capability}}")),
-        ranking(
-            f"{_VIEW} by model",
-            "Models of the price catalogue; any other is `other`. Of the organizations chosen, whichever credential and "
-            f"capability: these are not told by model. {_EXACT}",
-            at_the_end(by_model, "{{model}}"),
+        as_money(ranking(f"{_VIEW} by capability", f"Kinds of service. {_EXACT}", *_counts_and_money(by_capability))),
+        as_money(
+            ranking(
+                f"{_VIEW} by model",
+                "Models of the price catalogue; any other is `other`. Of the organizations chosen, whichever credential and "
+                f"capability: these are not told by model. {_EXACT}",
+                *_counts_and_money(by_model),
+            )
         ),
         ranking(
             "API requests by status",
@@ -126,12 +158,15 @@ def _broken_down() -> list[Panel]:
 
 
 def _organizations() -> Panel:
-    viewed = queries.top("$top", queries.net_total_by("org", *families.viewed()))
-    return ranking(
+    def by_org(which: Viewed) -> Dataquery:
+        return at_the_end(queries.top("$top", queries.net_total_by("org", *families.viewed(which))), "{{org}}")
+
+    panel = ranking(
         f"Top organizations: {_VIEW}",
         f"{_EXACT} Click for the organization's spend and limits.",
-        at_the_end(viewed, "{{org}}"),
-    ).data_links([shell.to_dashboard(shell.SPEND, "Spend and limits", organization="${__field.labels.org}")])
+        *_counts_and_money(by_org),
+    )
+    return as_money(panel).data_links([shell.to_dashboard(shell.SPEND, "Spend and limits", organization="${__field.labels.org}")])
 
 
 def _credentials() -> Panel:
@@ -184,18 +219,22 @@ def _token_parts() -> list[Panel]:
     prompt = queries.net_total_by("", *families.tokens('kind="prompt"'))
     completion = queries.net_total_by("", *families.tokens('kind="completion"'))
     return [
-        figure("Cached tokens", f"Prompt tokens that providers read from their cache. {_EXACT}", at_the_end(cached)),
+        figure("Cached tokens", f"Prompt tokens that providers read from their cache. {_EXACT}", at_the_end(cached)).no_value(
+            "No cached tokens in this range"
+        ),
         figure(
             "Share of prompts from cache",
             "Cached tokens, of all prompt tokens in the range.",
             at_the_end(f"({cached}) / ({prompt} > 0)"),
             unit=look.SHARE,
+        ).no_value("No prompts in this range"),
+        figure("Reasoning tokens", f"Completion tokens spent on reasoning. {_EXACT}", at_the_end(reasoning)).no_value(
+            "No reasoning in this range"
         ),
-        figure("Reasoning tokens", f"Completion tokens spent on reasoning. {_EXACT}", at_the_end(reasoning)),
         figure(
             "Share of reasoning",
             "Reasoning tokens, of all completion tokens in the range.",
             at_the_end(f"({reasoning}) / ({completion} > 0)"),
             unit=look.SHARE,
-        ),
+        ).no_value("No completions in this range"),
     ]

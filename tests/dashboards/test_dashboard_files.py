@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -12,6 +13,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from grafana_words import names_used
 
 from grafana.generator.files import files
+from tallygate.telemetry.metric import Kind
+from tallygate.telemetry.metrics import METRICS
 
 # What Grafana itself defines, in queries, in links and in panels that show a field.
 BUILT_IN = {
@@ -29,6 +32,7 @@ BUILT_IN = {
 PROMETHEUS_MARKS = ("step", "titleFormat", "useValueForTime")  # what its annotations have beyond the common type
 SOURCES = {"prometheus": "${datasource}", "grafana-postgresql-datasource": "${ledger}"}
 COLUMNS = 24
+GAUGES = {metric.name for metric in METRICS if metric.kind is Kind.GAUGE}
 SCREEN_ROWS = 20  # of the grid: about what a laptop shows without scrolling
 
 
@@ -83,10 +87,53 @@ def test_every_panel_says_what_it_is(name):
         assert refs == sorted(set(refs)) != [], panel["title"]
         if panel["type"] not in {"table", "state-timeline"}:
             assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
-            assert panel["fieldConfig"]["defaults"]["noValue"], panel["title"]
         if len(panel["targets"]) > 1 and panel["type"] == "timeseries":
             assert all(target.get("legendFormat") for target in panel["targets"]), panel["title"]
     assert len(set(titles)) == len(titles), "two panels have one title"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_panel_without_data_says_why(name):
+    """Not "No data", nor a lack of requests where what is missing is a process, a store or an answer."""
+    for panel in panels(name):
+        if panel["type"] == "text":
+            continue
+        why = panel["fieldConfig"]["defaults"]["noValue"]
+        assert len(why) > 3, panel["title"]
+        assert why != "No data", panel["title"]
+        if why.startswith("No requests"):
+            texts = " ".join(target["expr"] for target in panel["targets"])
+            assert not GAUGES & set(re.findall(r"tallygate_\w+", texts)), (panel["title"], why)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weeks_begin_on_mondays(name):
+    """The week of "now/w", and bars: of the step of a day, at Mondays alone."""
+    assert dashboard(name)["weekStart"] == "monday"
+    weekly = [panel for panel in panels(name) if "week" in panel["title"].lower() and panel["type"] != "stat"]
+    assert [panel["type"] for panel in weekly] == ["barchart"] * {"usage": 2, "spend": 1}.get(name, 0)
+    for panel in weekly:
+        assert (panel["interval"], panel["options"]["xField"]) == ("1d", "Time")
+        assert all(target["interval"] == "1d" and "day_of_week" in target["expr"] for target in panel["targets"])
+
+
+def test_money_is_shown_as_money():
+    """In the view of cost too, where the same panels show counts in the other views."""
+    viewed = [panel for panel in panels("usage") if "${view" in panel["title"] and panel["type"] != "table"]
+    assert len(viewed) == 5
+    for panel in viewed:
+        money = [override for override in panel["fieldConfig"]["overrides"] if override["matcher"]["id"] == "byFrameRefID"]
+        assert [(override["matcher"]["options"], override["properties"][0]["value"]) for override in money] == [
+            ("B", "currencyUSD")
+        ]
+        assert [target["refId"] for target in panel["targets"]] == ["A", "B"]
+    for name in METRIC_NAMES:
+        for panel in panels(name):
+            texts = " ".join(target["expr"] for target in panel.get("targets", []))
+            if panel["type"] in {"text", "table"} or "${view" in texts or ":ratio" in texts or "to_limit:seconds" in texts:
+                continue
+            is_money = re.search(r"(?<!nano)_usd", texts) is not None
+            assert (panel["fieldConfig"]["defaults"]["unit"] == "currencyUSD") is is_money, panel["title"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -193,6 +193,13 @@ async def test_what_it_is_broken_down_by_is_the_invoices_own(
 
 
 @pytest.mark.parametrize("org", ZONES)
+async def test_credentials_by_model_are_the_invoices_own(reader: asyncpg.Connection, ledger: Database, org: str) -> None:
+    expected = dict((await invoice_of(ledger, org)).totals_by(attrgetter("credential", "model")))
+    found = {(row[0], row[1]): _amounts(row) for row in await rows(reader, "By credential and model", org)}
+    assert found == {name: _shown(amounts) for name, amounts in expected.items()}
+
+
+@pytest.mark.parametrize("org", ZONES)
 async def test_the_lines_are_the_invoices_own_in_its_order(reader: asyncpg.Connection, ledger: Database, org: str) -> None:
     invoice = await invoice_of(ledger, org)
     lines = [(line.credential, line.capability, line.model, _shown(line.amounts)) for line in invoice.usage]

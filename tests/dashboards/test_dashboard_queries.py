@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 import pytest_asyncio
@@ -61,6 +62,11 @@ HISTORY = {
         Series(metric=CREDITED, labels={"org": "globex", "kind": "prompt"}, values=steps(0, 60, 2, 0)),
     ],
     "burst": [Series(metric=REQUESTS, labels={"org": "acme"}, values=steps(0, 30, 0, 1) | steps(31, 64, 132, 2))],
+    "weeks": [
+        Series(
+            metric=REQUESTS, labels={"org": "acme"}, values={minute: (minute + 30_000) / 10 for minute in range(-30_000, 10, 10)}
+        )
+    ],
     "late": [Series(metric=REQUESTS, labels={"org": "acme"}, values=steps(51, 64, 5, 5))],
     "machines": [
         Series(metric=ERRORS, labels={"kind": "reset"}, values=steps(0, 60, 0, 1)),
@@ -118,7 +124,7 @@ async def past(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Past]:
     text.write_text(openmetrics(epoch), encoding="utf-8")
     make = [program("promtool"), "tsdb", "create-blocks-from", "openmetrics", str(text), str(directory / "series")]
     subprocess.run(make, check=True, capture_output=True)
-    async with running_prometheus(directory, {"global": {}}) as prometheus:
+    async with running_prometheus(directory, {"global": {}}, "--storage.tsdb.retention.time=60d") as prometheus:
         yield Past(prometheus=prometheus, epoch=epoch)
 
 
@@ -166,6 +172,23 @@ async def test_the_same_number_stands_at_every_step_of_a_query_over_time(past: P
 async def test_bars_hold_what_came_in_their_interval_and_the_running_one_what_there_is_so_far(past: Past) -> None:
     bars = past.bars(queries.bars_by("org", of("burst", REQUESTS)), "org", range(0, 70, 10), end=64)
     assert bars == {"acme": {0: 10, 10: 10, 20: 10, 30: 120, 40: 20, 50: 20, 60: 8}}
+
+
+@pytest.mark.parametrize("hours", [0, 5.5, -10, 13])
+async def test_weeks_are_counted_from_monday_to_monday_of_the_browsers_zone(past: Past, hours: float) -> None:
+    """At midnights of a zone, as Grafana cuts the range: a week is at its Monday alone, and the running one is as it is so far."""
+    offset = round(hours * 3_600)
+    today = (past.epoch + offset) // 86_400 * 86_400 - offset
+    found = {}
+    for midnight in (today - 86_400 * day for day in range(19)):
+        counted = past.values(queries.weeks_by("org", of("weeks", REQUESTS)), "org", at=(midnight - past.epoch) / 60, end=0)
+        if counted:
+            found[midnight] = counted["acme"]
+    assert len(found) in {2, 3}
+    assert {datetime.fromtimestamp(midnight + offset, UTC).weekday() for midnight in found} == {0}
+    running, *whole = found.items()
+    assert running[1] == (past.epoch - running[0]) / 600
+    assert {count for _, count in whole} == {7 * 144}
 
 
 async def test_what_comes_later_is_in_no_bar_before_it(past: Past) -> None:

@@ -65,6 +65,7 @@ def config() -> dict[str, Any]:
     by_id = {entry["id"]: entry for entry in organizations}
     by_id["tight"]["spend_limit"] = {"usd": "0.0002"}
     by_id["globex"]["credentials"][1]["rate_limits"] = [{"requests": 1, "window": "1h"}]
+    by_id["acme"]["credentials"][1]["spend_limits"] = [{"usd": "1", "window": "1d"}]
     by_id["acme"]["rate_limits"] = [{"requests": 1, "window": "1h", "per": "credential", "capability": "chat", "shadow": True}]
     return {"plans": AMPLE_PLANS, "organizations": {"organizations": organizations}}
 
@@ -246,6 +247,15 @@ def summed(sums: Sums, *dimensions: str) -> dict[tuple[str, ...], Counter[str]]:
     return found
 
 
+def is_money_of_a_view(query: Query) -> bool:
+    """Whether it is the query of a panel that has data in the view of cost alone, so that it is shown as money."""
+    return "${view}_usd_total" in query.text
+
+
+def viewed_query(title: str, view: str) -> Query:
+    return panel_query("usage", title, "B" if view == "spend" else "A")
+
+
 def in_view(amounts: Counter[str], view: str) -> int:
     """Money in nano-USD."""
     if view == "tokens":
@@ -293,14 +303,20 @@ async def test_every_panel_has_data(world: World) -> None:
     empty = []
     for name in METRIC_NAMES:
         chosen = first_choices(variables(name))
-        empty += [query.where for query in queries(name) if not run(world.prometheus, query, chosen, world.moment)]
+        asked = [query for query in queries(name) if not is_money_of_a_view(query)]
+        empty += [query.where for query in asked if not run(world.prometheus, query, chosen, world.moment)]
     assert not empty
 
 
 @pytest.mark.parametrize("view", ["requests", "tokens", "spend"])
 async def test_every_panel_of_every_view_has_data(world: World, view: str) -> None:
     chosen = first_choices(variables("usage")) | {"view": Chosen(values=(view,)), "bars": Chosen(values=("1h",))}
-    assert not [query.where for query in queries("usage") if not run(world.prometheus, query, chosen, world.moment)]
+    for query in queries("usage"):
+        has_data = bool(run(world.prometheus, query, chosen, world.moment))
+        if "${view}_total" in query.text or is_money_of_a_view(query):
+            assert has_data is (is_money_of_a_view(query) is (view == "spend")), query.where
+        else:
+            assert has_data, query.where
 
 
 async def test_a_query_for_what_does_not_exist_has_none(world: World) -> None:
@@ -366,7 +382,7 @@ async def test_the_figures_are_the_simulators_own(world: World, dimension: str |
     ("title", "dimension"), [("${view:text} by capability", "capability"), ("Top organizations: ${view:text}", "org")]
 )
 async def test_rankings_are_the_simulators_own(world: World, title: str, dimension: str, view: str) -> None:
-    found = world.values(panel_query("usage", title), dimension, view=Chosen(values=(view,)))
+    found = world.values(viewed_query(title, view), dimension, view=Chosen(values=(view,)))
     expected = {key: in_view(amounts, view) for key, amounts in summed(world.expected(), dimension).items()}
     assert {key: as_integer(value, view) for key, value in found.items() if value} == {key: n for key, n in expected.items() if n}
 
@@ -395,7 +411,7 @@ async def test_what_the_killed_worker_was_in_the_middle_of_is_counted_at_the_mos
 async def test_models_are_the_simulators_own(world: World, view: str) -> None:
     """But for the one model that the killed worker was in the middle of."""
     chosen = {"view": Chosen(values=(view,)), "organization": Chosen(values=("acme", "globex", "tight"), is_multi=True)}
-    found = world.values(panel_query("usage", "${view:text} by model"), "model", **chosen)
+    found = world.values(viewed_query("${view:text} by model", view), "model", **chosen)
     whole = [r for r in world.stack.ledger.records if world.sent[r.request_id or ""][0] != "big" and r.model is not None]
     expected: Counter[tuple[str, ...]] = Counter()
     for record in whole:
@@ -409,19 +425,23 @@ async def test_a_range_that_begins_in_the_middle_counts_what_came_after(world: W
     expected = summed(world.expected(world.middle_record), "org")
     for view in ("requests", "tokens", "spend"):
         found = world.values(
-            panel_query("usage", "Top organizations: ${view:text}"), "org", moment=after, view=Chosen(values=(view,))
+            viewed_query("Top organizations: ${view:text}", view), "org", moment=after, view=Chosen(values=(view,))
         )
         assert {key: as_integer(value, view) for key, value in found.items() if value} == {
             key: in_view(amounts, view) for key, amounts in expected.items() if in_view(amounts, view)
         }
 
 
-@pytest.mark.parametrize("width", ["1h", "1d", "7d"])
+@pytest.mark.parametrize("width", ["1h", "1d", "week"])
 @pytest.mark.parametrize("view", ["requests", "tokens", "spend"])
 async def test_bars_add_up_to_what_happened(world: World, view: str, width: str) -> None:
-    query = panel_query("usage", "${view:text} by capability, over time")
-    chosen = first_choices(variables("usage")) | {"view": Chosen(values=(view,)), "bars": Chosen(values=(width,))}
-    found = run(world.prometheus, query, chosen, replace(world.moment, start=world.ended - 3 * seconds(width)))
+    query = viewed_query("${view:text} by capability, " + ("by week" if width == "week" else "over time"), view)
+    chosen = first_choices(variables("usage")) | {"view": Chosen(values=(view,))}
+    moment = world.moment
+    if width != "week":  # which has a range of its own
+        chosen["bars"] = Chosen(values=(width,))
+        moment = replace(moment, start=world.ended - 3 * seconds(width))
+    found = run(world.prometheus, query, chosen, moment)
     sums = {one["metric"]["capability"]: sum(float(value) for _, value in one["values"]) for one in found}
     expected = {key: in_view(amounts, view) for (key,), amounts in summed(world.expected(), "capability").items()}
     assert {key: as_integer(value, view) for key, value in sums.items() if value} == {key: n for key, n in expected.items() if n}
@@ -468,6 +488,24 @@ async def test_costs_limits_and_pauses_are_the_limiters(world: World) -> None:
     assert world.values(panel_query("spend", "Paused")) == {(): 1.0}
 
 
+async def test_every_limit_is_told_with_what_is_used_of_it(world: World) -> None:
+    spends = {ref: world.values(panel_query("spend", "Spend limits", ref), "org", "credential", "limit") for ref in "ABCDE"}
+    weeks = {(org, "", "spend_7d") for org in ("acme", "globex", "tight")}
+    own = ("acme", "acme-test", "spend_1d:own")
+    assert spends["A"].keys() == {*weeks, own}
+    assert spends["C"] == dict.fromkeys(weeks, 100.0) | {("tight", "", "spend_7d"): 0.0002, own: 1.0}
+    ((cost),) = [amounts["nano_usd"] for key, amounts in summed(world.expected(), "credential").items() if key == ("acme-test",)]
+    assert as_integer(spends["A"][own], "spend") == cost
+    assert spends["D"][own] == pytest.approx(cost / 10**9)
+    assert spends["E"].keys() == {("tight", "", "spend_7d")}
+
+    labels = ("org", "credential", "capability", "kind", "mode")
+    rates = {ref: world.values(panel_query("spend", "Rate limits", ref), *labels) for ref in "ABCD"}
+    slow = ("globex", "globex-slow", "", "requests", "enforced")
+    assert [rates[ref][slow] for ref in "ABCD"] == [1.0, 1.0, 0.0, 1.0], "one an hour, used up"
+    assert rates["A"]["acme", "acme-prod", "chat", "requests", "shadow"] == 1.0
+
+
 async def test_refusals_are_told_by_limit(world: World) -> None:
     found = world.values(panel_query("spend", "Refusals in the range"), "org", "limit")
     by_org: Counter[str] = Counter()
@@ -484,8 +522,8 @@ async def test_two_consoles_tell_the_shared_series_once(world: World, tmp_path: 
         await eventually(lambda: len(prometheus.query("tallygate_requests_total{outcome='refused', org='tight'}")) == 2, "both")
         now = math.ceil(time.time())
         moment = Moment(start=now - RANGE_SECONDS, end=now)
-        query = panel_query("usage", "Top organizations: ${view:text}")
         for view in ("requests", "spend"):
+            query = viewed_query("Top organizations: ${view:text}", view)
             found = world.prometheus_values(query, {"view": Chosen(values=(view,))}, moment, "org", of=prometheus)
             assert {org: as_integer(value, view) for (org,), value in found.items()} == {
                 org: in_view(amounts, view) for (org,), amounts in summed(world.expected(), "org").items()

@@ -78,7 +78,7 @@ def run_demo(*, requests: int, days: int, stays_up: bool, profile: str = "openai
     def prepare(simulator_url: str, data_dir: Path) -> None:
         if days:
             console.print(f"Writing {days} days of history ...")
-            prices = _prices(simulator_url, shown)
+            prices = demo_prices(simulator_url, shown)
             asyncio.run(fill_history(data_dir, callers, shown.past, prices, days=days, now_ms=now_ms(), random=Random()))
 
     with tempfile.TemporaryDirectory(prefix="tallygate-demo-") as directory:
@@ -135,7 +135,7 @@ def _show(
     asked = fetch_json(f"{stage.simulator_url}/_sim/ledger")
     # not what workers ask for themselves
     records = [record for record in asked if record["accepted"] and (record["request_id"] or record["is_turn"] or record["tier"])]
-    served = simulator_counts(records, _prices(stage.simulator_url, profile))
+    served = simulator_counts(records, demo_prices(stage.simulator_url, profile))
     ledger = fetch_ledger(stage, served.requests, since=since)
     metered, by_org = gateway_counts(fetch(f"{stage.console_url}/metrics"))  # of the ledger's own totals, so they are complete now
     metered -= before[0]
@@ -165,7 +165,7 @@ def _is_each_once(event_ids: Counter[str], records: Sequence[Mapping[str, object
     return not requests - event_ids and others.total() == len(others) == len(records) - requests.total()
 
 
-def _prices(simulator_url: str, profile: Profile) -> PriceCatalogue:
+def demo_prices(simulator_url: str, profile: Profile) -> PriceCatalogue:
     """The prices by which the gateway charges: the shipped list, and the mock API's own catalogue, if any."""
     config = load_config(
         None, shipped_dir=shipped_directory(), known_dialects=dialects().traits, environ={}, default_url=simulator_url
