@@ -109,6 +109,8 @@ OPERATIONS = [
     ("PATCH", _CREDENTIAL),
     ("POST", f"{_CREDENTIAL}/rotate"),
     ("POST", f"{_CREDENTIAL}/revoke"),
+    ("POST", "/api/client-ids/{credential}/release"),
+    ("POST", "/api/apply"),
     ("GET", f"{_ORG}/objects"),
     ("POST", f"{_ORG}/objects/adopt"),
     ("POST", f"{_ORG}/objects/forget"),

@@ -213,6 +213,8 @@ PLATFORM = [
     ("GET", "/api/tokens", None),
     ("POST", "/api/tokens", {"name": "made", "access": "read"}),
     ("POST", "/api/tokens/{token}/revoke", None),
+    ("POST", "/api/client-ids/{credential}/release", None),
+    ("POST", "/api/apply", {"organizations": [{"id": "made", "plan": "enterprise"}]}),
 ]
 # of all that are visible
 LISTS = ["/api/organizations", "/api/audit", "/v1/organization/projects"]

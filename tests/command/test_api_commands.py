@@ -2,9 +2,12 @@
 
 import asyncio
 import csv
+import http.server
 import io
 import json
+import re
 import threading
+from contextlib import suppress
 
 import pytest
 from aiohttp import ClientSession, UnixConnector, web
@@ -60,7 +63,12 @@ def console(here, monkeypatch):
                 headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"}
                 url = f"http://api{request.rel_url}"
                 async with session.request(request.method, url, headers=headers, data=await request.read()) as answer:
-                    return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
+                    passed = {
+                        name: answer.headers[name]
+                        for name in answer.headers
+                        if name.lower().startswith(("content-type", "tallygate"))
+                    }
+                    return web.Response(status=answer.status, body=await answer.read(), headers=passed)
 
             app = web.Application()
             app.router.add_route("*", "/{path:.*}", relay)
@@ -124,7 +132,7 @@ def test_a_console_elsewhere_needs_a_token_and_its_own_stores(console):
     told = run("usage", "--url", console, "--token", TOKEN, "--data-dir", "x", code=2).stderr
     assert "--data-dir: not with a console elsewhere" in told
     assert "can be read by every user" in run("usage", "--url", console, "--token", TOKEN).stderr
-    assert "works where serve runs" in run("apply", "conf/organizations.yaml", code=2, TALLYGATE_URL=console).stderr
+    assert "works where serve runs" in run("audit", code=2, TALLYGATE_URL=console).stderr
     assert "must be a URL" in run("usage", "--url", "console", code=2).stderr
     assert "--token is for --url" in run("usage", "--token", TOKEN, code=2).stderr
 
@@ -234,3 +242,133 @@ def test_an_event_shows_how_its_cost_came_about(here):
     assert "not explained" in gone
     assert "has no price house-model@2020-01-01 any more" in " ".join(gone.split())
     assert "no such event" in run("event", "never-was", code=1).output
+
+
+def test_an_export_and_an_invoice_come_from_a_console_elsewhere_as_from_the_database_here(here, console):
+    asked = ["--from", "2026-01-01", "--to", "2026-12-31"]
+    there = {"TALLYGATE_URL": console, "TALLYGATE_TOKEN": TOKEN}
+
+    assert run("export", *asked, **there, TALLYGATE_CONFIG_DIR=None).stdout == run("export", *asked).stdout
+    assert "acme" in run("export", *asked, **there, TALLYGATE_CONFIG_DIR=None).stdout
+    result = run("export", *asked, "--org", "acme", "-o", "there.jsonl", **there, TALLYGATE_CONFIG_DIR=None)
+    assert f"{(here / 'there.jsonl').stat().st_size:,} bytes" in result.stderr
+    assert "not all of the range" not in result.stderr
+    for document in (["invoice", "acme", "2026-01", "-o"], ["invoice", "acme", "--week", "2026-W01", "-o"]):
+        run(*document, "there.html", **there, TALLYGATE_CONFIG_DIR=None)
+        run(*document, "here.html")
+        assert (here / "there.html").read_bytes() == (here / "here.html").read_bytes()
+    assert "where serve runs" in run("export", *asked, "--ignore-plan", code=2, **there, TALLYGATE_CONFIG_DIR=None).stderr
+    assert "does not include export" in run("export", *asked, "--org", "beta", code=1, **there, TALLYGATE_CONFIG_DIR=None).stderr
+    assert "is for --url" in run("export", *asked, "--token", TOKEN, code=2).stderr
+
+
+def test_a_file_is_applied_to_a_console_elsewhere(here, console):
+    there = {"TALLYGATE_URL": console, "TALLYGATE_TOKEN": TOKEN, "TALLYGATE_CONFIG_DIR": None}
+    key, other = "2c" * 32, "3c" * 32
+    wanted = f"organizations: [{{id: 7, plan: enterprise, credentials: [{{id: seven, key_sha256: {key}, expires: 2030-01-31}}]}}]"
+    (here / "wanted.yaml").write_text(wanted)
+
+    planned = json.loads(run("apply", "wanted.yaml", "--dry-run", "--json", code=2, **there).stdout)
+    assert [(step["verb"], step["organization"], step["credential"]) for step in planned] == [
+        ("create", "7", None),
+        ("create", "7", "seven"),
+    ]
+    assert "2 changes made" in run("apply", "wanted.yaml", **there).stdout
+    assert "no difference" in run("apply", "wanted.yaml", **there).stdout
+    (here / "wanted.yaml").write_text(wanted.replace(key, other))
+    [rotated] = json.loads(run("apply", "wanted.yaml", "--json", **there).stdout)
+    assert rotated["verb"] == "rotate"
+    assert key not in json.dumps(rotated)
+    (here / "wanted.yaml").write_text("organizations: [{id: 7, plan: none}]")
+    assert "organizations[0].plan 'none' is not a plan" in run("apply", "wanted.yaml", code=1, **there).stderr
+    (here / "wanted.yaml").write_text("organizations: [")
+    assert "is not valid YAML" in run("apply", "wanted.yaml", code=78, **there).stderr
+    run("credentials", "revoke", "7", "seven", "--yes", **there)
+    run("orgs", "delete", "7", "--yes", **there)
+    assert "released seven" in run("credentials", "release", "seven", **there).stdout
+
+
+ODD_ANSWERS = {
+    "no JSON": (200, {"Content-Type": "text/html"}, b"<html>", "answered GET .* with 'text/html', which is no JSON: expected"),
+    "a list": (200, {}, b"[]", "in another shape: expected"),
+    "a text": (200, {}, b'"x"', "in another shape: expected"),
+    "another version's": (200, {}, b'{"organizations": [{"name": "x"}], "plans": [{}]}', "without '.*': expected"),
+    "deep": (200, {}, b"[" * 100_000, "which is no JSON: expected"),
+    "elsewhere": (
+        302,
+        {"Location": "https://login.example/?token=s3cret"},
+        b"",
+        "leads elsewhere to https://login.example and is not",
+    ),
+    "refused by another": (403, {}, b"<html>", "with status 403 and no error of the API: expected"),
+    "huge": (200, {}, b" " * (64 * 2**20 + 1), "with more than 64 MB: expected"),
+}
+
+
+@pytest.fixture
+def odd_console(here):
+    """A server that answers everything alike; call it with an answer for its URL."""
+    servers = []
+
+    def serve(status, headers, body):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                for name, value in {"Content-Type": "application/json", **headers, "Content-Length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                with suppress(ConnectionError):
+                    self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("name", ODD_ANSWERS)
+def test_an_answer_of_no_console_of_this_version_is_a_line_that_names_it(odd_console, name):
+    *answer, says = ODD_ANSWERS[name]
+    url = odd_console(*answer)
+    asked = (
+        [["orgs", "list"]]
+        if name == "huge"
+        else [["orgs", "list"], ["plans"], ["usage"], ["spend", "acme"], ["events"], ["event", "1"]]
+    )
+
+    for command in asked:
+        result = run(*command, code=1, TALLYGATE_URL=url, TALLYGATE_TOKEN=TOKEN, TALLYGATE_CONFIG_DIR=None)
+        assert url in result.stderr
+        assert re.search(says, result.stderr), result.stderr
+        assert "s3cret" not in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_file_from_no_console_leaves_the_old_one(odd_console, here):
+    (here / "old.csv").write_text("old")
+    url = odd_console(200, {"Content-Type": "text/html"}, b"<html>")
+
+    result = run(
+        "export",
+        "--last",
+        "7d",
+        "--org",
+        "acme",
+        "-o",
+        "old.csv",
+        code=1,
+        TALLYGATE_URL=url,
+        TALLYGATE_TOKEN=TOKEN,
+        TALLYGATE_CONFIG_DIR=None,
+    )
+
+    assert "answered GET /api/export with 'text/html', not text/csv: expected" in result.stderr
+    assert (here / "old.csv").read_text() == "old"

@@ -198,6 +198,13 @@ async def test_a_key_is_in_the_answer_that_makes_it_and_in_no_other(call: Caller
         ("POST", "/api/tokens", {"name": "x", "access": "read", "orgs": []}, 400, "invalid_request", "orgs"),
         ("POST", "/api/tokens/tok_x/revoke", None, 404, "not_found", None),
         ("POST", "/api/organizations/acme/objects/adopt", {"kind": "file"}, 400, "invalid_request", "ids"),
+        ("POST", "/api/apply", {}, 400, "invalid_request", "organizations"),
+        ("POST", "/api/apply", {"organizations": {}}, 400, "invalid_request", "organizations"),
+        ("POST", "/api/apply", {"organizations": [7]}, 400, "invalid_request", "organizations[0]"),
+        ("POST", "/api/apply", {"organizations": [], "prune": True}, 400, "invalid_request", "organizations"),
+        ("POST", "/api/apply", {"organizations": [], "prune": 1}, 400, "invalid_request", "prune"),
+        ("POST", "/api/apply", {"organizations": [], "overlap": "x"}, 400, "invalid_request", "overlap"),
+        ("POST", "/api/apply", {"organizations": [], "delete": True}, 400, "invalid_request", "delete"),
         ("POST", "/api/organizations/acme/objects/adopt", {"kind": "file", "ids": []}, 400, "invalid_request", "ids"),
         ("POST", "/api/organizations/acme/objects/adopt", {"kind": 5, "ids": ["x"]}, 400, "invalid_request", "kind"),
         ("POST", "/api/organizations/acme/objects/adopt", {"kind": "file", "ids": ["x"], "up": 1}, 400, "invalid_request", "up"),
@@ -244,6 +251,8 @@ EVERYTHING = [
     ("PATCH", "/api/organizations/acme/credentials/acme-prod"),
     ("POST", "/api/organizations/acme/credentials/acme-prod/rotate"),
     ("POST", "/api/organizations/acme/credentials/acme-prod/revoke"),
+    ("POST", "/api/client-ids/acme-prod/release"),
+    ("POST", "/api/apply"),
     ("GET", "/api/organizations/acme/objects"),
     ("POST", "/api/organizations/acme/objects/adopt"),
     ("POST", "/api/organizations/acme/objects/forget"),
@@ -314,7 +323,7 @@ async def test_a_token_for_metrics_is_of_no_organization(call: Caller) -> None:
     assert (status, answer["error"]["param"]) == (400, "organizations")
 
 
-@pytest.mark.parametrize(("method", "path"), [(method, path) for method, path in EVERYTHING if "acme" in path])
+@pytest.mark.parametrize(("method", "path"), [(method, path) for method, path in EVERYTHING if "organizations/acme" in path])
 async def test_another_organization_is_not_there_for_a_token_of_one(call: Caller, method: str, path: str) -> None:
     token = await a_token(call, organizations=["big"])
     status, answer = await call(method, path, {"name": "x"} if method == "PATCH" else {}, token=token)

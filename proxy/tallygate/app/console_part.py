@@ -16,6 +16,7 @@ from tallygate.app.product import product_version
 from tallygate.app.resources import Resources
 from tallygate.config.model import GatewayConfig
 from tallygate.config.settings import Settings
+from tallygate.console.api_apply import apply_routes
 from tallygate.console.api_audit import audit_routes
 from tallygate.console.api_credentials import credential_routes
 from tallygate.console.api_document import DocumentApi
@@ -108,6 +109,7 @@ def directory_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
         *token_routes(book),
         *object_routes(book),
         *audit_routes(book),
+        *apply_routes(book),
     )
 
 

@@ -1,6 +1,6 @@
 """`tallygate credentials`: callers' keys."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -17,15 +17,10 @@ from tallygate.commands.answers import (
     show_rows,
     yes_option,
 )
-from tallygate.commands.api_client import actor, api_options, asked, quoted
+from tallygate.commands.api_client import api_options, asked, quoted
 from tallygate.commands.declared_options import options_of, parsed_fields
-from tallygate.commands.directory_session import in_session
 from tallygate.commands.import_credentials import import_credentials
-from tallygate.commands.settings_options import store_options
 from tallygate.domain.organization import CREDENTIAL_FIELDS
-
-if TYPE_CHECKING:
-    from tallygate.ledger.directory.book import DirectoryBook
 
 _COLUMNS: Final = (
     Column("id", "Client ID"),
@@ -115,15 +110,11 @@ def revoke_credential(org: str, client_id: str, *, yes: bool, as_json: bool, **o
 @credentials.command("release")
 @click.argument("client_id")
 @json_option
-@store_options
+@api_options
 def release_client_id(client_id: str, *, as_json: bool, **options: Any) -> None:
     """Give a Client ID free again that was revoked or disabled when its organization was deleted."""
-
-    async def work(book: "DirectoryBook") -> dict[str, Any]:
-        await book.credentials.release(actor(), client_id)
-        return {"id": client_id}
-
-    found = in_session(work, options, writes=True)
+    path = f"/api/client-ids/{quoted(client_id)}/release"
+    found = asked(lambda client: client.call("POST", path), options, writes=True)
     show(found, as_json=as_json, plain=lambda console: console.print(f"released {escape(found['id'])}"))
 
 

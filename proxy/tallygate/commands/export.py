@@ -4,16 +4,19 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tallygate.commands.api_client import ApiClient, asked, local_options, remote_options, remote_url
 from tallygate.commands.ledger_session import LedgerSession, open_session, plain_errors
 from tallygate.commands.output_file import output_file
+from tallygate.commands.settings_options import print_error
 from tallygate.commands.time_range import RangeOptions, range_options, read_range
+from tallygate.commands.usage import asked_range
 
 if TYPE_CHECKING:
     from tallygate.domain.organization import Organization
@@ -37,6 +40,7 @@ COUNT_MAX: Final = 1_000_000_000  # a longer progress bar is useless
 @click.option("--data-dir", type=click.Path(path_type=Path), help="As of serve.")
 @click.option("--database-url", help="As of serve.")
 @click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
+@remote_options
 def export(
     *,
     format_name: str | None,
@@ -46,7 +50,7 @@ def export(
     models: tuple[str, ...],
     output: Path | None,
     ignore_plan: bool,
-    **options: str | Path | None,
+    **options: Any,
 ) -> None:
     """Write the ledger's entries as CSV, JSON Lines or Parquet, in bounded memory.
 
@@ -60,11 +64,18 @@ def export(
     format_ = Format(format_name or _format_of(output))
     if format_ is Format.PARQUET and output is None and sys.stdout.isatty():
         raise click.UsageError("Parquet is binary: give --output")
-    times = RangeOptions(**{name: options.pop(name) for name in ("from_text", "to_text", "month", "time_zone", "last")})  # type: ignore[arg-type]
+    times = RangeOptions(**{name: options.pop(name) for name in ("from_text", "to_text", "month", "time_zone", "last")})
+    if remote_url(options["url"]) is not None:
+        if ignore_plan:
+            raise click.UsageError("--ignore-plan works where serve runs, not over a console")
+        asks = {"format": format_.value, "credential": credentials, "capability": capabilities, "model": models}
+        _download(asks, orgs, times, output, options)
+        return
+    local = local_options(options)
     filters = {Dimension.CREDENTIAL: credentials, Dimension.CAPABILITY: capabilities, Dimension.MODEL: models}
 
     async def write_file() -> None:
-        async with open_session(options) as session:
+        async with open_session(local) as session:
             organizations = await _organizations(session, orgs, ignore_plan=ignore_plan)
             from_ms, to_ms = read_range(times, organizations, now_ms=session.now_ms)
             selection = Selection(
@@ -84,6 +95,28 @@ def export(
             asyncio.run(write_file())
         except FormatUnavailableError as error:
             raise click.ClickException(str(error)) from error
+
+
+def _download(
+    asks: dict[str, Any], orgs: tuple[str, ...], times: RangeOptions, output: Path | None, options: dict[str, Any]
+) -> None:
+    """Write what a console elsewhere exports, as it sends it."""
+    from tallygate.ledger.export.encoder import FILE_TYPES, Format
+
+    media = FILE_TYPES[Format(asks["format"])].content_type.partition(";")[0]
+
+    async def fetch(client: ApiClient) -> None:
+        start, end, zone = asked_range(times, await client.zoned(orgs), default=None)
+        question = {**asks, "from": start, "to": end, "time_zone": zone, "org": orgs}
+        with output_file(output) as file:
+            size, headers = await client.download("/api/export", question, file, media=media)
+        if headers.get("tallygate-export-is-whole") == "false":
+            begins = headers.get("tallygate-export-history-from", "")[:30]
+            print_error("warning", f"not all of the range: history begins at {begins}", color="yellow")
+        where = "standard output" if output is None else escape(str(output))
+        _stderr().print(f"{size:,} bytes to {where}", soft_wrap=True)
+
+    asked(fetch, options)
 
 
 async def _organizations(session: LedgerSession, orgs: Sequence[str], *, ignore_plan: bool) -> "list[Organization]":

@@ -2,16 +2,18 @@
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from tallygate.commands.api_client import ApiClient, asked, local_options, quoted, remote_options, remote_url
 from tallygate.commands.ledger_session import open_session, plain_errors
 from tallygate.commands.output_file import output_file
 
 if TYPE_CHECKING:
     from tallygate.domain.organization import Organization
     from tallygate.ledger.invoice.billing_period import BillingPeriod
+    from tallygate.ledger.invoice.documents import InvoiceFormat
 
 FORMATS: Final = ("html", "csv", "json")  # tallygate.ledger.invoice.documents.InvoiceFormat, without importing it for --help
 
@@ -26,6 +28,7 @@ FORMATS: Final = ("html", "csv", "json")  # tallygate.ledger.invoice.documents.I
 @click.option("--data-dir", type=click.Path(path_type=Path), help="As of serve.")
 @click.option("--database-url", help="As of serve.")
 @click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
+@remote_options
 def invoice(
     *,
     org: str,
@@ -34,7 +37,7 @@ def invoice(
     format_name: str | None,
     output: Path | None,
     ignore_plan: bool,
-    **flags: str | Path | None,
+    **options: Any,
 ) -> None:
     """Write what the organization ORG used, in its time zone, as a document: a page to print, CSV, or JSON.
 
@@ -47,8 +50,21 @@ def invoice(
     if (month is None) == (week is None):
         raise click.UsageError("give a month YYYY-MM, or --week, and not both")
 
+    format_ = InvoiceFormat(format_name or _format_of(output))
+    if remote_url(options["url"]) is not None:
+        if ignore_plan:
+            raise click.UsageError("--ignore-plan works where serve runs, not over a console")
+        path = (
+            f"/api/statements/{quoted(org)}/{quoted(week)}"
+            if week is not None
+            else f"/api/invoices/{quoted(org)}/{quoted(month or '')}"
+        )
+        _download(path, format_, output, options)
+        return
+    local = local_options(options)
+
     async def render() -> bytes:
-        async with open_session(flags) as session:
+        async with open_session(local) as session:
             found = await session.organization(org, needs_export=False)
             period = _period(found, month, week)
             if not ignore_plan and not found.plan.has_document(period.kind):
@@ -56,7 +72,7 @@ def invoice(
             _check_time(found, period, session.now_ms)
             billed = BilledOrganization(id=found.id, name=found.name)
             document = await read_invoice(session.database, billed, period, now_ms=session.now_ms)
-        return DOCUMENTS[InvoiceFormat(format_name or _format_of(output))].write(document)
+        return DOCUMENTS[format_].write(document)
 
     with plain_errors():
         try:
@@ -65,6 +81,19 @@ def invoice(
             raise click.ClickException(str(error)) from error
         with output_file(output) as file:
             file.write(document)
+
+
+def _download(path: str, format_: "InvoiceFormat", output: Path | None, options: dict[str, Any]) -> None:
+    """Write the document that a console elsewhere makes."""
+    from tallygate.ledger.invoice.documents import DOCUMENTS
+
+    media = DOCUMENTS[format_].content_type.partition(";")[0]
+
+    async def fetch(client: ApiClient) -> None:
+        with output_file(output) as file:
+            await client.download(path, {"format": format_.value}, file, media=media)
+
+    asked(fetch, options)
 
 
 def _period(organization: "Organization", month: str | None, week: str | None) -> "BillingPeriod":

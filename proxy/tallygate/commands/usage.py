@@ -87,15 +87,15 @@ def usage(
     show_rows(shown, columns, as_json=False, as_csv=False, empty="no usage", totals=sums)
 
 
-def asked_range(times: RangeOptions, organizations: list[dict[str, Any]], *, default: str) -> tuple[str, str, str]:
-    """Beginning, end and zone, as the API takes them. default: what --last is if nothing was given."""
+def asked_range(times: RangeOptions, organizations: list[dict[str, Any]], *, default: str | None) -> tuple[str, str, str]:
+    """Beginning, end and zone, as the API takes them. default: what --last is if nothing was given; None: something must be."""
     from dataclasses import replace
 
     from tallygate.domain.instants import instant_text
 
     zoned = [SimpleNamespace(time_zone=found["time_zone"], billing_day=found["billing_day"]) for found in organizations]
     now_ms = time.time_ns() // 1_000_000
-    if times.is_open and times.to_text is None:
+    if default is not None and times.is_open and times.to_text is None:
         times = replace(times, last=default)
     start, end = read_range(times, zoned, now_ms=now_ms)
     return instant_text(start), instant_text(end), times.time_zone or common_zone(zoned)

@@ -10,13 +10,13 @@ from tallygate.console.api_errors import ApiError
 BODY_BYTES_MAX: Final = 262_144
 
 
-async def read_object(request: web.Request) -> dict[str, Any]:
+async def read_object(request: web.Request, *, bytes_max: int = BODY_BYTES_MAX) -> dict[str, Any]:
     """Parse the body. Raises ApiError 413 beyond the bound, 400 for anything but one JSON object, or a repeated key."""
     body = b""
     while chunk := await request.content.readany():
         body += chunk
-        if len(body) > BODY_BYTES_MAX:
-            raise ApiError(status=413, code="body_too_large", message=f"the body is larger than {BODY_BYTES_MAX} bytes")
+        if len(body) > bytes_max:
+            raise ApiError(status=413, code="body_too_large", message=f"the body is larger than {bytes_max} bytes")
     try:
         found = json.loads(body or b"{}", object_pairs_hook=_without_repeats, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

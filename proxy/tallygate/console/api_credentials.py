@@ -3,14 +3,15 @@
 from functools import partial
 from typing import Any, Final
 
-from tallygate.config.section import duration_ms
+from tallygate.console.api_apply import read_overlap
 from tallygate.console.api_body import read_object
 from tallygate.console.api_errors import ApiError
 from tallygate.console.api_organizations import ORG
 from tallygate.console.api_parameters import Place, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
-from tallygate.console.directory_access import directory_route, the_org
+from tallygate.console.directory_access import directory_route, need_platform, the_org
 from tallygate.console.directory_shapes import (
+    ClientIdReleased,
     CredentialChange,
     CredentialList,
     CredentialListed,
@@ -19,7 +20,7 @@ from tallygate.console.directory_shapes import (
     NewCredential,
 )
 from tallygate.ledger.directory.book import DirectoryBook
-from tallygate.ledger.directory.credentials import OVERLAP_DEFAULT_MS, CredentialState
+from tallygate.ledger.directory.credentials import CredentialState
 from tallygate.ledger.directory.shown import DATABASE, file_credential_shown, limits_shown
 
 TAG: Final = "credentials"
@@ -53,6 +54,14 @@ def credential_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
             body=KeyRotation,
         ),
         route("POST", f"{_ONE}/revoke", resource.revoke, "End it for ever.", answer=CredentialListed),
+        route(
+            "POST",
+            "/api/client-ids/{credential}/release",
+            resource.release,
+            "Give a Client ID free again that was revoked, or disabled when its organization was deleted.",
+            answer=ClientIdReleased,
+            parameters=(CREDENTIAL,),
+        ),
     )
 
 
@@ -89,7 +98,7 @@ class _Credentials:
     async def rotate(self, call: ApiCall) -> object:
         """Body: `overlap`, such as "24h" or "0s"; `key_sha256` of the caller's own new key. Both are optional."""
         org, fields = the_org(call), await read_object(call.request)
-        overlap_ms = _overlap_ms(fields.pop("overlap", None))
+        overlap_ms = read_overlap(fields.pop("overlap", None))
         digest = fields.pop("key_sha256", None)
         if fields or not (digest is None or isinstance(digest, str)):
             param = next(iter(fields), "key_sha256")
@@ -105,20 +114,14 @@ class _Credentials:
         revoked = await self._book.credentials.revoke(call.access.actor, the_org(call), call.values["credential"])
         return revoked.shown(self._book.now_ms()) | {"managed_by": DATABASE}
 
+    async def release(self, call: ApiCall) -> object:
+        need_platform(call, "releasing a Client ID")
+        await self._book.credentials.release(call.access.actor, call.values["credential"])
+        return {"id": call.values["credential"]}
+
     def _shown(self, state: CredentialState) -> dict[str, Any]:
         shown = state.stored.shown(self._book.now_ms()) | {
             "managed_by": DATABASE,
             "effective": limits_shown(state.effective),
         }
         return shown if state.api_key is None else shown | {"api_key": state.api_key}
-
-
-def _overlap_ms(given: object) -> int:
-    if given is None:
-        return OVERLAP_DEFAULT_MS
-    if given in ("0", "0s"):
-        return 0
-    try:
-        return duration_ms(given if isinstance(given, str) else "")
-    except ValueError as error:
-        raise ApiError(status=400, code="invalid_request", message=f"overlap: {error}", param="overlap") from None

@@ -137,6 +137,12 @@ class CredentialLimits(TypedDict):
     spend_limits: list[SpendLimitShown]
 
 
+class ClientIdReleased(TypedDict):
+    """The Client ID."""
+
+    id: str
+
+
 @with_keys_of(SHOWN_FIELDS, is_given=False)
 class CredentialListed(OwnLimits):
     id: str

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from tallygate.config.organizations import read_organizations
+from tallygate.config.section import Section
 from tallygate.domain.declared import CapabilitySet, Instant
 from tallygate.domain.organization import CREDENTIAL_FIELDS, ORGANIZATION_FIELDS
 from tallygate.ledger.directory.book import DirectoryBook
@@ -42,6 +44,30 @@ class Step:
         return f"credential {self.client_id} of {self.org}" if self.client_id else f"organization {self.org}"
 
 
+def step_shown(step: Step) -> dict[str, Any]:
+    return {
+        "verb": step.verb.value,
+        "organization": step.org,
+        "credential": step.client_id or None,
+        "before": dict(step.before),
+        "after": dict(step.after),
+    }
+
+
+def check_document(document: Section, book: DirectoryBook) -> None:
+    """Check a file of organizations as a whole, by the configuration in force; what is wrong becomes a problem of its place."""
+    config = book.config()
+    organizations = read_organizations(document, plans=config.stated_plans, capabilities=config.capabilities, needs_keys=False)
+    for organization in organizations:
+        if book.rules.in_file(organization.id) is not None:
+            document.place.problem(f"has {organization.id!r}, which stands in organizations.yaml of the configuration too")
+        for credential in organization.credentials:
+            if credential.old_key_sha256:
+                document.place.problem(
+                    f"gives {credential.id!r} an old key: replace key_sha256, and apply keeps the old one for --overlap"
+                )
+
+
 async def steps_to(book: DirectoryBook, documents: Sequence[Mapping[str, Any]], *, prunes: bool) -> list[Step]:
     """The changes that bring the file's entries into the database. prunes: delete organizations and revoke credentials it lacks.
 
@@ -49,6 +75,7 @@ async def steps_to(book: DirectoryBook, documents: Sequence[Mapping[str, Any]], 
     """
     found: list[Step] = []
     stored = await _everything(book)
+    documents = [_with_text_ids(document) for document in documents]
     for document in documents:
         org = document["id"]
         organization, credentials = stored.get(org, (None, {}))
@@ -92,6 +119,12 @@ async def apply_step(book: DirectoryBook, actor: str, step: Step, *, overlap_ms:
             await book.credentials.revoke(actor, step.org, step.client_id)
         case Verb.DELETE:
             await book.organizations.delete(actor, step.org)
+
+
+def _with_text_ids(document: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry whose ids are text, as `7` is none in YAML."""
+    credentials = [{**credential, "id": str(credential["id"])} for credential in document.get("credentials", ())]
+    return {**document, "id": str(document["id"]), "credentials": credentials}
 
 
 def _organization_steps(document: Mapping[str, Any], stored: StoredOrganization | None) -> list[Step]:
