@@ -8,6 +8,7 @@ busier than the others, with the writer's own tables; rollups are made from the 
 
 import argparse
 import asyncio
+import os
 import random
 import statistics
 import time
@@ -21,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Printed
 from sqlalchemy import text
 
+from bench import procfs
 from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database, open_database
@@ -226,6 +228,19 @@ def questions(queries: UsageQueries) -> Iterator[tuple[str, Callable[[], Awaitab
         yield f"all organizations, 30 days by day and {name}", usage(**month, scopes=everyone, bucket=Bucket.DAY, group_by=(name,))
 
 
+async def server_of(database: Database) -> int | None:
+    """The process id of PostgreSQL on this machine."""
+    if database.dialect != "postgresql":
+        return None
+    async with database.read() as connection:
+        backend = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+    return procfs.parse_parent((procfs.PROC / str(backend) / "stat").read_text())
+
+
+def cpu_of(server: int | None) -> float:
+    return 0.0 if server is None else procfs.cpu_seconds_of_family(server)
+
+
 async def main(arguments: argparse.Namespace) -> None:
     arguments.directory.mkdir(parents=True, exist_ok=True)
     database = open_database(arguments.database, arguments.directory, statement_seconds=3_600)
@@ -240,16 +255,20 @@ async def main(arguments: argparse.Namespace) -> None:
         for table in ("entries", "rollups", "spend_buckets"):
             count = (await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one()
             print(f"{table:14} {count:>12,} rows")
-    table = Printed("Question", "rows", "median ms", "worst ms", "CPU ms", title=f"{database.dialect}, {DAYS} days")
+    server = await server_of(database)
+    title = f"{database.dialect}, {DAYS} days; load {os.getloadavg()[0]:.1f}"
+    table = Printed("Question", "rows", "median ms", "worst ms", "CPU ms", "server's CPU ms", title=title)
     for name, ask in questions(UsageQueries(database)):
-        taken, worked, rows = [], [], 0
+        taken, worked, served, rows = [], [], [], 0
         for _ in range(arguments.repeat):
-            begun, cpu = time.perf_counter(), time.process_time()
+            begun, cpu, server_cpu = time.perf_counter(), time.process_time(), cpu_of(server)
             answer = await ask()
             taken.append((time.perf_counter() - begun) * 1000)
             worked.append((time.process_time() - cpu) * 1000)
+            served.append((cpu_of(server) - server_cpu) * 1000)
             rows = len(answer if isinstance(answer, list) else answer.entries)
-        table.add_row(name, f"{rows:,}", f"{statistics.median(taken):.0f}", f"{max(taken):.0f}", f"{statistics.median(worked):.0f}")
+        middle = [f"{statistics.median(of):.0f}" for of in (taken, worked, served)]
+        table.add_row(name, f"{rows:,}", middle[0], f"{max(taken):.0f}", middle[1], middle[2] if server else "")
     Console(width=120).print(table)
     await database.close()
 

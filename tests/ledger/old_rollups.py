@@ -1,4 +1,4 @@
-"""What was kept before versions 0021, 0020 and 0014 of the tables: no digests, no kinds, and rollups as five tables."""
+"""What was kept before versions 0022 to 0020 and 0014 of the tables: no positions, digests and kinds, rollups as five tables."""
 
 from alembic import command
 from alembic.config import Config
@@ -36,6 +36,7 @@ _SINCE = ("rollups", "lifetime_spend", "jobs", "console_sessions", "sign_in_link
 
 def put_digests_back(connection: Connection) -> None:
     """Make a ledger of today what one of version 0020 was, but for columns of notices that may be null now."""
+    connection.execute(text("DROP TABLE stream_positions"))
     connection.execute(text("DROP TABLE digest_weeks"))
     connection.execute(text("ALTER TABLE notices DROP COLUMN digest"))
     connection.execute(text("UPDATE ledger_version SET version_num = '0020'"))

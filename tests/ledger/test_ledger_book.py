@@ -8,7 +8,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from ledger_values import START_MS, a_fact, an_entry, assert_no_drift, stream_fields, sums
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import tallygate.ledger.directory.schema  # noqa: F401  # its tables are of the same metadata
 from tallygate.ledger.book import Book, Malformed, RefusalCount
@@ -31,6 +32,17 @@ async def test_the_migrations_build_the_declared_tables(database: Database) -> N
 
 def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
     return kind != "table" or (name != "ledger_version" and not (name or "").startswith(("entries_", "rollups_")))
+
+
+async def test_readers_of_postgresql_have_room_for_sums_and_writers_its_default(database: Database) -> None:
+    if database.dialect == "sqlite":
+        return
+
+    async def room(connection: AsyncConnection) -> str:
+        return str((await connection.execute(text("SHOW work_mem"))).scalar_one())
+
+    async with database.read() as reading, database.write() as writing:
+        assert (await room(reading), await room(writing)) == ("32MB", "4MB")
 
 
 async def test_migrating_again_changes_nothing(database: Database, book: Book) -> None:
