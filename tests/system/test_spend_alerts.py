@@ -129,5 +129,5 @@ async def test_an_organization_hears_once_of_eighty_percent_and_once_of_its_paus
     assert {org for receiver, _, _, org in received.told if receiver == "acme"} == {"acme"}
     assert {org for receiver, _, _, org in received.told if receiver == "globex"} == {"globex"}
     assert not [told for told in received.told if told[0] == "on-call"]
-    assert "of $0.01," in received.texts[PAUSE, "acme"]
-    assert "Access resumes by itself at" in received.texts[PAUSE, "acme"]
+    assert "of $0.01 in the window of its limit spend_7d:" in received.texts[PAUSE, "acme"]
+    assert "access resumes by itself at" in received.texts[PAUSE, "acme"]
