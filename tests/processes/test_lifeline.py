@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import uvloop
@@ -31,13 +33,48 @@ def test_a_sigterm_right_behind_another_signal_drains_and_does_not_end() -> None
         await lifeline.drain.wait()
         return lifeline
 
-    reading, writing = os.pipe()
-    stdin = os.dup(0)
-    os.dup2(reading, 0)
-    try:
-        for _ in range(200):
-            assert not uvloop.run(told()).end.is_set()
-    finally:
-        os.dup2(stdin, 0)
-        for descriptor in (reading, writing, stdin):
-            os.close(descriptor)
+    for _ in range(200):
+        assert not uvloop.run(told()).end.is_set()
+
+
+_LIVES = {
+    "it waits for a store": "await asyncio.Event().wait()",
+    "it survives being cancelled": "while True:\n        with suppress(asyncio.CancelledError):\n            await asyncio.sleep(9)",
+    "its loop is blocked": "time.sleep(60)",
+    "it was ready and never ends": "lifeline.announce_ready()\n    await asyncio.Event().wait()",
+}
+_CHILD = """
+import asyncio, sys, time
+from contextlib import suppress
+from tallygate.processes import lifeline as module
+
+module.ABANDONED_SECONDS = 0.2
+
+async def live(lifeline):
+    print("begun", flush=True)
+    {life}
+
+lifeline = module.Lifeline()
+asyncio.run(lifeline.run(live(lifeline)))
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("life", _LIVES)
+def test_a_child_whose_supervisor_is_gone_ends_whatever_it_does(life: str) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", _CHILD.format(life=_LIVES[life])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with child:
+        try:
+            assert child.stdout.readline() == b"begun\n"
+            child.stdout.close()  # a supervisor that dies closes both of its ends
+            child.stdin.close()
+            child.wait(30)
+        finally:
+            child.kill()

@@ -100,6 +100,15 @@ def test_children_end_with_a_killed_supervisor_and_the_next_one_starts_with_the_
     assert second.metric(REFUSED) == 1
 
 
+def test_children_end_with_a_supervisor_that_is_killed_while_they_start(supervisors):
+    """They wait for a store that went away with it, and would keep the port and the lock on the data directory."""
+    first = supervisors(wait_ready=False)
+    children = eventually(lambda: (found := first.children()) and len(found) >= 4 and found, "all children run")
+    first.process.kill()
+    first.process.wait()
+    eventually(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), "all ended")
+
+
 def test_valkey_keeps_its_data_over_a_kill_of_everything(supervisors):
     first = supervisors()
     with redis.Redis(unix_socket_path=str(first.data_dir / "valkey" / "valkey.sock")) as store:

@@ -30,9 +30,8 @@ _LOG: Final = logging.getLogger(__name__)
 BuildConsole = Callable[[Role, Settings], Awaitable[Console]]
 
 
-async def work(role: Role, settings: Settings, *, sock: socket.socket, build: BuildConsole) -> None:
+async def work(lifeline: Lifeline, role: Role, settings: Settings, *, sock: socket.socket, build: BuildConsole) -> None:
     """Serve until the end is requested."""
-    lifeline = Lifeline()
     console = await build(role, settings)
     lifeline.attach(on_reload=console.reload, on_leaving=console.announce_leaving)
     await console.start(sock)
@@ -49,7 +48,8 @@ def run_console(arguments: list[str], *, build: BuildConsole) -> Exit:
         start_logging(process=role.console_name, level=settings.log_level, clock=time.monotonic, log_format=settings.log_format)
         sock = socket.socket(fileno=int(arguments[1]))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(work(role, settings, sock=sock, build=build))
+            lifeline = Lifeline()
+            runner.run(lifeline.run(work(lifeline, role, settings, sock=sock, build=build)))
     except ConfigError as error:
         for problem in error.problems:
             _LOG.error("configuration", extra={"fields": {"problem": problem}})

@@ -1,16 +1,21 @@
 """The child's end of its connection to the supervisor: signals, the pipe that is closed to end it, and its ready line."""
 
 import asyncio
+import contextlib
+import logging
 import os
 import signal
+import threading
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 _STDIN: Final = 0
 _STDOUT: Final = 1
 SECOND_AFTER_SECONDS: Final = 0.5  # uvloop may call a handler twice for one signal that comes right after another
 LEAVING: Final = signal.SIGUSR1  # keep serving, but send clients elsewhere: SIGTERM follows
+ABANDONED_SECONDS: Final = 10.0  # from the closed pipe to the end of the process, whatever hinders it
+_LOG: Final = logging.getLogger(__name__)
 
 
 class Lifeline:
@@ -26,18 +31,35 @@ class Lifeline:
         self.end = asyncio.Event()
         self._clock = clock
         self._first_term_at = 0.0
+        self._is_ready = False
+
+    async def run(self, life: Coroutine[Any, Any, None]) -> None:
+        """Run the process's life, from its start on. If the pipe is closed before it was ready, it is cancelled.
+
+        A thread watches the pipe: it sees the end while the loop is busy, and ends a process that survives being cancelled.
+        """
+        threading.Thread(target=self._watch_pipe, args=(asyncio.get_running_loop(),), name="lifeline", daemon=True).start()
+        living, ended = asyncio.ensure_future(life), asyncio.ensure_future(self.end.wait())
+        await asyncio.wait({living, ended}, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if self._is_ready or living.done():
+            await living
+        else:
+            _LOG.warning("the supervisor is gone: this process ends before it has served")
+            living.cancel()
+            await asyncio.wait({living})
 
     def attach(self, *, on_reload: Callable[[], None], on_leaving: Callable[[], None]) -> None:
-        """Listen from here on; `on_reload` is called at SIGHUP, `on_leaving` when the end is announced."""
+        """Listen to signals from here on; `on_reload` is called at SIGHUP, `on_leaving` when the end is announced."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._on_term)
         loop.add_signal_handler(signal.SIGHUP, on_reload)
         loop.add_signal_handler(LEAVING, on_leaving)
-        os.set_blocking(_STDIN, False)
-        loop.add_reader(_STDIN, self._on_stdin)
 
     def announce_ready(self) -> None:
-        os.write(_STDOUT, b"ready\n")
+        self._is_ready = True
+        with contextlib.suppress(BrokenPipeError):  # the supervisor has died: the pipe that is watched says so too
+            os.write(_STDOUT, b"ready\n")
 
     async def drained(self, drain: Callable[[float], Awaitable[None]], grace_seconds: float) -> None:
         """Wait until the end is requested, then drain as far as there is time."""
@@ -59,8 +81,14 @@ class Lifeline:
         elif now - self._first_term_at >= SECOND_AFTER_SECONDS:
             self.end.set()
 
-    def _on_stdin(self) -> None:
-        if not os.read(_STDIN, 1024):
-            asyncio.get_running_loop().remove_reader(_STDIN)
-            self.drain.set()
-            self.end.set()
+    def _watch_pipe(self, loop: asyncio.AbstractEventLoop) -> None:
+        while os.read(_STDIN, 1024):
+            pass
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends anyway
+            loop.call_soon_threadsafe(self._hang_up)
+        time.sleep(ABANDONED_SECONDS)
+        os._exit(1)  # what still runs does not obey; nothing is flushed, and its leases settle it
+
+    def _hang_up(self) -> None:
+        self.drain.set()
+        self.end.set()

@@ -37,10 +37,9 @@ CLOSE_SECONDS: Final = 2.0  # for settling what a hard end cut off; after it the
 BuildGateway = Callable[[Settings, CountFile], Awaitable[WorkerGateway]]
 
 
-async def work(settings: Settings, *, slot: int, sock: socket.socket, build: BuildGateway) -> None:
+async def work(lifeline: Lifeline, settings: Settings, *, slot: int, sock: socket.socket, build: BuildGateway) -> None:
     """Serve until asked to end."""
     gc.set_threshold(GC_THRESHOLD, 20, 20)  # before the start too: it builds what stays, and would be searched all along
-    lifeline = Lifeline()
     counts = CountFile(DataDirectory(settings.data_dir).metrics, f"worker-{slot}")
     state = WorkerState(counts, pid=os.getpid(), new_identity=new_file_identity)
     gateway = await build(settings, counts)
@@ -93,7 +92,8 @@ def run_worker(arguments: list[str], *, build: BuildGateway) -> Exit:
         start_logging(process=f"worker-{slot}", level=settings.log_level, clock=time.monotonic, log_format=settings.log_format)
         sock = socket.socket(fileno=descriptor)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(work(settings, slot=slot, sock=sock, build=build))
+            lifeline = Lifeline()
+            runner.run(lifeline.run(work(lifeline, settings, slot=slot, sock=sock, build=build)))
     except ConfigError as error:
         for problem in error.problems:
             _LOG.error("configuration", extra={"fields": {"problem": problem}})
