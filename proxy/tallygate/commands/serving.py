@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from tallygate.app.role import Role
-from tallygate.commands.ledger_backup import backup, restore
 from tallygate.commands.ledger_compare import compare
+from tallygate.commands.ledger_copies import backup, copy, restore
 from tallygate.commands.settings_options import friendly, print_error, warn_of_secrets, with_settings
 from tallygate.config.settings import Settings, flag_name, load_settings, misspelt_variables, variable_name
 from tallygate.domain.errors import ConfigError
@@ -105,7 +105,7 @@ ledger: Final = serving_command(
     help_text=_LEDGER_HELP,
     short_help="Run the ledger alone: it stores what the gateways count; or back it up, copy it, compare it.",
     fields=_APART,
-    commands=(backup, restore, compare),
+    commands=(backup, restore, compare, copy),
 )
 
 

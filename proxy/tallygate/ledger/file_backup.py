@@ -51,7 +51,7 @@ def back_up(source: Path, target: Path, progress: Progress) -> Contents:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
-        with _reading(source) as ledger:
+        with reading(source) as ledger:
             ledger.execute("BEGIN")
             expected = contents(ledger, source)
             with closing(sqlite3.connect(part)) as copy:
@@ -90,7 +90,7 @@ def put_back(backup: Path, ledger: Path, *, now_s: int) -> tuple[Contents, Path 
 
 def checked(path: Path) -> Contents:
     """What a ledger's file has, all of whose pages were read. Raises BackupError, sqlite3.Error."""
-    with _reading(path) as ledger:
+    with reading(path) as ledger:
         try:
             [(verdict,), *more] = ledger.execute("PRAGMA integrity_check").fetchall()
         except sqlite3.DatabaseError as error:
@@ -110,7 +110,7 @@ def contents(ledger: sqlite3.Connection, path: Path) -> Contents:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         raise BackupError(f"there is no {path}")
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as connection:
