@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import trustme
 
+from tallygate.app.configuration import config_holder
 from tallygate.config.holder import ConfigHolder
 from tallygate.config.load import ConfigSource
+from tallygate.config.settings import load_settings
 from tallygate.console.console import Console
 from tallygate.console.readiness import Readiness
 from tallygate.console.server import ConsoleServer
@@ -98,6 +101,21 @@ async def test_the_console_logs_what_was_applied_and_warns_of_organizations_that
     assert applied.__dict__["fields"]["organizations"] == "added initech; removed globex"
     assert warning.levelname == "WARNING"
     assert warning.__dict__["fields"] == {"organizations": "globex"}
+
+
+async def test_a_reload_reads_the_authorities_again(tmp_path: Path) -> None:
+    authorities = tmp_path / "authorities.pem"
+    pems = [trustme.CA().cert_pem.bytes().decode() for _ in range(2)]
+    authorities.write_text(pems[0])
+    holder = config_holder(load_settings({"config_dir": str(tmp_path), "upstream_ca_file": str(authorities)}))
+
+    authorities.write_text(pems[1])
+    assert await holder.reload() == ()
+
+    assert holder.current.upstreams["default"].ca_pem == pems[1]
+    authorities.unlink()
+    (problem,) = await holder.reload()
+    assert problem.startswith("TALLYGATE_UPSTREAM_CA_FILE names the file")
 
 
 async def test_a_reload_that_changes_nothing_says_nothing(holder: ConfigHolder) -> None:

@@ -26,6 +26,16 @@ def test_changed_new_and_removed_files_are_noticed_once(tmp_path: Path) -> None:
     assert not watch.has_changed()
 
 
+def test_single_files_are_watched_too_with_a_directory_and_without(tmp_path: Path) -> None:
+    authorities = tmp_path / "authorities.pem"
+    watches = [ConfigWatch(None, [authorities]), ConfigWatch(tmp_path, [authorities]), ConfigWatch(None)]
+    assert [watch.has_changed() for watch in watches] == [False, False, False]
+
+    authorities.write_text("new")
+
+    assert [watch.has_changed() for watch in watches] == [True, True, False]
+
+
 async def test_a_change_is_acted_on_when_it_has_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = asyncio.Semaphore(0)
     waiting = asyncio.Semaphore(0)

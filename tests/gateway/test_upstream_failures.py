@@ -12,6 +12,7 @@ from gateway_harness import ACME_KEY, running_gateway
 from recording_metrics import RecordingMetrics
 
 from tallygate.gateway.upstream_failures import LOGGED_EVERY_S, REASONS_MAX, UpstreamFailures
+from tallygate.http1.upstream_pool import UpstreamPool
 from tallygate.telemetry.metrics import UPSTREAM_ERRORS
 
 CHAT = {"model": "gpt-4o-mini", "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
@@ -87,6 +88,14 @@ async def test_an_upstream_that_is_down_is_logged_by_name_and_reason(
         assert told(caplog) == [{"upstream": "default", "kind": "unreachable", "reason": "connection refused"}]
         assert harness.metrics.counted[UPSTREAM_ERRORS] == [("default", "unreachable")] * 4
     assert all(record.levelno < logging.ERROR for record in caplog.records)
+
+
+async def test_a_reload_trusts_what_is_trusted_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed: list[UpstreamPool] = []
+    monkeypatch.setattr(UpstreamPool, "renew_tls", lambda pool: renewed.append(pool))
+    async with running_gateway(tmp_path) as harness:
+        await harness.gateway.read_again()
+        assert renewed == [harness.gateway.services.view.upstreams["default"].pool]
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,70 @@ async def test_the_newest_idle_connection_is_used_first_and_the_oldest_expires_f
         connections[1].abort()
 
 
+async def test_a_busy_connection_ends_at_its_age_and_the_next_goes_where_the_name_leads_then() -> None:
+    now = 100.0
+    async with (
+        an_upstream(answering(OK)) as old,
+        an_upstream(answering(OK)) as new,
+        a_pool(old, pool_age_ms=300_000, clock=lambda: now) as pool,
+    ):
+        assert (await exchange(pool)).completed
+        pool.address = UpstreamAddress.from_base_url(f"http://127.0.0.1:{new.port}")  # as if its name led there
+        for _ in range(26):
+            now += 10
+            assert (await exchange(pool)).completed
+        assert (len(old.peers), len(new.peers)) == (1, 0)
+        for _ in range(5):
+            now += 10
+            assert (await exchange(pool)).completed
+        assert (len(old.peers), len(new.peers)) == (1, 1)
+
+
+async def test_an_answer_under_way_is_not_cut_by_its_connections_age() -> None:
+    now, gate = 100.0, asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        while await peer.request():
+            await gate.wait()
+            await peer.send(OK)
+
+    async with an_upstream(script) as upstream, a_pool(upstream, pool_age_ms=1_000, clock=lambda: now) as pool:
+        running = asyncio.create_task(exchange(pool))
+        await until(lambda: upstream.peers)
+        now += 50
+        pool.expire(now)
+        gate.set()
+        assert (await running).completed
+        await until(lambda: pool.open_count == 0)
+
+
+async def test_connections_of_one_burst_do_not_end_together() -> None:
+    async with an_upstream(answering(OK)) as upstream, a_pool(upstream, pool_age_ms=160_000, clock=lambda: 0.0) as pool:
+        connections = [await pool.acquire() for _ in range(16)]
+        ages = sorted(connection.retire_at for connection in connections)
+        assert len(set(ages)) == 16
+        assert (ages[0] >= 140, ages[-1]) == (True, 160)
+        for connection in connections:
+            connection.abort()
+
+
+async def test_a_new_connection_trusts_what_is_trusted_since_a_renewal(tmp_path, monkeypatch) -> None:
+    authority, unused = trustme.CA(), trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    trusted = tmp_path / "authorities.pem"
+    unused.cert_pem.write_to_path(str(trusted))
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    async with an_upstream(answering(OK), tls=context) as upstream, a_pool(upstream, scheme="https") as pool:
+        with pytest.raises(UpstreamUnreachableError) as refused:
+            await pool.acquire()
+        assert refused.value.failure.reason == "its certificate is from an unknown authority"
+
+        authority.cert_pem.write_to_path(str(trusted))
+        pool.renew_tls()
+        assert (await exchange(pool)).completed
+
+
 async def test_the_timer_closes_idle_connections_and_then_rests() -> None:
     async with an_upstream(answering(OK)) as upstream, a_pool(upstream, pool_idle_ms=20) as pool:
         assert (await exchange(pool)).completed

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.holder import ConfigHolder
 from tallygate.config.load import ConfigSource
+from tallygate.config.model import GatewayConfig
 from tallygate.config.settings import Settings
 from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
@@ -43,8 +44,11 @@ def config_holder(
     settings: Settings, *, forwards: bool = False, sends_webhooks: bool = False, signs_in: bool = False
 ) -> ConfigHolder:
     """Read the configuration. Raises ConfigError."""
-    source = config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks, signs_in=signs_in)
-    return ConfigHolder(source.load(), source.load)
+
+    def load() -> GatewayConfig:  # with the authorities of TALLYGATE_UPSTREAM_CA_FILE as they are then
+        return config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks, signs_in=signs_in).load()
+
+    return ConfigHolder(load(), load)
 
 
 def upstream_urls(settings: Settings) -> frozenset[str]:

@@ -139,6 +139,9 @@ class Upstream:
     idle_ms: Annotated[int, Duration("Between two pieces of an answer.", 1, TIMEOUT_MAX_MS, key="idle_timeout")] = 300_000
     pool_max: Annotated[int, WholeNumber("Connections of each worker.", 1, CONNECTIONS_MAX)] = 1_000
     pool_idle_ms: Annotated[int, Duration("How long an idle connection is kept.", 1, TIMEOUT_MAX_MS, key="pool_idle")] = 15_000
+    pool_age_ms: Annotated[
+        int, Duration("How long a connection is used: a new one goes where the name then leads.", 1, TIMEOUT_MAX_MS, key="pool_age")
+    ] = 300_000
     grace_ms: Annotated[
         int,
         Duration("How long a stream is read after its client left, with `on_disconnect: grace`.", 1, TIMEOUT_MAX_MS, key="grace"),

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -34,13 +34,14 @@ class Reloading:
 
 
 class ConfigWatch:
-    """Compares the metadata of a directory's YAML files: name, time, size, inode. Only the reload reads their content.
+    """Compares the metadata of a directory's YAML files, and of single files: name, time, size, inode. Only the reload reads them.
 
     Kubernetes switches a link to replace a mounted directory, editors rename a new file: both change an inode or a time.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path | None, files: Sequence[Path] = ()) -> None:
         self._directory = directory
+        self._files = tuple(files)
         self._seen = self._fingerprint()
 
     def has_changed(self) -> bool:
@@ -51,7 +52,7 @@ class ConfigWatch:
 
     def _fingerprint(self) -> Fingerprint:
         found = set()
-        for path in self._directory.glob("*.yaml"):
+        for path in (*self._files, *(() if self._directory is None else self._directory.glob("*.yaml"))):
             try:
                 status = path.stat()
             except OSError:  # removed meanwhile: the next call reports it

@@ -197,6 +197,8 @@ class Gateway(GatewayServer):
         if not problems:
             self.follow()
             self._parts.stored.wake()
+            for upstream in self.services.view.upstreams.values():
+                await asyncio.to_thread(upstream.pool.renew_tls)
 
     def follow(self) -> None:
         """Serve new exchanges under the holder's current configuration; those under way keep theirs."""

@@ -1,6 +1,7 @@
 """One keep-alive connection to an upstream. Everything happens in the loop's callbacks: a stream chunk costs no task switch."""
 
 import asyncio
+import math
 import select
 from collections.abc import Callable
 from typing import Final, Protocol, cast
@@ -50,6 +51,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_unsent",
         "_write_waiter",
         "idle_since",
+        "retire_at",
     )
 
     def __init__(self, owner: ConnectionOwner, clock: Callable[[], float]) -> None:
@@ -66,6 +68,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_reading_paused = False
         self._write_waiter: asyncio.Future[None] | None = None
         self.idle_since = 0.0
+        self.retire_at = math.inf
 
     @property
     def is_usable(self) -> bool:

@@ -16,6 +16,7 @@ from tallygate.outbound.way_out import ProxyServer, tls_context
 
 WAITING_MAX: Final = 1_000  # requests queued for a connection; one more is refused at once
 PROBE_AFTER_S: Final = 0.05  # a connection idle for longer is asked whether its peer has closed it; under load none is
+AGES: Final = 16  # that connections reach
 TICK_MIN_S: Final = 0.01
 TICK_MAX_S: Final = 0.5  # timeouts are noticed this much late at most
 
@@ -35,6 +36,10 @@ class UpstreamPool:
     below the upstream's own keep-alive time, whose end would race with a request: 15 s is below the common 60 to 75 s, but not
     below the 5 s of a bare Node.js or uvicorn. One timer serves all connections: it compares times, so nothing is armed per
     request or chunk.
+
+    A connection that is always in use would never go where the upstream's name leads by now, and would not be verified again. So
+    none is lent after pool_age_ms; up to an eighth earlier, so that those of one burst do not end together. Nginx does so after
+    an hour (keepalive_time), Microsoft's guidelines for HttpClient after 15 minutes (PooledConnectionLifetime).
     """
 
     def __init__(
@@ -50,12 +55,15 @@ class UpstreamPool:
         self._loop = loop
         self._clock = loop.time if clock is None else clock
         self.tls = (ssl_context or default_ssl_context(upstream.ca_pem)) if self.address.is_tls else None
+        self._ca_pem = upstream.ca_pem
         self.proxy = upstream.proxy
         self._connections_max = upstream.pool_max
         self._connect_s = upstream.connect_ms / 1000
         self._first_byte_s = upstream.first_byte_ms / 1000
         self._idle_s = upstream.idle_ms / 1000
         self._keep_s = upstream.pool_idle_ms / 1000
+        self._age_s = upstream.pool_age_ms / 1000
+        self._opened = 0
         self._tick_s = min(max(min(self._first_byte_s, self._idle_s, self._keep_s) / 4, TICK_MIN_S), TICK_MAX_S)
         self._open: set[UpstreamConnection] = set()
         self._idle: dict[UpstreamConnection, None] = {}  # ordered: the least recently used is first
@@ -108,6 +116,11 @@ class UpstreamPool:
         for connection in list(self._open):
             connection.check_timeouts(now, first_byte_s=self._first_byte_s, idle_s=self._idle_s)
 
+    def renew_tls(self) -> None:
+        """Trust what is trusted now, from the next connection on: the system's authorities may have changed. Takes milliseconds."""
+        if self.tls is not None:
+            self.tls = default_ssl_context(self._ca_pem)
+
     def close(self) -> None:
         """Lend no more: idle connections close now, lent ones when their exchange ends; those waiting are refused."""
         self._is_closed = True
@@ -125,16 +138,19 @@ class UpstreamPool:
     # ConnectionOwner
 
     def connection_opened(self, connection: UpstreamConnection) -> None:
+        self._opened += 1
+        connection.retire_at = self._clock() + self._age_s * (1 - self._opened % AGES / (8 * AGES))
         self._open.add(connection)
         self._emptied.clear()
         if self._timer is None:
             self._timer = self._loop.call_later(self._tick_s, self._tick)
 
     def connection_idle(self, connection: UpstreamConnection) -> None:
-        if self._is_closed or not connection.is_usable:
+        now = self._clock()
+        if self._is_closed or now >= connection.retire_at or not connection.is_usable:
             connection.abort()
             return
-        connection.idle_since = self._clock()
+        connection.idle_since = now
         if not self._grant(connection):
             self._idle[connection] = None
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tallygate.app.machine import raise_descriptors
 from tallygate.app.role import Role
+from tallygate.config.reloading import ConfigWatch
 from tallygate.config.settings import Settings, variable_name
 from tallygate.config.sign_in_link import link_fragment, new_link_secret
 from tallygate.processes.child import ChildSpec, python_module
@@ -146,7 +147,7 @@ def _fleet(
         console_socket=console,
         delay_seconds=settings.drain_delay_seconds,
         drain_seconds=settings.drain_seconds,
-        config_dir=settings.config_dir,
+        watched=ConfigWatch(settings.config_dir, [] if settings.upstream_ca_file is None else [settings.upstream_ca_file]),
         file_sync=None if valkey is None else valkey.file_sync(),
     )
 

@@ -12,7 +12,6 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
 from typing import Any, Final
 
 from tallygate.config.reloading import ConfigWatch, watch_forever
@@ -44,7 +43,7 @@ class Fleet:
                    connections are refused
     delay_seconds  between reporting not ready and closing the ports
     drain_seconds  for requests that are then open
-    config_dir     watched: a change on disk causes a reload, like SIGHUP
+    watched        the configuration's files: a change on disk causes a reload, like SIGHUP
     file_sync      of Valkey's files
     """
 
@@ -55,7 +54,7 @@ class Fleet:
     console_socket: socket.socket
     delay_seconds: float
     drain_seconds: float
-    config_dir: Path | None = None
+    watched: ConfigWatch
     file_sync: FileSync | None = None
 
 
@@ -74,7 +73,6 @@ class Supervisor:
         self._workers = [Child(spec, clock=loop.time) for spec in fleet.workers]
         self._console = Child(fleet.console, clock=loop.time)
         self._valkey = () if fleet.valkey is None else (Child(fleet.valkey, clock=loop.time),)
-        self._watch = None if fleet.config_dir is None else ConfigWatch(fleet.config_dir)
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
 
@@ -103,10 +101,9 @@ class Supervisor:
                 syncing.cancel()
 
     async def _watch_until_stopped(self) -> None:
-        watching = None if self._watch is None else asyncio.ensure_future(watch_forever(self._watch, self._reload))
+        watching = asyncio.ensure_future(watch_forever(self._fleet.watched, self._reload))
         await self._stop.wait()
-        if watching is not None:
-            watching.cancel()
+        watching.cancel()
 
     async def _start(self, children: Sequence[Child]) -> None:
         """Start all and wait until each was ready once, or a signal stops the fleet. Raises ChildFailedError."""
