@@ -92,7 +92,11 @@ async def test_an_upstream_that_is_down_is_logged_by_name_and_reason(
 
 async def test_a_reload_trusts_what_is_trusted_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     renewed: list[UpstreamPool] = []
-    monkeypatch.setattr(UpstreamPool, "renew_tls", lambda pool: renewed.append(pool))
+
+    def renew_tls(pool: UpstreamPool) -> None:
+        renewed.append(pool)
+
+    monkeypatch.setattr(UpstreamPool, "renew_tls", renew_tls)
     async with running_gateway(tmp_path) as harness:
         await harness.gateway.read_again()
         assert renewed == [harness.gateway.services.view.upstreams["default"].pool]

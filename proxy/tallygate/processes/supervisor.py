@@ -10,8 +10,9 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from typing import Any, Final
 
 from tallygate.config.reloading import ConfigWatch, watch_forever
@@ -54,7 +55,7 @@ class Fleet:
     console_socket: socket.socket
     delay_seconds: float
     drain_seconds: float
-    watched: ConfigWatch
+    watched: ConfigWatch = field(default_factory=partial(ConfigWatch, None))
     file_sync: FileSync | None = None
 
 
