@@ -288,6 +288,20 @@ def test_a_file_is_applied_to_a_console_elsewhere(here, console):
     assert "released seven" in run("credentials", "release", "seven", **there).stdout
 
 
+def test_objects_are_adopted_and_forgotten_at_a_console_elsewhere(here, console):
+    there = {"TALLYGATE_URL": console, "TALLYGATE_TOKEN": TOKEN, "TALLYGATE_CONFIG_DIR": None}
+    run("orgs", "create", "made", "--plan", "enterprise", **there)
+    ids = [f"file-{number:04}" for number in range(450)]
+    (here / "ids").write_text("\n".join(ids))
+
+    assert "450 of 450 adopted" in run("objects", "adopt", "made", "file", "--from-file", "ids", **there).stdout
+    shown = json.loads(
+        run("objects", "list", "made", "--limit", "2", "--after", "default", "file", "file-0200", "--json", **there).stdout
+    )
+    assert [each["id"] for each in shown] == ["file-0201", "file-0202"]
+    assert "450 of 450 forgotten" in run("objects", "forget", "made", "file", "--from-file", "ids", **there).stdout
+
+
 ODD_ANSWERS = {
     "no JSON": (200, {"Content-Type": "text/html"}, b"<html>", "answered GET .* with 'text/html', which is no JSON: expected"),
     "a list": (200, {}, b"[]", "in another shape: expected"),

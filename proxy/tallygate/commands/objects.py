@@ -1,18 +1,13 @@
 """`tallygate objects`: what organizations own upstream."""
 
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import Any, Final, TextIO
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
 from tallygate.commands.answers import Column, form_options, json_option, show, show_rows
-from tallygate.commands.api_client import actor
-from tallygate.commands.directory_session import in_session
-from tallygate.commands.settings_options import store_options
-
-if TYPE_CHECKING:
-    from tallygate.ledger.directory.book import DirectoryBook
+from tallygate.commands.api_client import ApiClient, api_options, asked, quoted
 
 _COLUMNS: Final = (
     Column("kind", "Kind"),
@@ -23,7 +18,7 @@ _COLUMNS: Final = (
     Column("tokens", "Tokens", is_amount=True),
     Column("event_id", "Event"),
 )
-_IDS_AT_ONCE = 10_000
+_IDS_AT_ONCE: Final = 200  # each has up to 512 characters, some of which take six in JSON
 
 
 @click.group(short_help="Stored objects upstream: list, adopt, forget.")
@@ -37,7 +32,7 @@ def objects() -> None:
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000), help="So many at most.")
 @click.option("--after", nargs=3, metavar="UPSTREAM KIND ID", help="Those behind this one, in the order of these three.")
 @form_options
-@store_options
+@api_options
 def list_objects(
     org: str,
     *,
@@ -49,12 +44,17 @@ def list_objects(
     **options: Any,
 ) -> None:
     """The objects of the organization ORG."""
-    from tallygate.ledger.directory.objects import object_shown
 
-    async def work(book: "DirectoryBook") -> list[dict[str, Any]]:
-        return [object_shown(found) for found in await book.objects.list(org, kind=kind, after=after, limit=limit)]
+    async def fetch(client: ApiClient) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        async for each in client.pages(_all(org), "objects", {"kind": kind}, at_most=None if after else limit):
+            if after is None or (each["upstream"], each["kind"], each["id"]) > after:
+                found.append(each)
+            if len(found) == limit:
+                break
+        return found
 
-    rows = in_session(work, options)
+    rows = asked(fetch, options)
     show_rows(rows, _COLUMNS, as_json=as_json, as_csv=as_csv, empty=f"{org} has no objects")
 
 
@@ -74,7 +74,7 @@ def _named(command: Any) -> Any:
 @objects.command("adopt")
 @_named
 @json_option
-@store_options
+@api_options
 def adopt(
     org: str, kind: str, *, ids: tuple[str, ...], upstream: str, from_file: TextIO | None, as_json: bool, **options: Any
 ) -> None:
@@ -84,11 +84,11 @@ def adopt(
     """
     named = _ids(ids, from_file)
 
-    async def work(book: "DirectoryBook") -> int:
-        parts = [named[start : start + _IDS_AT_ONCE] for start in range(0, len(named), _IDS_AT_ONCE)]
-        return sum([await book.objects.adopt(actor(), org, upstream=upstream, kind=kind, ids=part) for part in parts])
-
-    adopted = in_session(work, options, writes=True)
+    adopted = asked(
+        lambda client: _each_part(client, f"{_all(org)}/adopt", "adopted", named, kind=kind, upstream=upstream),
+        options,
+        writes=True,
+    )
 
     def plain(console: Console) -> None:
         console.print(f"{adopted} of {len(named)} adopted by {escape(org)}; the others were its own already")
@@ -99,7 +99,7 @@ def adopt(
 @objects.command("forget")
 @_named
 @json_option
-@store_options
+@api_options
 def forget(
     org: str,
     kind: str,
@@ -113,13 +113,26 @@ def forget(
     """End the ownership of the organization ORG. The objects stay where they are, and nobody can reach them."""
     named = _ids(ids, from_file)
 
-    async def work(book: "DirectoryBook") -> int:
-        parts = [named[start : start + _IDS_AT_ONCE] for start in range(0, len(named), _IDS_AT_ONCE)]
-        return sum([await book.objects.forget(actor(), org, upstream=upstream, kind=kind, ids=part) for part in parts])
-
-    forgotten = in_session(work, options, writes=True)
+    forgotten = asked(
+        lambda client: _each_part(client, f"{_all(org)}/forget", "forgotten", named, kind=kind, upstream=upstream),
+        options,
+        writes=True,
+    )
     answer = {"org": org, "kind": kind, "upstream": upstream, "forgotten": forgotten}
     show(answer, as_json=as_json, plain=lambda console: console.print(f"{forgotten} of {len(named)} forgotten"))
+
+
+def _all(org: str) -> str:
+    return f"/api/organizations/{quoted(org)}/objects"
+
+
+async def _each_part(client: ApiClient, path: str, counted: str, ids: list[str], *, kind: str, upstream: str) -> int:
+    """The number of objects that changed. A call names as many as its body holds."""
+    done = 0
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        body = {"kind": kind, "upstream": upstream, "ids": ids[start : start + _IDS_AT_ONCE]}
+        done += (await client.call("POST", path, body=body))[counted]
+    return done
 
 
 def _ids(ids: tuple[str, ...], from_file: TextIO | None) -> list[str]:

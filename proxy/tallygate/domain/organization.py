@@ -49,9 +49,12 @@ class PlanFields:
 
     api_access: Annotated[bool, Flag("Whether its credentials are served at all.")] = True
     capabilities: Annotated[
-        frozenset[str] | None, CapabilitySet("Those that it includes; null for all.", "capability", may_be_all_but=True)
+        frozenset[str] | None,
+        CapabilitySet("Those that it includes; all, where none are given (null).", "capability", may_be_all_but=True),
     ] = None
-    history_days: Annotated[int | None, Days("How long usage is kept; null without end.", key="history")] = None
+    history_days: Annotated[
+        int | None, Days("How long usage is kept; `unlimited` (null in answers) without end.", key="history")
+    ] = None
     export: Annotated[bool, Flag("Whether usage can be exported, and any document of it be had.")] = False
     billing: Annotated[
         PeriodKind | None, Choice("The document of its usage that it has, whatever `export` says.", words=_BILLINGS)
