@@ -21,7 +21,7 @@ from tallygate.console.readiness import Readiness, backlog_probe, database_probe
 from tallygate.console.scrape import ORGANIZATIONS_MAX, Scrape
 from tallygate.console.server import ConsoleServer
 from tallygate.console.workers import Workers
-from tallygate.console.write_checks import EVERY_MS, WriteCheck
+from tallygate.console.write_checks import EVERY_MS, THOROUGH_MS, WriteCheck
 from tallygate.console.wrong_tokens import FREE, WAITING_OF_ONE_MAX, WrongTokens
 from tallygate.domain.admission import LimitStates, WindowState
 from tallygate.domain.errors import LimiterWipedError, StoreError
@@ -58,7 +58,7 @@ class FakeStore:
 
     def __init__(self):
         self.error = None
-        self.writes = 0
+        self.writes = self.thorough = 0
         self.waiting = 40
         self.memory_max = 0
         self.refused_writes = None
@@ -81,6 +81,10 @@ class FakeStore:
     async def backlog(self):
         await self.check()
         return Backlog(waiting_bytes=self.waiting, waiting_max_bytes=1_000, memory_bytes=7_000, memory_max_bytes=self.memory_max)
+
+    async def check_commands(self):
+        self.thorough += 1
+        await self.check_writes()
 
     async def check_writes(self):
         self.writes += 1
@@ -131,7 +135,7 @@ async def console(tmp_path):
     holder = SimpleNamespace(current=config(organization("acme", WEEK, MONTH, OWN)))
     workers = Workers(tmp_path, workers=1, now_ms=lambda: clock.now_ms)
     totals = FakeTotals()
-    store_writes = WriteCheck("store", store.check_writes, now_ms=lambda: clock.now_ms)
+    store_writes = WriteCheck("store", store.check_writes, thorough=store.check_commands, now_ms=lambda: clock.now_ms)
     database_writes = WriteCheck("database", totals.check_writes, now_ms=lambda: clock.now_ms)
     probes = (store_probe(store, store_writes, needs_data=True), database_probe(database_writes, is_needed=False))
     readiness = Readiness([*probes, backlog_probe(store), workers_probe(workers)])
@@ -397,6 +401,19 @@ async def test_however_often_readiness_is_asked_writes_are_rare(console):
         console.clock.now_ms += EVERY_MS // 20
     await console.get("/readyz")
     assert console.store.writes == 2
+    assert console.store.thorough == 1
+
+
+async def test_every_command_is_tried_now_and_then_and_for_as_long_as_something_is_wrong(console):
+    for _ in range(THOROUGH_MS // EVERY_MS + 1):
+        await console.get("/readyz")
+        console.clock.now_ms += EVERY_MS
+    assert console.store.thorough == 2
+    console.store.refused_writes = StoreError("no", FULL)
+    for _ in range(4):
+        await console.get("/readyz")
+        console.clock.now_ms += EVERY_MS
+    assert console.store.thorough == 2 + 3
 
 
 async def test_not_ready_without_a_worker_or_while_draining(console):

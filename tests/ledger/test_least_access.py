@@ -97,6 +97,7 @@ async def everything(store: RedisConnection, url: str, tmp_path: Path) -> None:
     assert (await console.lag()).events == 3
     assert (await console.backlog()).waiting_bytes > 0
     await console.check_writes()
+    await console.check_commands()
     await console.check()
     await console.sweep()
     await at_work.writer.drain()

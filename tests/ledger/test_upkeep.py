@@ -73,7 +73,7 @@ def an_upkeep(database: Database, store: Any = None, **parts: Any) -> Upkeep:
         limiter_audit=parts.get("limiter_audit", unused),
         store=cast("ScriptStore", store),
         config=ConfigInForce(organizations=lambda: parts.get("organizations", MANY), prices=tuple),
-        now_ms=lambda: START_MS,
+        now_ms=parts.get("now_ms", lambda: START_MS),
         fence=Fence(load_scripts().fence),
         clock=parts.get("clock") or StoreClock(cast("ScriptStore", store), steady_ms=lambda: START_MS),
     )
@@ -122,6 +122,21 @@ async def test_a_store_that_goes_away_while_it_is_fenced_is_healed_the_next_time
 
     assert rebuild.steps == 1
     assert len(await unmarked_partitions(redis_store)) == 64
+
+
+async def test_what_waits_for_a_store_says_so_once_a_minute_however_often_it_is_tried(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Away:
+        async def command(self, *_words: bytes) -> Any:
+            raise StoreError("away")
+
+    at = [START_MS]
+    upkeep = an_upkeep(database, Away(), now_ms=lambda: at[0])
+    for _ in range(600):
+        await upkeep._attempted("store restarts", upkeep.heal_after_restart)
+        at[0] += 200
+    assert [record.message for record in caplog.records] == ["the ledger's upkeep waits"] * 2
 
 
 async def test_few_windows_are_all_compared_each_time(database: Database) -> None:

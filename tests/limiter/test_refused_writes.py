@@ -115,15 +115,19 @@ async def test_a_name_with_several_addresses_leads_to_the_master_among_them(
     new.client().replicaof("NO", "ONE")
     demote(old, new)
 
+    silent = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)  # it accepts, and never answers
+
     async def getaddrinfo(host: str, *_: Any, **__: Any) -> list[Any]:
         assert host == "store.example"
-        return [(0, 0, 0, "", ("127.0.0.1", port)) for port in (1, old.port, new.port)]
+        ports = (1, old.port, silent.sockets[0].getsockname()[1], new.port)  # none, a replica, one that hangs, the master
+        return [(0, 0, 0, "", ("127.0.0.1", port)) for port in ports]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-    opened = RedisConnection(parse_address("redis://store.example:1/0"))
+    opened = RedisConnection(parse_address("redis://store.example:1/0"), timeout_ms=2_000)
     await opened.open()
     assert b"role:master" in await opened.command(b"INFO", b"replication")
     await opened.close()
+    silent.close()
 
 
 def test_pauses_between_attempts_let_a_new_master_be_found_in_time() -> None:

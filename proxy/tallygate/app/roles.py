@@ -64,7 +64,7 @@ def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
     store = limiter_store(resources.store, resources.settings)
     status = (workers_part(resources.settings), refusals_part(resources))
     files = files_part(role, resources.settings)
-    store_writes = WriteCheck("store", store.check_writes, now_ms=monotonic_ms)
+    store_writes = WriteCheck("store", store.check_writes, thorough=store.check_commands, now_ms=monotonic_ms)
     database_writes = WriteCheck("database", resources.database.check_writes, now_ms=monotonic_ms)
     admits = Part(probes=(store_probe(store, store_writes, needs_data=True), backlog_probe(store)), writes=(store_writes,))
     needs_database = Part(probes=(database_probe(database_writes, is_needed=True),), writes=(database_writes,))

@@ -9,7 +9,7 @@ from tallygate.console.ports import Lag
 from tallygate.domain.admission import LimitStates, RateDemand, SpendDemand
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.limiter.backlog import Backlog, read_backlog
-from tallygate.limiter.commands import check_commands
+from tallygate.limiter.commands import check_commands, check_writes
 from tallygate.limiter.generation import unmarked_partitions
 from tallygate.limiter.keys import PARTITIONS, partition_keys
 from tallygate.limiter.port import Limiter
@@ -58,6 +58,9 @@ class LimiterStore:
         return await read_backlog(self._store, bytes_max=self._stream_bytes_max)
 
     async def check_writes(self) -> None:
+        await check_writes(self._store)
+
+    async def check_commands(self) -> None:
         await check_commands(self._store)
 
     async def check(self) -> None:

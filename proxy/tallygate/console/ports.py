@@ -49,6 +49,9 @@ class Store(Protocol):
     async def check_writes(self) -> None:
         """Write something small. The error's `obstacle` says why that is refused."""
 
+    async def check_commands(self) -> None:
+        """Try every command that is used, a small write among them. The error's `obstacle` names those that are refused."""
+
     async def check(self) -> None:
         """Check that it answers and has its data. Raises LimiterWipedError while the generation is missing."""
 

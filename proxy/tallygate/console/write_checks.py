@@ -13,17 +13,33 @@ from tallygate.domain.obstacle import SILENT, Obstacle
 from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.telemetry.metric import Labels
 
+THOROUGH_MS: Final = 30_000  # between two checks that try everything, which a server counts as errors of commands
 EVERY_MS: Final = 2_000  # who asks sooner gets the last answer: probes and scrapes of any number write no more than this
 WRITE_SECONDS: Final = 2.0  # for the write to be taken: probes of container platforms wait about so long
 _log = logging.getLogger(__name__)
 
 
 class WriteCheck:
-    """part: "store" or "database". write: raises StoreError or LedgerUnavailableError. now_ms: a monotonic clock."""
+    """Whether a part takes writes.
 
-    def __init__(self, part: str, write: Callable[[], Awaitable[None]], *, now_ms: Callable[[], int]) -> None:
+    part       "store" or "database"
+    write      raises StoreError or LedgerUnavailableError, as `thorough` does
+    thorough   instead of it now and then, and for as long as something is wrong
+    now_ms     a monotonic clock
+    """
+
+    def __init__(
+        self,
+        part: str,
+        write: Callable[[], Awaitable[None]],
+        *,
+        now_ms: Callable[[], int],
+        thorough: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.part = part
         self._write = write
+        self._thorough = thorough or write
+        self._thorough_at_ms: int | None = None
         self._now_ms = now_ms
         self._turn = asyncio.Lock()
         self._at_ms: int | None = None
@@ -34,15 +50,21 @@ class WriteCheck:
         async with self._turn:
             now = self._now_ms()
             if self._at_ms is None or now - self._at_ms >= EVERY_MS:
-                last, self._last, self._at_ms = self._last, await self._written(), now
+                last, self._last, self._at_ms = self._last, await self._written(self._check_due(now)), now
                 if self._last != last:
                     self._log_change(self._last)
             return self._last
 
-    async def _written(self) -> Obstacle | None:
+    def _check_due(self, now: int) -> Callable[[], Awaitable[None]]:
+        if self._last is None and self._thorough_at_ms is not None and now - self._thorough_at_ms < THOROUGH_MS:
+            return self._write
+        self._thorough_at_ms = now
+        return self._thorough
+
+    async def _written(self, check: Callable[[], Awaitable[None]]) -> Obstacle | None:
         try:
             async with asyncio.timeout(WRITE_SECONDS):
-                await self._write()
+                await check()
         except (StoreError, LedgerUnavailableError) as error:
             return error.obstacle or SILENT
         except TimeoutError:

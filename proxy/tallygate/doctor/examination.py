@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import logging
 import os
 import resource
 import secrets
@@ -32,7 +33,8 @@ FILES_MIN: Final = 4_096  # descriptors: two for each open request, and some
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Run every check, in the order in which serving would meet the problems."""
+    """Run every check, in the order in which serving would meet the problems. What connections log, the findings say."""
+    logging.getLogger("tallygate").addHandler(logging.NullHandler())
     before = [*_versions(), *_configuration(settings), *_machine(settings)]
     return [*before, *asyncio.run(examine_stores(settings)), *_ledger(settings), *_running(settings), *_upstreams(settings)]
 

@@ -96,7 +96,8 @@ def _memory(facts: ServerFacts) -> Finding:
     if not most:
         return Finding("memory", True, f"{used // 2**20} MiB used, without a bound of its own (maxmemory 0)")
     text = f"{used // 2**20} of {most // 2**20} MiB used (maxmemory)"
-    return Finding("memory", used < most * 4 // 5, text if used < most * 4 // 5 else f"{text}: full, it takes no writes")
+    has_room = used < most * 4 // 5
+    return Finding("memory", has_room, text if has_room else f"{text}: at its bound it takes no writes")
 
 
 async def _database(settings: Settings) -> AsyncIterator[Finding]:

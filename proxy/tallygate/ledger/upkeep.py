@@ -40,6 +40,7 @@ AUDIT_EVERY_SECONDS: Final = 60.0
 DAILY_EVERY_SECONDS: Final = 3_600.0
 DIGESTS_EVERY_SECONDS: Final = 1.0
 PREPARE_BACKOFF_SECONDS: Final = 2.0
+WAITS_EVERY_MS: Final = 60_000  # between two lines of the log about the same part
 _log = logging.getLogger(__name__)
 
 
@@ -91,6 +92,7 @@ class Upkeep:
         self._fence = fence
         self._clock = clock
         self._turns = AuditTurns(database)
+        self._waits: dict[str, int] = {}  # by part that waits for a store: when that was logged last
         self._differing: dict[tuple[str, str], int] = {}  # by organization and window
         self.drift_nano_usd: int | None = None  # by the last check of each window; None before the first
 
@@ -200,12 +202,21 @@ class Upkeep:
         try:
             await work()
         except (LedgerUnavailableError, StoreError, UnstorableError) as error:
-            _log.warning("the ledger's upkeep waits", extra={"fields": {"part": name, "reason": str(error)}})
+            self._log_wait(name, str(error))
         except Exception:  # noqa: BLE001 - the outermost handler: a fault of one part must not end the others
             _log.exception("the ledger's upkeep failed and is tried again", extra={"fields": {"part": name}})
         else:
+            self._waits.pop(name, None)
             return True
         return False
+
+    def _log_wait(self, part: str, reason: str) -> None:
+        """Log that a part waits: at once, and again each time that a while has passed; some are tried five times a second."""
+        now = self._now_ms()
+        logged_at = self._waits.get(part)
+        if logged_at is None or now - logged_at >= WAITS_EVERY_MS:
+            self._waits[part] = now
+            _log.warning("the ledger's upkeep waits", extra={"fields": {"part": part, "reason": reason}})
 
 
 async def sweep_forever(sweep: Callable[[], Awaitable[int]]) -> None:

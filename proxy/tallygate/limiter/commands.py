@@ -71,6 +71,11 @@ def access_list(user: str) -> str:
     return f"ACL SETUSER {user} reset on >PASSWORD ~{KEYS} &{KEYS} {allowed}"
 
 
+async def check_writes(store: ScriptStore) -> None:
+    """Write a small key that expires. Raises StoreError, whose `obstacle` says why no writes are taken."""
+    await store.command(*_words(_WRITE))
+
+
 async def check_commands(store: ScriptStore) -> None:
     """Run each command once, without effect but for a small write.
 

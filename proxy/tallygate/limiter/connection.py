@@ -185,9 +185,11 @@ class RedisConnection:
         failure: Exception = OSError("its name has no address")
         try:
             async with asyncio.timeout(self._timeout_s):
-                for host, port in await self._places():
+                places = await self._places()
+                for host, port in places:
                     try:
-                        return await self._connect_to(host, port)
+                        async with asyncio.timeout(self._timeout_s / len(places)):  # one that is silent leaves time for the others
+                            return await self._connect_to(host, port)
                     except (OSError, StoreError) as error:
                         failure = error
         except (OSError, TimeoutError) as error:
