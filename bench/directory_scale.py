@@ -34,6 +34,7 @@ from tallygate.config.directory import Directory
 from tallygate.config.holder import with_stored
 from tallygate.config.load import load_config
 from tallygate.config.model import GatewayConfig
+from tallygate.config.settings import Settings
 from tallygate.config.shipped import shipped_directory
 from tallygate.console.limiter_store import LimiterStore
 from tallygate.console.scrape import Scrape
@@ -207,7 +208,13 @@ async def at_start(figures: Figures, database: Database, config: GatewayConfig, 
 
 async def ticks(figures: Figures, database: Database, config: Callable[[], GatewayConfig], store: RedisConnection) -> None:
     scripts = load_scripts()
-    limiter = LimiterStore(store, RedisLimiter(store, scripts), Sweeper(store, scripts), close=store.close)
+    limiter = LimiterStore(
+        store,
+        RedisLimiter(store, scripts),
+        Sweeper(store, scripts),
+        stream_bytes_max=Settings().stream_bytes_max,
+        close=store.close,
+    )
     rebuild = Rebuild(database, store, scripts, organizations=lambda: config().organizations, now_ms=now_ms)
     await figures.measure("rebuild of the limiter", rebuild.step, told=lambda found: f"{found} partitions")
     await figures.measure("rebuild, nothing closed", rebuild.step)

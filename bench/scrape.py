@@ -189,7 +189,13 @@ async def main(url: str, count: int) -> None:
             version="bench",
             now_ms=lambda: time.time_ns() // 1_000_000,
             workers=Workers(Path(directory) / "metrics", workers=WORKERS, now_ms=lambda: time.monotonic_ns() // 1_000_000),
-            store=LimiterStore(connection, limiter, Sweeper(connection, scripts), close=connection.close),
+            store=LimiterStore(
+                connection,
+                limiter,
+                Sweeper(connection, scripts),
+                stream_bytes_max=Settings().stream_bytes_max,
+                close=connection.close,
+            ),
             totals=LedgerTotals(database),
         )
         server = ConsoleServer(timeouts=client_timeouts(Settings()), scrape=scrape, readiness=Readiness([]), token_sha256=None)

@@ -37,13 +37,14 @@ class Limiter:
         self.windows: dict[str, tuple[int, int, int]] = {}
         self.asked: list[tuple[str, list[str]]] = []
         self.months: list[int] = []
+        self.knows_spend = True
 
     async def limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
         self.asked.append((org, [demand.key for demand in (*spend, *rate)]))
         self.months += [len(demand.periods) for demand in spend]
         return LimitStates(
             now_ms=0,
-            knows_spend=True,
+            knows_spend=self.knows_spend,
             rate=tuple(
                 RateState(key=demand.key, remaining=self.left.get(demand.key, demand.limit.capacity), reset_ms=0, retry_after_ms=0)
                 for demand in rate
@@ -140,6 +141,16 @@ async def test_a_limit_of_a_credential_pauses_the_credential_and_one_in_shadow_m
         {},
         {("acme", "acme-0", "spend_1d:credential", "1d", "enforced"): 9_000},
     ]
+
+
+async def test_spend_that_the_store_has_lost_is_not_shown_as_nothing() -> None:
+    limiter = Limiter()
+    limiter.knows_spend = False
+
+    samples = await gauges(limiter).read([organization(spend=(WEEK, EACH), rates=(REQUESTS,))])
+
+    assert of(samples, metrics.SPEND_WINDOW, metrics.LIMIT_SPENT, metrics.PAUSED) == [{}, {}, {}]
+    assert len(samples[metrics.RATE_REMAINING]) == 1
 
 
 @pytest.mark.parametrize(

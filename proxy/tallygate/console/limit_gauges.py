@@ -137,12 +137,12 @@ def _parts(limits: _Limits) -> Iterator[_Limits]:
 
 
 def _add(shown: dict[Metric, dict[Labels, int]], part: _Limits, states: LimitStates) -> None:
-    rates, windows = iter(states.rate), iter(states.spend)
-    for limit in part:
-        if isinstance(limit, _Rate):
-            _add_rate(shown, limit, next(rates))
-        else:
-            _add_spend(shown, limit, next(windows))
+    """Spend that the store has lost is not shown until it is rebuilt: it is not 0."""
+    for rate, state in zip((limit for limit in part if isinstance(limit, _Rate)), states.rate, strict=True):
+        _add_rate(shown, rate, state)
+    if states.knows_spend:
+        for spend, window in zip((limit for limit in part if isinstance(limit, _Spend)), states.spend, strict=True):
+            _add_spend(shown, spend, window)
 
 
 def _add_rate(shown: dict[Metric, dict[Labels, int]], shown_limit: _Rate, state: RateState) -> None:
