@@ -90,6 +90,7 @@ def test_each_role_is_configured_as_its_pod_says(tmp_path: Path, monkeypatch: py
     assert bool(settings.admin_token.get_secret_value()) == is_console  # nobody else is given it
     assert bool(settings.upstream_api_key.get_secret_value()) == is_gateway
     assert (settings.upstream_url == "https://api.example.com/v1") == is_gateway
+    assert (settings.console_url == "https://usage.example.com") != is_gateway  # the ledger's digests have links
     if is_gateway:
         grace = pod_of(documents, role)["spec"]["terminationGracePeriodSeconds"]
         assert settings.workers == 4

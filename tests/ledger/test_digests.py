@@ -240,6 +240,15 @@ async def test_a_busy_receiver_holds_back_its_own_organizations_for_half_a_day(d
     assert len(await stored(database)) == 2
 
 
+async def test_a_ledger_that_has_still_to_store_usage_makes_none_for_half_a_day(database: Database) -> None:
+    await Book(database).record([an_entry(1)])
+    maker = a_maker(database, [an_organization()])
+    assert await maker.make_due(DUE_MS, lacks_usage=True) == 0
+    assert await maker.make_due(DUE_MS + ROOM_EVERY_MS) == 1
+    maker = a_maker(database, [an_organization("other")])
+    assert await maker.make_due(WEEK.to_ms + PATIENCE_MS, lacks_usage=True) == 1
+
+
 async def test_notices_from_before_digests_are_kept_as_they_were(database: Database) -> None:
     notices = [a_notice(1), a_notice(2, **PAUSED)]
     await Book(database, endpoints_of=lambda _notice: ("ops",)).record([], notices=notices)

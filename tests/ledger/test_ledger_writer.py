@@ -9,6 +9,7 @@ from ledger_values import START_MS, a_fact, an_event_id, assert_no_drift, stream
 from sqlalchemy import select
 
 from tallygate.domain.usage_event import UsageEvent
+from tallygate.ledger import writer as writer_module
 from tallygate.ledger.book import Book, Recorded
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.event_stream import EventStreams
@@ -259,13 +260,33 @@ async def test_a_running_writer_goes_on_when_the_database_is_back(redis_store: R
     async def is_stored() -> bool:
         return await backlog(redis_store) == 0
 
+    async def is_up_to_date() -> bool:
+        return not writer.is_behind
+
     await _until(is_waiting)
+    assert writer.is_behind
     book.is_back = True
     await _until(is_stored)
+    await _until(is_up_to_date)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
     assert (await assert_no_drift(database))[0] == 10
+
+
+async def test_a_writer_is_behind_while_a_stream_may_have_more_than_it_reads_at_once(
+    redis_store: RedisConnection, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "READ_MAX", 5)
+    for number in range(7):
+        await append(redis_store, a_fact(number))
+    writer = a_writer(redis_store, book)
+    assert writer.is_behind
+    seen = []
+    for _ in range(2):
+        await writer.step()
+        seen.append(writer.is_behind)
+    assert seen == [True, False]
 
 
 async def test_streams_that_were_lost_get_their_group_again(redis_store: RedisConnection, database: Database, book: Book) -> None:

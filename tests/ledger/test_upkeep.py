@@ -65,7 +65,7 @@ def an_upkeep(database: Database, store: Any = None, **parts: Any) -> Upkeep:
         database=database,
         book=unused,
         streams=unused,
-        writer=unused,
+        writer=parts.get("writer", unused),
         rebuild=parts.get("rebuild", unused),
         retention=unused,
         refused_requests=unused,
@@ -217,12 +217,16 @@ async def test_digests_are_made_by_the_earlier_clock_and_while_it_is_believed(da
             return START_MS - 5
 
     class Made(list[int]):
-        async def make_due(self, now_ms: int) -> int:
+        async def make_due(self, now_ms: int, *, lacks_usage: bool) -> int:
             self.append(now_ms)
+            assert lacks_usage
             return 0
 
+    class BehindWriter:
+        is_behind = True
+
     clock, made = Clock(), Made()
-    upkeep = an_upkeep(database, clock=clock, digests=made)
+    upkeep = an_upkeep(database, clock=clock, digests=made, writer=BehindWriter())
     await upkeep.make_digests()
     clock.is_believed = False
     await upkeep.make_digests()

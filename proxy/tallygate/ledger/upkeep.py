@@ -173,7 +173,8 @@ class Upkeep:
     async def make_digests(self) -> None:
         """Make digests that are due, while the clock is believed: one that is ahead would make them of weeks that still run."""
         if self._clock.is_believed:
-            await self._digests.make_due(min(self._now_ms(), self._clock.now_ms()))
+            now = min(self._now_ms(), self._clock.now_ms())
+            await self._digests.make_due(now, lacks_usage=self._writer.is_behind)
 
     async def _prepare(self) -> None:
         await self._database.migrate()

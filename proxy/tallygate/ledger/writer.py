@@ -6,6 +6,7 @@ While the database is away, nothing is lost and nothing piles up here: entries s
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -79,6 +80,7 @@ class Writer:
         self._claimed_at = loop_time()
         self.counts = WriterCounts()
         self.is_database_away = False
+        self.is_behind = True  # whether streams may have more than was read at once
 
     async def write_forever(self) -> None:
         """Store entries until cancelled. The next writer stores interrupted ones, at once or after a while."""
@@ -88,6 +90,7 @@ class Writer:
                 found = await self.step()
             except (LedgerUnavailableError, StoreError) as error:
                 self.is_database_away = isinstance(error, LedgerUnavailableError)
+                self.is_behind = True
                 self._recovered = False  # a store that lost its last writes delivers finished entries again
                 _log.warning("the ledger waits", extra={"fields": {"reason": str(error), "seconds": pause}})
                 await asyncio.sleep(pause)
@@ -108,6 +111,8 @@ class Writer:
             except BaseException:
                 self._recovered = False  # this consumer's unfinished entries are read again first
                 raise
+        read = Counter(entry.partition for entry in entries) if len(entries) >= READ_MAX else {}
+        self.is_behind = not self._recovered or max(read.values(), default=0) >= READ_MAX
         return len(entries)
 
     async def drain(self) -> None:

@@ -78,8 +78,8 @@ spec:
         {{- if and (eq .role "gateway") $values.upstreamUrl }}
         - {name: TALLYGATE_UPSTREAM_URL, value: {{ $values.upstreamUrl | quote }}}
         {{- end }}
-        {{- if and (eq .role "console") $values.url }}
-        - {name: TALLYGATE_CONSOLE_URL, value: {{ $values.url | quote }}}
+        {{- if and (has .role (list "console" "ledger")) $root.Values.console.url }}
+        - {name: TALLYGATE_CONSOLE_URL, value: {{ $root.Values.console.url | quote }}}
         {{- end }}
         {{- range $name, $value := merge (dict) ($values.settings | default dict) ($root.Values.settings | default dict) }}
         - {name: TALLYGATE_{{ $name }}, value: {{ $value | toString | quote }}}

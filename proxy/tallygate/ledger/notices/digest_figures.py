@@ -42,25 +42,28 @@ class DigestFigures:
             await self._shares(list(busy.values()), week, dimension) for dimension in (Dimension.MODEL, Dimension.CREDENTIAL)
         ]
         pauses = await self._pauses(list(busy), week)
-        return {
-            organization.id: Digest(
+        found = {}
+        for organization in organizations:
+            org = organization.id
+            if org not in busy:
+                continue
+            visible_from = busy[org].visible_from_ms
+            found[org] = Digest(
                 first_day=week.first_day,
                 last_day=week.last_day,
                 from_ms=week.from_ms,
                 to_ms=week.to_ms,
                 time_zone=week.time_zone,
-                history_from_ms=visible if (visible := busy[organization.id].visible_from_ms) > week.from_ms else None,
-                week=sums[organization.id],
-                before=None if visible > week.before.from_ms else before.get(organization.id, _sums_of(Usage())),
+                history_from_ms=visible_from if visible_from > week.from_ms else None,
+                week=sums[org],
+                before=None if visible_from > week.before.from_ms else before.get(org, _sums_of(Usage())),
                 limits=await self._limits(organization, week),
-                models=models.get(organization.id, ()),
-                credentials=credentials.get(organization.id, ()),
-                pauses=pauses.get(organization.id, 0),
-                url=self._url(organization.id, week),
+                models=models.get(org, ()),
+                credentials=credentials.get(org, ()),
+                pauses=pauses.get(org, 0),
+                url=self._url(org, week),
             )
-            for organization in organizations
-            if organization.id in busy
-        }
+        return found
 
     async def _sums(self, scopes: Mapping[str, OrgScope], week: Week) -> dict[str, Sums]:
         query = UsageQuery(scopes=tuple(scopes.values()), from_ms=week.from_ms, to_ms=week.to_ms, group_by=(Dimension.ORG,))

@@ -23,7 +23,7 @@ PIECE_MAX: Final = 50  # organizations of one call
 LOOK_EVERY_MS: Final = 60_000  # once nothing is due
 ROOM_EVERY_MS: Final = 5_000  # while all that is due waits for receivers
 ROOM: Final = 50  # deliveries that are due at a receiver and not sent yet: with more, digests wait, so that a pause does not
-PATIENCE_MS: Final = 12 * 3_600_000  # after the end of the week: then they wait for no receiver any more
+PATIENCE_MS: Final = 12 * 3_600_000  # after the end of the week: then they wait for nobody any more
 _AT_ONCE: Final = 500  # organizations in one IN (...), and without a turn for others
 
 
@@ -50,12 +50,15 @@ class Digests:
         self._place = 0
         self._rests_until_ms = 0
 
-    async def make_due(self, now_ms: int) -> int:
-        """Make up to PIECE_MAX that are due; return how many organizations were looked at. Raises LedgerUnavailableError."""
+    async def make_due(self, now_ms: int, *, lacks_usage: bool = False) -> int:
+        """Make up to PIECE_MAX that are due; return how many organizations were looked at. Raises LedgerUnavailableError.
+
+        lacks_usage   the ledger has still to store what is older
+        """
         receivers = [one for one in self._endpoints() if one.is_enabled and DIGEST in one.events]
         if not receivers or 0 < self._rests_until_ms - now_ms <= LOOK_EVERY_MS:
             return 0
-        full = await self._full(receivers, now_ms)
+        full = frozenset(one.name for one in receivers) if lacks_usage else await self._full(receivers, now_ms)
         chosen = await self._next(receivers, full, now_ms)
         for time_zone, some in groupby(sorted(chosen, key=_zone_of), key=_zone_of):
             await self._make(list(some), due_week(now_ms, time_zone), receivers, now_ms)
@@ -64,7 +67,10 @@ class Digests:
         return len(chosen)
 
     async def _next(self, receivers: Sequence[WebhookEndpoint], full: Collection[str], now_ms: int) -> list[Organization]:
-        """The next organizations whose week is due, in turn, beginning where the call before ended."""
+        """The next organizations whose week is due, in turn, beginning where the call before ended.
+
+        full   names of receivers whose organizations wait
+        """
         organizations, weeks = self._organizations(), dict[str, Week]()
         chosen: list[Organization] = []
         start = self._place % len(organizations) if organizations else 0
