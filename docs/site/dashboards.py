@@ -30,7 +30,7 @@ from dashboard_page import Answer, Line, named, page
 from grafana_words import Chosen, Moment, first_choices, promql, sql
 from playwright.sync_api import sync_playwright
 from postgres_process import running_postgres
-from prometheus_server import Prometheus, running_prometheus, shipped_config
+from prometheus_server import Prometheus, program, running_prometheus, shipped_config
 from sqlalchemy import select
 
 from tallygate.app.clocks import now_ms
@@ -84,13 +84,13 @@ FEWER_COLOURS = """async (taken) => {
 
 
 def main() -> None:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
         sys.exit("Pictures are taken with chromium, which is not here: .ci/packages installs it.")
     with tempfile.TemporaryDirectory(prefix="tallygate-pictures-") as directory:
         pages = asyncio.run(drawn(Path(directory)))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for name, text in pages.items():
             shown = browser.new_page(viewport={"width": 1236, "height": 800})
             shown.set_content(text)
@@ -200,7 +200,7 @@ async def write_past(directory: Path, past: Sequence[Entry], callers: Sequence[C
     (directory / "past.txt").write_text(text, encoding="utf-8")
     made = directory / "prometheus" / "series"
     command = [
-        "promtool",
+        program("promtool"),
         "tsdb",
         "create-blocks-from",
         "openmetrics",
