@@ -6,11 +6,9 @@ from enum import IntEnum
 import msgspec
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tallygate.telemetry.otlp_messages import SCHEMA_URL, SCOPE, Value, attributes_of
-
-_ERROR = Status(code=Status.STATUS_CODE_ERROR)
+from tallygate.telemetry.otlp_messages import SCHEMA_URL, SCOPE, Value, add_attributes
 
 
 class SpanKind(IntEnum):
@@ -34,22 +32,23 @@ class SpanRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 def encoded_spans(records: Sequence[SpanRecord], resource: Resource) -> bytes:
     """A message of these spans. Several of them in a row are one message, too: fields that repeat are joined."""
-    scope = ScopeSpans(scope=SCOPE, spans=[_span(record) for record in records], schema_url=SCHEMA_URL)
-    message = ExportTraceServiceRequest(
-        resource_spans=[ResourceSpans(resource=resource, scope_spans=[scope], schema_url=SCHEMA_URL)]
-    )
+    message = ExportTraceServiceRequest()
+    whole = message.resource_spans.add(resource=resource, schema_url=SCHEMA_URL)
+    scope = whole.scope_spans.add(scope=SCOPE, schema_url=SCHEMA_URL)
+    for record in records:
+        _write(scope.spans.add(), record)
     return bytes(message.SerializeToString())
 
 
-def _span(record: SpanRecord) -> Span:
-    return Span(
-        trace_id=record.trace_id.to_bytes(16, "big"),
-        span_id=record.span_id.to_bytes(8, "big"),
-        parent_span_id=record.parent_id.to_bytes(8, "big") if record.parent_id else b"",
-        name=record.name,
-        kind=record.kind.value,
-        start_time_unix_nano=record.started_ns,
-        end_time_unix_nano=record.ended_ns,
-        attributes=attributes_of((name, value) for name, value in record.values.items() if value != ""),
-        status=_ERROR if record.is_error else None,
-    )
+def _write(span: Span, record: SpanRecord) -> None:
+    span.trace_id = record.trace_id.to_bytes(16, "big")
+    span.span_id = record.span_id.to_bytes(8, "big")
+    if record.parent_id:
+        span.parent_span_id = record.parent_id.to_bytes(8, "big")
+    span.name = record.name
+    span.kind = record.kind.value
+    span.start_time_unix_nano = record.started_ns
+    span.end_time_unix_nano = record.ended_ns
+    if record.is_error:
+        span.status.code = Status.STATUS_CODE_ERROR
+    add_attributes(span.attributes.add, [item for item in record.values.items() if item[1] != ""])
