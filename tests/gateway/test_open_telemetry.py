@@ -34,6 +34,7 @@ async def recording_upstream() -> AsyncIterator[tuple[str, list[Any]]]:
 
     app = web.Application()
     app.router.add_post("/v1/chat/completions", answer)
+    app.router.add_post("/v1/own", answer)
     async with TestServer(app) as server:
         yield str(server.make_url("")).rstrip("/"), seen
 
@@ -244,6 +245,14 @@ async def test_work_that_goes_on_is_counted_when_it_has_ended(tmp_path, monkeypa
         assert call.values["tallygate.deferred"] is True
         assert "tallygate.cost.nano_usd" not in call.values
         assert await tried.points("tallygate.cost.nano_usd") == []
+        settler = tried.harness.gateway.services.settler
+        settle = settler.settle_job
+
+        async def settle_twice(account: Any) -> Any:  # as when the answer to the first time is lost
+            await settle(account)
+            return await settle(account)
+
+        monkeypatch.setattr(settler, "settle_job", settle_twice)
         for _ in range(5):
             tried.harness.clock.offset_ms += 60_000
             jobs.due.clear()
@@ -252,6 +261,46 @@ async def test_work_that_goes_on_is_counted_when_it_has_ended(tmp_path, monkeypa
         (event,) = [event for event in tried.harness.events() if event["_kind"] == "settled"]
     assert cost.value == event["cost_nano_usd"] > 0
     assert cost.values["gen_ai.request.model"] == "gpt-4o-mini"
+
+
+async def test_a_fee_is_counted_though_nobody_reads_the_answer(tmp_path):
+    routes = {"with_shipped": True, "routes": [{"method": "POST", "path": "/v1/own", "capability": "own", "fee_usd": "0.002"}]}
+    async with recording_upstream() as (url, _), traced_gateway(tmp_path, upstream_url=url, config={"routes": routes}) as tried:
+        assert await tried.ask("/v1/own") == 200
+        _, unread = await tried.spans()
+        (cost,) = await tried.points("tallygate.cost.nano_usd")
+        assert await tried.points("gen_ai.client.operation.duration") == []
+    assert (cost.value, cost.values["tallygate.capability"]) == (2_000_000, "own")
+    assert (unread.name, unread.values["url.template"]) == ("POST", "/v1/own")
+    assert not any(name.startswith("gen_ai") for name in unread.values)
+
+
+async def test_a_key_pasted_as_a_model_does_not_leave(tmp_path):
+    plans = {
+        "plans": {
+            "pay_as_you_go": {"unknown_model": "unpriced", "rate_limits": [{"requests": 100, "window": "1m"}]},
+            "free": {},
+            "enterprise": {},
+        }
+    }
+    async with traced_gateway(tmp_path, config={"plans": plans}) as tried:
+        await tried.ask(body=CHAT | {"model": "sk-ant-canary0123456789"}, **{"x-request-id": "sk-ant-canary0123456789"})
+        await tried.spans()
+        await tried.points("gen_ai.client.operation.duration")
+    shown = repr(tried.collector.spans) + repr(tried.collector.metrics)
+    assert "canary" not in shown
+    assert "chat [secret]" in shown
+
+
+async def test_an_observer_that_fails_is_logged_and_the_answer_stands(tmp_path, caplog, monkeypatch):
+    def fail(*_args: Any) -> None:
+        raise RuntimeError("of a test")
+
+    async with traced_gateway(tmp_path) as tried:
+        monkeypatch.setattr(tried.telemetry.exchanges, "ended", fail)
+        assert await tried.ask() == 200
+        await tried.harness.at_rest()
+    assert [record.message.rpartition(" is ")[2] for record in caplog.records] == ["not shown"]
 
 
 async def test_a_collector_that_hangs_delays_no_request(tmp_path):

@@ -7,6 +7,7 @@ answered, nor a key, a query, or a path that no route describes.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Final, Protocol
 
 import msgspec
@@ -26,6 +27,7 @@ from tallygate.gateway.refusals import refused_by
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.http1.header import Header
 from tallygate.http1.upstream_address import UpstreamAddress
+from tallygate.telemetry.log import without_secrets
 from tallygate.telemetry.otlp_messages import TEXT_CHARS_MAX, Value
 from tallygate.telemetry.otlp_metrics import OperationKey, OtlpMetrics, RequestKey
 from tallygate.telemetry.otlp_spans import SpanKind, SpanRecord
@@ -38,6 +40,7 @@ _SCHEME: Final = "http"  # of the gateway's own port; TLS ends before it
 _REDACTED: Final = "REDACTED"
 _OF_TRACE: Final = frozenset({b"traceparent", b"tracestate"})
 _NANO: Final = 1_000_000_000
+_NAMES_REMEMBERED_MAX: Final = 1_024
 _decode_event: Final = msgspec.json.Decoder(UsageEvent).decode
 
 
@@ -61,7 +64,8 @@ class TracedUpstream(UpstreamClient):
         Trace Context section 4: who does not accept a traceparent does not read the tracestate beside it either.
         """
         trace = self.trace
-        trace.called_at = self.clock()
+        if trace.called_at is None:  # else it is another attempt, or a further page of a list
+            trace.called_at = self.clock()
         passing = [
             each for each in headers if (name := each[0].lower()) not in _OF_TRACE or (name == b"tracestate" and trace.has_parent)
         ]
@@ -166,8 +170,8 @@ class ExchangeSpans(Observer):
             OperationKey(
                 OF_CAPABILITY.get(event.capability, event.capability),
                 provider_of(host, None),
-                _short(event.request_model),
-                _short(event.response_model),
+                _shown(event.request_model),
+                _shown(event.response_model),
                 host,
                 0 if address is None else address.port,
                 event.org,
@@ -198,8 +202,8 @@ class ExchangeSpans(Observer):
         key = OperationKey(
             operation,
             provider_of(address.host, head.route.dialect) if operation else "",
-            _short(call.facts.model),
-            _short(answer.reading.response_model),
+            _shown(call.facts.model),
+            _shown(answer.reading.response_model),
             address.host,
             address.port,
             call.caller.organization.id,
@@ -221,8 +225,10 @@ class ExchangeSpans(Observer):
         )
 
     def _count(self, call: "_Call") -> None:
-        """Count a call to a model. What is deferred has used nothing yet; what nobody reads is no model's."""
+        """Count a call. What is deferred has used nothing yet; of what nobody reads there is its fee alone."""
         if not call.key.operation:
+            if call.bill.cost_nano_usd:
+                self._series.operations(call.key).cost_nano_usd += call.bill.cost_nano_usd
             return
         series = self._series.operations(call.key)
         series.duration.note(round((call.ended_at - call.called_at) * _NANO))
@@ -273,7 +279,7 @@ def _of_request(client: Client, seen: Seen, method: str, error: str) -> dict[str
     if caller is not None:
         values["tallygate.organization.id"] = caller.organization.id
         values["tallygate.credential.id"] = caller.credential.id
-        values["tallygate.client_request.id"] = caller.client_request_id or ""
+        values["tallygate.client_request.id"] = _shown(caller.client_request_id)
     if seen.refusal is not None:
         values["tallygate.refused_by"] = refused_by(seen.refusal)
     return values
@@ -371,5 +377,9 @@ def _span_of_socket(client: Client, seen: Seen, trace: Trace, head: Head) -> Spa
     )
 
 
-def _short(model: str | None) -> str:
-    return "" if model is None else model[:TEXT_CHARS_MAX]
+def _shown(text: str | None) -> str:
+    """A name that a caller chose, without what looks like a key: some are pasted as a model."""
+    return _masked(text[:TEXT_CHARS_MAX]) if text else ""
+
+
+_masked: Final = lru_cache(_NAMES_REMEMBERED_MAX)(without_secrets)

@@ -4,7 +4,8 @@
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -97,10 +98,8 @@ class ObservedPipeline(Pipeline):
             seen.status = _status(client, seen)
             seen.ended_at = self.services.clock()
             for observer in self._observers:
-                try:
+                with _logged(client):
                     observer.ended(client, seen)
-                except Exception:  # noqa: BLE001 - an answer that was given does not become a failure
-                    _log.exception("what became of exchange %s is not shown", client.id)
 
     def match(self, client: Client) -> Head | None:
         head = super().match(client)
@@ -123,7 +122,8 @@ class ObservedPipeline(Pipeline):
         seen = self._seen.get(answer.held.call.head.client.id)
         if seen is None:
             for observer in self._observers:
-                observer.turn_ended(answer, bill)
+                with _logged(answer.client):
+                    observer.turn_ended(answer, bill)
             return bill
         seen.answer, seen.bill = answer, bill
         relay = answer.relay
@@ -136,6 +136,15 @@ class ObservedPipeline(Pipeline):
         if (seen := self._seen.get(client.id)) is not None:
             seen.refusal, seen.status = refused.refusal, refused.refusal.status
         super().refuse(refused, client, head, caller)
+
+
+@contextmanager
+def _logged(client: Client) -> Iterator[None]:
+    """Log what an observer raises: an answer that was given does not become a failure."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - as above
+        _log.exception("what became of exchange %s is not shown", client.id)
 
 
 def _status(client: Client, seen: Seen) -> int:

@@ -86,7 +86,10 @@ class Settler:
 
     def _job_settled(self, account: Account, settlement: Settlement) -> Settlement:
         if self._on_job is not None and not settlement.repeated:
-            self._on_job(account)
+            try:
+                self._on_job(account)
+            except Exception:  # noqa: BLE001 - it is settled, whatever becomes of it elsewhere
+                _log.exception("the settlement of %s is not shown", account.admission.reservation_id)
         return settlement
 
     async def replay(self) -> int:
