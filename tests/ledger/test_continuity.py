@@ -11,10 +11,10 @@ from ledger_values import assert_no_drift
 from limiter_at_work import ORGANIZATIONS, LimiterAtWork
 from marked_partitions import mark_all
 from new_ledger import new_ledger
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 
 from tallygate.ledger.continuity import Continuity
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
 from tallygate.ledger.schema import STREAM_POSITIONS
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.generation import close_partition, unmarked_partitions
@@ -179,3 +179,21 @@ async def test_a_window_that_counted_too_much_is_rebuilt_if_the_ledger_has_every
 
     assert await at_work.spent() == spent
     await assert_no_drift(at_work.database)
+
+
+async def test_a_database_that_becomes_older_under_a_writer_is_compared_before_it_is_written(at_work: LimiterAtWork) -> None:
+    """As PostgreSQL does when a standby is promoted, or a dump restored: the pool connects anew, without an error."""
+    columns = STREAM_POSITIONS.c
+    at = columns.partition == partition_of("acme")
+    async with at_work.database.write() as connection:
+        position = int(await connection.scalar(select(columns.taken_ms).where(at)) or 0)
+        await connection.execute(update(STREAM_POSITIONS).where(at).values(taken_ms=position - 10_000))
+    await at_work.database.close()  # its connections, of which the next ones are new
+    await at_work.spend(ACME, "acme-prod", 11)
+    with pytest.raises(LedgerUnavailableError, match="older than what was committed"):
+        await at_work.writer.step()
+    await at_work.writer.drain()
+
+    async with at_work.database.read() as connection:
+        [(since, until)] = await connection.execute(select(columns.lacks_from_ms, columns.lacks_until_ms).where(at))
+    assert (since, until) == (position - 10_000, position)

@@ -1,8 +1,11 @@
 """What a running gateway has open is deleted under it: named at once, kept where it can be, and nothing false is told."""
 
+import asyncio
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,10 @@ async def test_a_ledger_and_counts_that_are_deleted_while_it_runs(tmp_path: Path
         assert not ledger.exists()
         assert 'tallygate_files_gone{file="ledger.db"} 1' in stack.get("/metrics")[1]
         assert '"file": "ledger.db"' in stack.log.read_text()
+        doctor = [sys.executable, "-m", "tallygate", "doctor", "--data-dir", str(stack.data_dir)]
+        found = await asyncio.to_thread(subprocess.run, doctor, capture_output=True, text=True, check=False, timeout=120)
+        assert found.returncode == 1
+        assert "ledger.db" in found.stdout
         (tmp_path / "aside.db").rename(ledger)
         await eventually(lambda: not stack.waiting(), "the event is stored in the ledger that is back")
         assert sum(row["requests"] for row in stack.lifetime_totals()) == 2

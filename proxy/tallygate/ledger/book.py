@@ -40,7 +40,7 @@ from tallygate.ledger.schema import (
 )
 from tallygate.ledger.series import Numbering, Series, SeriesNumbers, series_of
 from tallygate.ledger.stored_objects import ObjectChange, record_objects
-from tallygate.ledger.stream_positions import record_taken
+from tallygate.ledger.stream_positions import StreamPositions
 from tallygate.ledger.time_buckets import QUARTER_MS
 
 _REFUSED: Final = ROLLUP_AMOUNTS.index("refused")
@@ -92,6 +92,7 @@ class Book:
         self._database = database
         self._endpoints_of = endpoints_of
         self._series = SeriesNumbers(database)
+        self._positions = StreamPositions(database)
 
     async def record(
         self,
@@ -126,8 +127,9 @@ class Book:
                 rows = [{name.name: getattr(entry, name.name) for name in fields(Malformed)} for entry in malformed]
                 statement = self._database.insert(MALFORMED).on_conflict_do_nothing()
                 await connection.execute(statement, [{**row, "seen_at_ms": now_ms} for row in rows])
-            await record_taken(connection, self._database, taken)
+            await self._positions.record(connection, taken)
         self._series.keep(numbering)
+        self._positions.keep(taken)
         added = sum(entry.kind is not Kind.REVERSED for entry in new)
         return Recorded(entries=len(new), repeated=len(incoming) - added, posted_again=frozenset(posted_again))
 

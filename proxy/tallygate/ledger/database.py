@@ -94,7 +94,8 @@ class UnstorableError(Exception):
 class Database:
     """Connections to one ledger. Belongs to one event loop; `migrate` before use, `close` at the end.
 
-    dialect   "sqlite" or "postgresql"
+    dialect       "sqlite" or "postgresql"
+    connections   how many it has opened to write, so far: behind a new one may be another state of the database
     """
 
     def __init__(self, writer: AsyncEngine, reader: AsyncEngine, file: "OpenFile | None" = None) -> None:
@@ -102,6 +103,8 @@ class Database:
         self._reader = reader
         self._file = file
         self.dialect = writer.dialect.name
+        self.connections = 0
+        event.listen(writer.sync_engine, "connect", self._count_connection)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -128,6 +131,9 @@ class Database:
         same = update(version).values(version_num=version.c.version_num)
         async with self.write() as connection:
             await connection.execute(text("PRAGMA user_version = 1") if self.dialect == "sqlite" else same)
+
+    def _count_connection(self, _connection: Any, _record: Any) -> None:
+        self.connections += 1
 
     def _require_file(self) -> None:
         """Raises LedgerUnavailableError if the file was deleted or replaced: whatever is written there would be lost."""

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tallygate.ledger.database import Database
+from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.schema import STREAM_POSITIONS
 
 
@@ -21,14 +22,44 @@ def newest_of(entries: Iterable[tuple[int, bytes]]) -> dict[int, int]:
     return newest
 
 
-async def record_taken(connection: AsyncConnection, database: Database, taken: Mapping[int, int]) -> None:
-    """Move positions forward, in the transaction that stores the entries; never back. The order keeps two writers from deadlock."""
-    if not taken:
-        return
-    statement = database.insert(STREAM_POSITIONS)
-    statement = statement.on_conflict_do_update(
-        index_elements=[STREAM_POSITIONS.c.partition],
-        set_={"taken_ms": statement.excluded.taken_ms},
-        where=STREAM_POSITIONS.c.taken_ms < statement.excluded.taken_ms,
-    )
-    await connection.execute(statement, [{"partition": partition, "taken_ms": at_ms} for partition, at_ms in sorted(taken.items())])
+class StreamPositions:
+    """Moves the positions of one database, as one of any number of writers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connections = 0  # of the database, when its positions were last compared
+        self._kept: dict[int, int] = {}
+
+    async def record(self, connection: AsyncConnection, taken: Mapping[int, int]) -> None:
+        """Move positions forward, never back, in the transaction that stores the entries, and in an order that two writers share.
+
+        Raises LedgerUnavailableError if a new connection leads to an older state of the database than was committed before:
+        it is to be compared with the store before anything moves it on.
+        """
+        if not taken:
+            return
+        if self._connections != self._database.connections:
+            await self._require_as_new(connection)
+            self._connections = self._database.connections
+        columns = STREAM_POSITIONS.c
+        statement = self._database.insert(STREAM_POSITIONS)
+        statement = statement.on_conflict_do_update(
+            index_elements=[columns.partition],
+            set_={"taken_ms": statement.excluded.taken_ms},
+            where=columns.taken_ms < statement.excluded.taken_ms,
+        )
+        rows = [{"partition": partition, "taken_ms": at_ms} for partition, at_ms in sorted(taken.items())]
+        await connection.execute(statement, rows)
+
+    def keep(self, taken: Mapping[int, int]) -> None:
+        """Remember what was committed."""
+        for partition, at_ms in taken.items():
+            self._kept[partition] = max(self._kept.get(partition, 0), at_ms)
+
+    async def _require_as_new(self, connection: AsyncConnection) -> None:
+        rows = await connection.execute(select(STREAM_POSITIONS.c.partition, STREAM_POSITIONS.c.taken_ms))
+        found = {row.partition: row.taken_ms for row in rows}
+        kept, self._kept = self._kept, {}
+        if any(found.get(partition, 0) < at_ms for partition, at_ms in kept.items()):
+            raise LedgerUnavailableError("the database is older than what was committed to it: it is compared with the store")
+        self._kept = kept
