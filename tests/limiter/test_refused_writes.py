@@ -4,6 +4,8 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from limiter_values import a_request
 from marked_partitions import mark_all
 from valkey_process import ValkeyProcess, running_valkey
 
+from tallygate.app import stores
+from tallygate.config.settings import load_settings
 from tallygate.domain.errors import StoreError
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.commands import check_commands
@@ -190,3 +194,28 @@ async def test_a_save_that_failed_is_a_full_disk(only: ValkeyProcess) -> None:
 def test_an_error_is_read_by_its_word_also_out_of_a_script(error: str, name: str) -> None:
     found = obstacle_of(error)
     assert (found.name if found else "") == name
+
+
+async def test_a_start_waits_for_a_store_that_is_loading_its_data_and_logs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A log that takes a while to load, as long ones do: the server waits between two of its entries."""
+    monkeypatch.setattr(stores, "LOADING_SECONDS", 0.01)
+    with running_valkey(append_only=True) as server:
+        for number in range(300):
+            server.client().set(f"key{number}", "x")
+        server.kill()
+        slow = ValkeyProcess(server.directory, append_only=True, extra=("--key-load-delay", "5000"))
+        starting = asyncio.create_task(asyncio.to_thread(slow.start))
+        while not (server.directory / "valkey.sock").exists():
+            await asyncio.sleep(0.01)
+        settings = load_settings({"redis_url": slow.url, "data_dir": str(tmp_path)})
+        while True:
+            with suppress(StoreError):  # until it listens
+                opened = await stores.open_store(settings)
+                break
+        await opened.close()
+        await starting
+        slow.kill()
+    fields = [record.fields for record in caplog.records if "refuses calls" in record.message]  # type: ignore[attr-defined]
+    assert [found["obstacle"] for found in fields] == ["loading"]

@@ -147,7 +147,7 @@ def sums_of_metrics(text: str) -> dict[Exchange, Counter[str]]:
     found: dict[Exchange, Counter[str]] = {}
     for (name, labels), value in samples(text).items():
         label = dict(labels)
-        if "credential" not in label or label.get("outcome") == "refused":
+        if not {"credential", "capability"} <= label.keys() or label.get("outcome") == "refused":
             continue
         sums = found.setdefault((label["org"], label["credential"], label["capability"]), Counter())
         if name == "tallygate_requests_total":

@@ -19,8 +19,9 @@ from tallygate.limiter.fence import Fence
 from tallygate.limiter.generation import reopen, store_run, unmarked_partitions
 from tallygate.limiter.probe import probe_server
 from tallygate.limiter.script import load_scripts
-from tallygate.limiter.writes import PERMISSION
+from tallygate.limiter.writes import LOADING, PERMISSION
 
+LOADING_SECONDS: Final = 1.0  # between two looks at a store that is loading its data
 LOOK_SECONDS: Final = 2.0  # at the database before serving: a start waits no longer for one that is away
 LEDGER_DEADLINE_MS: Final = 5_000  # the ledger reads many events at once, and nobody waits for them
 _log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ async def open_store(settings: Settings, fence: Fence | None = None) -> RedisCon
     address = parse_address(settings.redis_url.get_secret_value())
     fence = fence or Fence(load_scripts().fence)
     store = RedisConnection(address, timeout_ms=settings.store_deadline_ms, on_run=fence.check_run_id)
-    await store.open()
+    await _open_once_loaded(store)
     try:
         await _need_permissions(store, address)
         facts = await probe_server(store)
@@ -93,6 +94,19 @@ async def open_store(settings: Settings, fence: Fence | None = None) -> RedisCon
     if unmarked:
         _log.debug("store %s admits no spending in %d partitions until a ledger has opened them", address, len(unmarked))
     return store
+
+
+async def _open_once_loaded(store: RedisConnection) -> None:
+    """Open a connection, and wait while the server loads its data, which may take minutes. Raises StoreError for all else."""
+    while True:
+        try:
+            await store.open()
+        except StoreError as error:
+            if error.obstacle != LOADING:
+                raise
+            await asyncio.sleep(LOADING_SECONDS)
+        else:
+            return
 
 
 async def _need_permissions(store: RedisConnection, address: RedisAddress) -> None:

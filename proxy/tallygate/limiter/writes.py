@@ -10,6 +10,7 @@ from typing import Final
 from tallygate.domain.obstacle import Obstacle
 
 REPLICA: Final = Obstacle("replica", "takes no writes: it is a replica, and the master is elsewhere")
+LOADING: Final = Obstacle("loading", "takes no writes yet: it is loading its data (LOADING)")
 PERMISSION: Final = Obstacle("permission", "refuses a command to its user (NOPERM): tallygate doctor names it")
 _OBSTACLES: Final[Mapping[str, Obstacle]] = {
     "OOM": Obstacle("memory", "takes no writes: its memory is full (OOM, maxmemory)"),
@@ -17,7 +18,7 @@ _OBSTACLES: Final[Mapping[str, Obstacle]] = {
     "READONLY": REPLICA,
     "MASTERDOWN": REPLICA,
     "NOREPLICAS": Obstacle("replicas", "takes no writes: fewer replicas follow it than min-replicas-to-write wants (NOREPLICAS)"),
-    "LOADING": Obstacle("loading", "takes no writes yet: it is loading its data (LOADING)"),
+    "LOADING": LOADING,
     "BUSY": Obstacle("busy", "takes no writes: a script keeps it busy (BUSY)"),
     "NOPERM": PERMISSION,
     "NOAUTH": Obstacle("password", "wants a password (NOAUTH)"),
