@@ -85,7 +85,8 @@ class GatewayServer:
     async def close(self) -> None:
         """Cut open exchanges, settle them with their cost so far, and stop the background tasks."""
         for answer in list(self.pipeline.answers):
-            answer.relay.cut(SHUTTING_DOWN)
+            if not answer.is_ending:
+                answer.relay.cut(SHUTTING_DOWN)
         self.pipeline.sockets.stop()
         if not await until(lambda: not self.pipeline.open, SETTLE_SECONDS_MAX):
             _log.error("%d exchanges could not be settled before the end; their leases will", len(self.pipeline.open))

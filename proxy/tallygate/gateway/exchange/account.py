@@ -34,13 +34,20 @@ def account_of(answer: Answer, bill: Bill) -> Account:
     )
 
 
-async def checkpoint_of(answer: Answer) -> Account | None:
-    """The account of an exchange if its worker dies now; None once it is being settled."""
-    if answer.is_ending:
-        return None
+async def checkpoint_of(answer: Answer, *, until: float) -> Account | None:
+    """The account of an exchange if its worker dies now; None where its hold needs no lease of ours any more.
+
+    until    of the loop's time: what is not counted by then is left to the next one. The lease is renewed all the same
+    """
+    if answer.is_ending:  # its settlement may wait for counting, or for the store, longer than a lease
+        return None if answer.held.call.facts.job_kind is not None else await admission_stands(answer)
     if answer.sent_at is None:
         return await admission_stands(answer)
-    return await answer.held.call.head.treatment.checkpoint(answer)
+    try:
+        async with asyncio.timeout_at(until):
+            return await answer.held.call.head.treatment.checkpoint(answer)
+    except TimeoutError:
+        return await admission_stands(answer)
 
 
 async def admission_stands(answer: Answer) -> Account:
@@ -64,11 +71,29 @@ async def progress(answer: Answer) -> Account:
 
 
 async def checkpoint_all(services: Services, answers: AbstractSet[Answer]) -> None:
-    """Renew the leases of open exchanges and record their cost so far, in one round trip. Raises StoreError."""
-    accounts = [await checkpoint_of(answer) for answer in list(answers)]
-    open_ones = [account for account in accounts if account is not None]
+    """Renew the leases of open exchanges and record their cost so far, many in one round trip. Raises StoreError.
+
+    A hold expires with its worker, and not because that is slow: counting has the time between two rounds, and what fails for one
+    exchange, or in one round trip, does so for no other.
+    """
+    until = services.loop.time() + services.bounds.checkpoint_seconds
+    open_ones, failed = list(answers), None
     for start in range(0, len(open_ones), CHECKPOINTS_AT_ONCE):
-        await services.limiter.checkpoint(open_ones[start : start + CHECKPOINTS_AT_ONCE])
+        accounts = [await _attempted(answer, until) for answer in open_ones[start : start + CHECKPOINTS_AT_ONCE]]
+        try:
+            await services.limiter.checkpoint([account for account in accounts if account is not None])
+        except StoreError as error:
+            failed = error
+    if failed is not None:
+        raise failed
+
+
+async def _attempted(answer: Answer, until: float) -> Account | None:
+    try:
+        return await checkpoint_of(answer, until=until)
+    except Exception:  # noqa: BLE001 - of one exchange: the others' leases would end
+        _log.exception("no checkpoint of an exchange")
+        return None if answer.is_ending else await admission_stands(answer)
 
 
 async def checkpoint_forever(services: Services, answers: AbstractSet[Answer]) -> None:

@@ -133,9 +133,11 @@ class Pipeline:
                 self.answers.add(answer)
                 try:
                     await forward(answer)
-                finally:  # whatever happened: the hold must end
-                    self.answers.discard(answer)
-                    await self.finish(answer)
+                finally:  # whatever happened: the hold must end; until it has, its lease is renewed
+                    try:
+                        await self.finish(answer)
+                    finally:
+                        self.answers.discard(answer)
         except ClientLeftError:
             return
         except Refused as refused:

@@ -44,7 +44,7 @@ class TextCount:
         while self._counting is not None and not self._counting.done():
             await asyncio.wait({self._counting})
         self._counting = self._loop.create_task(self._count(source, is_last=is_last))
-        await self._counting
+        await asyncio.shield(self._counting)  # it has the text: whoever waits may stop waiting
 
     async def _count(self, source: TextSource, *, is_last: bool) -> None:
         """Cut before spaces, pieces count like the whole: tokens start there."""
