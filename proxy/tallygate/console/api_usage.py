@@ -23,8 +23,8 @@ from tallygate.console.api_times import (
     time_zone,
     widened,
 )
-from tallygate.console.usage_order import ORDERS, OTHERS, Ranking, UsageOrder, ranking_of, total_of
-from tallygate.console.usage_pages import BucketUsage, UsagePage, UsagePages, buckets_at_most, cut_edges, edges_of
+from tallygate.console.usage_order import ORDERS, OTHERS, Ranking, UsageOrder, ranking_of
+from tallygate.console.usage_pages import BucketUsage, UsagePage, UsagePages, buckets_at_most, cut_edges, edges_of, total_of
 from tallygate.domain.calendar_months import day_start_ms, local_date
 from tallygate.domain.instants import instant_text
 from tallygate.domain.money import usd_text

@@ -1,11 +1,11 @@
 """The order of groups by an amount, and the few first of them with all others together."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
-from tallygate.console.usage_pages import added
+from tallygate.console.usage_pages import total_of
 from tallygate.ledger.usage_queries import Usage, UsageRow
 
 OTHERS: Final = ()  # the group of the rows that are not among the first
@@ -70,10 +70,3 @@ def ranking_of(rows: Sequence[UsageRow], order: UsageOrder, count: int) -> Ranki
 def _folded(rows: Sequence[UsageRow], kept: Collection[tuple[str, ...]]) -> list[UsageRow]:
     found, others = [row for row in rows if row.group in kept], [row for row in rows if row.group not in kept]
     return [*found, replace(others[0], group=OTHERS, usage=total_of(others))] if others else found
-
-
-def total_of(rows: Iterable[UsageRow]) -> Usage:
-    total = Usage()
-    for row in rows:
-        total = added(total, row.usage)
-    return total

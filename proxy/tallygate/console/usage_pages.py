@@ -1,7 +1,7 @@
 """Usage, read bucket by bucket in slices small enough not to burden the database or the event loop."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -36,12 +36,17 @@ class UsagePage:
 
     def groups(self) -> list[UsageRow]:
         """The sums of each group over all buckets."""
-        sums: dict[tuple[str, ...], UsageRow] = {}
-        for row in (row for bucket in self.buckets for row in bucket.rows):
-            before = sums.get(row.group)
-            sums[row.group] = row if before is None else replace(row, usage=added(before.usage, row.usage))
+        rows: defaultdict[tuple[str, ...], list[UsageRow]] = defaultdict(list)
+        for bucket in self.buckets:
+            for row in bucket.rows:
+                rows[row.group].append(row)
         start_ms, end_ms = self.buckets[0].start_ms, self.buckets[-1].end_ms
-        return [replace(sums[group], start_ms=start_ms, end_ms=end_ms) for group in sorted(sums) if any(astuple(sums[group].usage))]
+        sums = {group: total_of(of_group) for group, of_group in sorted(rows.items())}
+        return [
+            UsageRow(start_ms=start_ms, end_ms=end_ms, group=group, usage=usage)
+            for group, usage in sums.items()
+            if any(astuple(usage))
+        ]
 
     def folded(self, fold: Callable[[Sequence[UsageRow]], Sequence[UsageRow]], rows_max: int) -> "UsagePage":
         """The same with folded rows, as many whole buckets as fit into rows_max of them, and at least one."""
@@ -162,6 +167,11 @@ def buckets_at_most(from_ms: int, to_ms: int, bucket: Bucket | None) -> int:
 
 def added(one: Usage, other: Usage) -> Usage:
     return Usage(*map(int.__add__, astuple(one), astuple(other)))
+
+
+def total_of(rows: Iterable[UsageRow]) -> Usage:
+    amounts = [astuple(row.usage) for row in rows]
+    return Usage(*map(sum, zip(*amounts, strict=True)))
 
 
 def _parts(scopes: Sequence[OrgScope]) -> list[tuple[OrgScope, ...]]:
