@@ -102,8 +102,11 @@ class LimitsTab {
     try {
       const answer = await call(method, path, { body });
       this.isWriting = false;
-      await this.refresh.run(); // first: it must not take away a form in which somebody writes already
-      if (done) this.tell(done);
+      const refreshed = this.refresh.run();
+      if (done) {
+        await refreshed; // first: it must not take away a form in which somebody writes already; a new key waits for nothing
+        this.tell(done);
+      }
       return answer;
     } catch (error) {
       if (!this.context.isOver(error)) this.tell(error.message, true);
