@@ -1,5 +1,6 @@
 """Whether the ledger's database takes writes: a full disk, a lock, a server made read-only, an account without privileges."""
 
+import asyncio
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,6 +12,9 @@ import pytest
 from new_ledger import ledger_file, postgres_ledger
 from postgres_process import PostgresProcess
 
+from tallygate.app.stores import open_ledger
+from tallygate.config.settings import load_settings
+from tallygate.domain.errors import StoreError
 from tallygate.domain.obstacle import Obstacle
 from tallygate.ledger import database as database_module
 from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
@@ -73,6 +77,34 @@ async def test_a_database_that_another_process_locks_is_named(tmp_path: Path, mo
         other.execute("ROLLBACK")
     assert await obstacle_of(opened) is None
     await opened.close()
+
+
+async def test_a_command_waits_longer_for_others_writes_than_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "BUSY_MS", 10)
+    monkeypatch.setattr(database_module, "COMMAND_BUSY_MS", 20_000)
+    (tmp_path / "ledger.db").write_bytes(await ledger_file())
+    server, command = open_database("", tmp_path), open_database("", tmp_path, is_command=True)
+    with sqlite3.connect(tmp_path / "ledger.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerUnavailableError) as given_up:
+            await server.check_writes()
+        assert given_up.value.reason == "takes no writes: another process keeps it locked (database is locked)"
+        writing = asyncio.ensure_future(command.check_writes())
+        await asyncio.sleep(0.05)
+        assert not writing.done()
+        other.execute("ROLLBACK")
+        await writing
+    await server.close()
+    await command.close()
+
+
+async def test_a_command_that_waited_in_vain_says_so_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "COMMAND_BUSY_MS", 10)
+    (tmp_path / "ledger.db").write_bytes(await ledger_file())
+    with sqlite3.connect(tmp_path / "ledger.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="takes no writes: another process keeps it locked"):
+            await open_ledger(load_settings({"data_dir": str(tmp_path)}), is_command=True)
 
 
 async def test_a_read_only_server_and_an_account_without_privileges_are_named(

@@ -41,7 +41,7 @@ async def local_api(settings: Settings, *, actor: str) -> AsyncIterator[LocalApi
     link = RedisConnection(parse_address(settings.redis_url.get_secret_value() or _NO_STORE), timeout_ms=LEDGER_DEADLINE_MS)
     with suppress(StoreError):
         await link.open()
-    database = await open_ledger(settings)
+    database = await open_ledger(settings, is_command=True)
     token = secrets.token_urlsafe()
     try:
         directory = await read_directory(database, holder)

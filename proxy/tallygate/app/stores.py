@@ -151,16 +151,16 @@ async def _running_store(settings: Settings) -> RedisConnection:
     return store
 
 
-async def open_ledger(settings: Settings) -> Database:
+async def open_ledger(settings: Settings, *, is_command: bool = False) -> Database:
     """Open the SQL database, migrated to this version. Raises ConfigError, and StoreError if it cannot be used now."""
-    database = open_database(settings.database_url.get_secret_value(), settings.data_dir)
+    database = open_database(settings.database_url.get_secret_value(), settings.data_dir, is_command=is_command)
     try:
         await database.migrate()
     except (LedgerUnavailableError, ConfigError) as error:
         await database.close()
         if isinstance(error, ConfigError):
             raise
-        raise StoreError(f"the ledger's database cannot be used: {error}") from error
+        raise StoreError(f"the ledger's database {error.reason}") from error
     return database
 
 

@@ -44,7 +44,7 @@ async def _open(settings: Settings) -> AsyncIterator["DirectoryBook"]:
     except TooOpenError as error:
         raise click.ClickException(str(error)) from error
     holder = config_holder(settings)
-    database = await open_ledger(settings)
+    database = await open_ledger(settings, is_command=True)
     try:
         yield open_directory(settings, database, lambda: holder.current)
     finally:

@@ -72,7 +72,7 @@ async def open_session(flags: Mapping[str, Path | str | None], *, writes: bool =
     settings = chosen_settings(flags, writes=writes)
     require_ledger(settings)
     holder = config_holder(settings)
-    database = await open_ledger(settings)
+    database = await open_ledger(settings, is_command=True)
     try:
         stored = await read_directory(database, holder)
         in_files = {organization.id: organization for organization in holder.current.organizations}
@@ -102,5 +102,7 @@ def plain_errors() -> Iterator[None]:
         yield
     except ConfigError as error:
         raise ConfigProblems("\n".join(error.problems)) from error
-    except (StoreError, LedgerUnavailableError) as error:
+    except StoreError as error:
         raise click.ClickException(f"the ledger does not answer: {error}") from error
+    except LedgerUnavailableError as error:
+        raise click.ClickException(f"the ledger's database {error.reason}") from error

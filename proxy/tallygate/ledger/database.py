@@ -30,6 +30,7 @@ READERS_MAX: Final = 4
 WRITERS_MAX: Final = 4  # PostgreSQL; SQLite has one
 READER_MEMORY: Final = "32MB"  # PostgreSQL, for a sort or sums: with its default, 4 MB, sums of 90 days were sorted on disk
 BUSY_MS: Final = 5_000  # the time for which SQLite waits for another process's write
+COMMAND_BUSY_MS: Final = 30_000  # the same of a command: it stands in no queue, and finds a gap between a busy ledger's writes
 MIGRATION_WAITS: Final = 6  # times BUSY_MS: the time for which a starting process waits for another's migration in SQLite
 STATEMENT_SECONDS: Final = 60  # PostgreSQL ends a query that takes longer
 MONTHS_AHEAD: Final = 2  # partitions that exist before their month begins
@@ -86,6 +87,11 @@ class LedgerUnavailableError(Exception):
         super().__init__(message)
         self.obstacle = obstacle
 
+    @property
+    def reason(self) -> str:
+        """The rest of a sentence that begins with the database."""
+        return f"does not answer: {self}" if self.obstacle is None else f"{self.obstacle.text} ({self})"
+
 
 class UnstorableError(Exception):
     """The database will never accept the values: text or numbers that do not fit."""
@@ -98,7 +104,10 @@ class Database:
     connections   how many it has opened to write, so far: behind a new one may be another state of the database
     """
 
-    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, file: "OpenFile | None" = None) -> None:
+    def __init__(
+        self, writer: AsyncEngine, reader: AsyncEngine, file: "OpenFile | None" = None, *, migration_waits: int = MIGRATION_WAITS
+    ) -> None:
+        self._migration_waits = migration_waits
         self._writer = writer
         self._reader = reader
         self._file = file
@@ -170,7 +179,7 @@ class Database:
 
         Raises LedgerUnavailableError, and ConfigError for tables of a version that is not known.
         """
-        for waits_left in reversed(range(MIGRATION_WAITS)):
+        for waits_left in reversed(range(self._migration_waits)):
             try:
                 async with self.write() as connection:
                     if self.dialect == "postgresql":
@@ -238,18 +247,20 @@ class OpenFile:
         return found.st_dev, found.st_ino
 
 
-def open_database(url: str, data_dir: Path, *, statement_seconds: int = STATEMENT_SECONDS) -> Database:
+def open_database(url: str, data_dir: Path, *, statement_seconds: int = STATEMENT_SECONDS, is_command: bool = False) -> Database:
     """The database of a URL such as postgresql://user:password@host/name or sqlite:////path; empty: SQLite in the data directory.
+
+    is_command   wait longer for others that write to a SQLite file
 
     Connects on first use. Raises ConfigError, which never quotes the URL, since it may contain a password.
     """
     match url.partition(":")[0].partition("+")[0]:
         case "":
-            return _open_sqlite(URL.create(_SQLITE, database=str(data_dir / "ledger.db")))
+            return _open_sqlite(URL.create(_SQLITE, database=str(data_dir / "ledger.db")), is_command=is_command)
         case "postgresql" | "postgres":
             return _open_postgresql(parse_postgres_url(url), statement_seconds)
         case "sqlite" if (file := url.partition(":///")[2]) and file != ":memory:":
-            return _open_sqlite(make_url(url).set(drivername=_SQLITE))
+            return _open_sqlite(make_url(url).set(drivername=_SQLITE), is_command=is_command)
     raise ConfigError(("TALLYGATE_DATABASE_URL must begin with postgresql:// or sqlite:/// and a path",))
 
 
@@ -276,16 +287,17 @@ def _months(from_ms: int, to_ms: int) -> list[tuple[int, int]]:
     return [(index // 12, index % 12 + 1) for index in range(start, end + 1)]
 
 
-def _open_sqlite(url: URL) -> Database:
+def _open_sqlite(url: URL, *, is_command: bool) -> Database:
     file = OpenFile(Path(url.database or ""))
-    writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args={"timeout": BUSY_MS / 1000})
-    reader = create_async_engine(url, pool_size=READERS_MAX, max_overflow=0, connect_args={"timeout": BUSY_MS / 1000})
+    waits = {"timeout": (COMMAND_BUSY_MS if is_command else BUSY_MS) / 1000}
+    writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=waits)
+    reader = create_async_engine(url, pool_size=READERS_MAX, max_overflow=0, connect_args=waits)
     for engine, begin, pragmas in (
         (writer, "BEGIN IMMEDIATE", ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536")),
         (reader, "BEGIN", ("query_only=ON", "cache_size=-65536", "mmap_size=1073741824", "temp_store=MEMORY")),
     ):
         _prepare_sqlite(engine, begin, pragmas, file)
-    return Database(writer, reader, file)
+    return Database(writer, reader, file, migration_waits=1 if is_command else MIGRATION_WAITS)
 
 
 def _prepare_sqlite(engine: AsyncEngine, begin: str, pragmas: tuple[str, ...], file: OpenFile) -> None:
