@@ -14,6 +14,7 @@ from gateway_harness import TIMEOUTS
 
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.model import GatewayConfig
+from tallygate.console import write_checks
 from tallygate.console.api_access import Access, PlatformToken
 from tallygate.console.known_hosts import KnownHosts
 from tallygate.console.ports import Lag, Totals
@@ -108,10 +109,13 @@ class FakeTotals:
     def __init__(self):
         self.error = None
         self.refused_writes = None
+        self.hangs = False
         self.asked = []
         self.skipped = 0
 
     async def check_writes(self):
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.refused_writes is not None:
             raise self.refused_writes
 
@@ -366,6 +370,16 @@ async def test_a_database_that_takes_no_writes_is_not_up_and_a_gateway_serves_on
     assert status == 200
     assert "the ledger's database takes no writes: its disk is full" in text
     assert 'tallygate_takes_writes{part="database",reason="disk"} 0.0' in scraped
+    assert "tallygate_ledger_database_up 0.0" in scraped
+
+
+async def test_one_that_reads_and_never_writes_is_named_too(console, monkeypatch):
+    monkeypatch.setattr(write_checks, "WRITE_SECONDS", 0.01)
+    console.totals.hangs = True
+
+    assert "the ledger's database takes no writes in time" in (await console.get("/readyz"))[2]
+    scraped = (await console.get("/metrics"))[2]
+    assert 'tallygate_takes_writes{part="database",reason="slow"} 0.0' in scraped
     assert "tallygate_ledger_database_up 0.0" in scraped
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from tallygate.domain.errors import StoreError
-from tallygate.domain.obstacle import SILENT, Obstacle
+from tallygate.domain.obstacle import SILENT, SLOW, Obstacle
 from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.telemetry.metric import Labels
 
@@ -67,8 +67,8 @@ class WriteCheck:
                 await check()
         except (StoreError, LedgerUnavailableError) as error:
             return error.obstacle or SILENT
-        except TimeoutError:
-            return SILENT
+        except TimeoutError:  # a lock, a stalled disk, a standby that must confirm and is away
+            return SLOW
         return None
 
     def _log_change(self, found: Obstacle | None) -> None:

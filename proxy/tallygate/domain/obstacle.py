@@ -13,3 +13,4 @@ class Obstacle:
 
 
 SILENT: Final = Obstacle("silent", "does not answer")
+SLOW: Final = Obstacle("slow", "takes no writes in time: one was not taken within two seconds")

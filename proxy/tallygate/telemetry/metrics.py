@@ -225,7 +225,7 @@ TAKES_WRITES: Final = Metric(
     kind=Kind.GAUGE,
     labels=("part", "reason"),
     help=(
-        "1 if the part (store, database) took a small write, 0 if it answers and refuses it, with the reason: memory, disk, "
+        "1 if the part (store, database) took a small write, 0 if it did not, with the reason: slow, memory, disk, "
         "replica, replicas, loading, busy, permission, password, read_only, locked, connections, damaged or gone. "
         "Absent if it does not answer."
     ),
