@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 HERE = Path(__file__).parent
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0  # a process that is started on a busy machine
 
 
 def eventually(condition, what: str):
@@ -28,7 +28,7 @@ def eventually(condition, what: str):
     raise AssertionError(f"never happened: {what}")
 
 
-def get(url: str, timeout: float = 10.0) -> tuple[int, str]:
+def get(url: str, timeout: float = PATIENCE_SECONDS) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(url, timeout=timeout) as response:
             return response.status, response.read().decode()
