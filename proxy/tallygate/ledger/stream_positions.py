@@ -1,8 +1,10 @@
 """How far each of the limiter's streams is stored, by the time in the id of its newest stored entry."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.ledger.database import Database, LedgerUnavailableError
@@ -20,6 +22,22 @@ def newest_of(entries: Iterable[tuple[int, bytes]]) -> dict[int, int]:
     for partition, entry_id in entries:
         newest[partition] = max(newest.get(partition, 0), time_of_id(entry_id))
     return newest
+
+
+def _forward(inserted: Any) -> Any:
+    """An insert that moves the row on that is there, never back."""
+    return inserted.on_conflict_do_update(
+        index_elements=[STREAM_POSITIONS.c.partition],
+        set_={"taken_ms": inserted.excluded.taken_ms},
+        where=STREAM_POSITIONS.c.taken_ms < inserted.excluded.taken_ms,
+    )
+
+
+_MOVE: Final = _forward(postgresql.insert(STREAM_POSITIONS))
+# As text, since SQLAlchemy's way to each row takes longer than the driver.
+_MOVE_IN_SQLITE: Final = str(
+    _forward(sqlite.insert(STREAM_POSITIONS)).compile(dialect=sqlite.dialect(), column_keys=["partition", "taken_ms"])
+)
 
 
 class StreamPositions:
@@ -41,15 +59,11 @@ class StreamPositions:
         if self._connections != self._database.connections:
             await self._require_as_new(connection)
             self._connections = self._database.connections
-        columns = STREAM_POSITIONS.c
-        statement = self._database.insert(STREAM_POSITIONS)
-        statement = statement.on_conflict_do_update(
-            index_elements=[columns.partition],
-            set_={"taken_ms": statement.excluded.taken_ms},
-            where=columns.taken_ms < statement.excluded.taken_ms,
-        )
-        rows = [{"partition": partition, "taken_ms": at_ms} for partition, at_ms in sorted(taken.items())]
-        await connection.execute(statement, rows)
+        rows = sorted(taken.items())
+        if self._database.dialect == "sqlite":
+            await connection.exec_driver_sql(_MOVE_IN_SQLITE, rows)
+        else:
+            await connection.execute(_MOVE, [{"partition": partition, "taken_ms": at_ms} for partition, at_ms in rows])
 
     def keep(self, taken: Mapping[int, int]) -> None:
         """Remember what was committed."""
