@@ -151,6 +151,16 @@ def test_plans_say_what_can_be_taken_away(page_stack: PageStack, visit: Any, tmp
     assert other.context.request.get(page_stack.url + statement).status == 200
 
 
+def test_a_tab_that_cannot_be_loaded_says_so_below_the_header(visit: Any) -> None:
+    broken = visit(
+        "/?tab=prices", prepare=lambda page: page.route("**/prices_tab.js", lambda route: route.abort()), refused=("ERR_",)
+    )
+    expect(broken.page.locator("main .problem")).to_be_visible()
+    broken.page.get_by_role("link", name="Usage", exact=True).click()
+    broken.settled()
+    expect(broken.page.get_by_role("region", name="Charts")).to_be_visible()
+
+
 def test_prices_are_those_of_the_api(page_stack: PageStack, visit: Any) -> None:
     page = visit("/?tab=prices&org=acme&find=gpt-4o").page
     table = page.get_by_role("table", name="What models cost")

@@ -244,6 +244,7 @@ class Shell {
     }
     this.opened?.view.unmount();
     this.opened = null;
+    this.showHeader();
     const isUnknown = error.status === 404 || error.status === 403;
     const text = isUnknown
       ? Object.assign(error, { message: `There is no organization ${this.state.org}, or it is not among yours.`, status: 404 })
