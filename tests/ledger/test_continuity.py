@@ -134,6 +134,20 @@ async def test_an_empty_ledger_beside_a_store_that_has_spent_is_refused(at_work:
     assert set(await unmarked_partitions(at_work.store)) == {partition_of("acme"), partition_of("beta")}
 
 
+async def test_an_empty_ledger_is_told_though_it_knows_no_organization_to_compare(at_work: LimiterAtWork, tmp_path: Path) -> None:
+    """As those that were made by commands, which were in the ledger that is gone."""
+    (tmp_path / "new").mkdir()
+    empty = LimiterAtWork(at_work.store, await new_ledger(tmp_path / "new"))
+    continuity = Continuity(empty.database, empty.store, empty.scripts)
+    lack = await continuity.compare((), await empty.now_ms())
+    assert {gap.partition for gap in lack.gaps} == {partition_of("acme"), partition_of("beta")}
+    await continuity.accept()
+    lack = await continuity.compare((), await empty.now_ms())
+    await empty.database.close()
+
+    assert not lack.gaps
+
+
 async def test_a_ledger_of_a_version_that_kept_no_positions_is_rebuilt_from_once_it_has_as_much(at_work: LimiterAtWork) -> None:
     async with at_work.database.write() as connection:
         await connection.execute(delete(STREAM_POSITIONS))

@@ -61,7 +61,7 @@ def _show(lack: "Lack", *, as_json: bool, is_accepted: bool) -> None:
     if not lack.gaps:
         console.print("[green]nothing is lacking[/]: the ledger has every event that the store handed over")
         return
-    since = "an unknown time" if not lack.from_ms else _time(lack.from_ms)
+    since = "an unknown time" if lack.from_ms < 0 else "the beginning" if not lack.from_ms else _time(lack.from_ms)
     console.print(
         f"[red]the ledger lacks events[/] from {since} to {_time(lack.until_ms)}, and {usd_text(lack.total_nano_usd)} USD "
         f"of what the limits of {len(rows)} organization{'' if len(rows) == 1 else 's'} count"

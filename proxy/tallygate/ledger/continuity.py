@@ -5,8 +5,8 @@ ledger keeps the same in the transaction of its entries. Where the store's is ne
 between: this is recorded as a gap, before any newer event hides it. A rebuild from such a ledger would lower what was spent, so a
 closed partition with a gap is compared first, and stays closed while any of its windows has more in the store.
 
-A ledger without a position is new, or of a version that kept none. Its gap begins at 0, and ends without a word where a comparison
-shows that the windows have nothing more.
+A ledger without a position is of a version that kept none: its gap ends without a word where a comparison shows that windows have
+nothing more. Or it is new, and lacks everything.
 """
 
 import asyncio
@@ -22,12 +22,13 @@ from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
 from tallygate.ledger.database import Database
 from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
 from tallygate.ledger.postings import posted_in, read_postings
-from tallygate.ledger.schema import STREAM_POSITIONS
+from tallygate.ledger.schema import LIFETIME_TOTALS, STREAM_POSITIONS
 from tallygate.ledger.stream_positions import time_of_id
 from tallygate.limiter.generation import WindowPosted, read_posted, stream_facts
 from tallygate.limiter.keys import PARTITIONS, partition_of
 from tallygate.limiter.script import Scripts, ScriptStore
 
+UNKNOWN: Final = -1
 _WINDOWS_AT_ONCE: Final = 50
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 class Gap:
     """Events of a partition that the ledger lacks: those that its stream took after from_ms, up to until_ms.
 
-    from_ms   0 if it is unknown since when
+    from_ms   0 of a ledger that has nothing; UNKNOWN of one that kept no position: whether it lacks anything is to be compared
     """
 
     partition: int
@@ -57,7 +58,7 @@ class Lack:
 
     @property
     def from_ms(self) -> int:
-        """0 if it is unknown since when, or nothing is lacking."""
+        """As of a gap; 0 if nothing is lacking."""
         return min((gap.from_ms for gap in self.gaps), default=0)
 
     @property
@@ -82,22 +83,22 @@ class Continuity:
     @property
     def lack(self) -> Lack:
         """Gaps whose beginning is known, and those that were seen to lack spend."""
-        gaps = (gap for partition, gap in sorted(self._gaps.items()) if gap.from_ms or self._short.get(partition))
+        gaps = (gap for partition, gap in sorted(self._gaps.items()) if gap.from_ms != UNKNOWN or self._short.get(partition))
         short = {org: nano_usd for orgs in self._short.values() for org, nano_usd in orgs.items()}
         return Lack(gaps=tuple(gaps), nano_usd=dict(sorted(short.items())))
 
     async def check(self) -> None:
         """Record new gaps, and read those that are known. Raises LedgerUnavailableError, StoreError."""
         facts = await asyncio.gather(*(stream_facts(self._store, partition) for partition in range(PARTITIONS)))
-        rows = await self._positions()  # after the store: whatever had left a stream by then was committed before
+        rows, is_new = await self._positions()  # after the store: whatever had left a stream by then was committed before
         behind = []
         for partition, stream in enumerate(facts):
             until_ms, row = time_of_id(stream.removed_until), rows.get(partition)
             if until_ms > (0 if row is None else row.taken_ms):
-                behind.append(Gap(partition=partition, from_ms=_gap_begins(row), until_ms=until_ms))
+                behind.append(Gap(partition=partition, from_ms=0 if is_new else _gap_begins(row), until_ms=until_ms))
         if behind:
             await self._record(behind)
-            rows = await self._positions()
+            rows, _ = await self._positions()
         self._gaps = {
             partition: Gap(partition=partition, from_ms=row.lacks_from_ms, until_ms=row.lacks_until_ms)
             for partition, row in rows.items()
@@ -165,7 +166,7 @@ class Continuity:
                     short[window.org] = max(short.get(window.org, 0), more)
         if short or is_known:
             self._short[partition] = short
-        if is_known and not short and not self._gaps[partition].from_ms:
+        if is_known and not short and self._gaps[partition].from_ms == UNKNOWN:
             await self._forget([partition])
             del self._gaps[partition]
 
@@ -178,9 +179,12 @@ class Continuity:
                 .values(lacks_from_ms=None, lacks_until_ms=None)
             )
 
-    async def _positions(self) -> dict[int, Row[Any]]:
+    async def _positions(self) -> tuple[dict[int, Row[Any]], bool]:
+        """By partition; and whether the ledger has never had anything."""
         async with self._database.read() as connection:
-            return {row.partition: row for row in await connection.execute(select(STREAM_POSITIONS))}
+            rows = {row.partition: row for row in await connection.execute(select(STREAM_POSITIONS))}
+            has_counted = bool(rows) or await connection.scalar(select(LIFETIME_TOTALS.c.org).limit(1)) is not None
+            return rows, not has_counted
 
     async def _record(self, gaps: Sequence[Gap]) -> None:
         columns = STREAM_POSITIONS.c
@@ -201,8 +205,8 @@ class Continuity:
 def _gap_begins(row: Row[Any] | None) -> int:
     """Where a gap begins that is found now: at the position, or where one begins that was found before."""
     if row is None:
-        return 0
-    return int(row.taken_ms if row.lacks_from_ms is None else row.lacks_from_ms)
+        return UNKNOWN
+    return int(row.taken_ms if row.lacks_from_ms in {None, UNKNOWN} else row.lacks_from_ms)
 
 
 def _since_ms(window: LimiterWindow, read: WindowPosted, now_ms: int) -> int:
