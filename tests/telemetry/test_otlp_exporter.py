@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from otlp_collector import Collector as FakeCollector
 from otlp_collector import running_collector
 from recording_metrics import RecordingMetrics
@@ -142,6 +142,37 @@ async def test_a_batch_that_is_full_goes_at_once_and_what_is_left_at_the_end(mon
         tried.exporter.add("acme", spans(3))
         exporting.cancel()
     assert len(tried.collector.spans) == 515
+
+
+async def test_a_worker_that_ends_while_it_exports_sends_the_rest_at_its_end():
+    async with world() as tried:
+        begun, ends, sent = asyncio.Event(), asyncio.Event(), tried.collector.take
+
+        async def hang(_request: web.Request) -> web.Response:
+            begun.set()
+            await ends.wait()
+            return web.Response()
+
+        tried.collector.take = hang
+        tried.exporter.add("acme", spans(600))
+        exporting = asyncio.ensure_future(tried.exporter.export_spans())
+        await begun.wait()
+        exporting.cancel()
+        await asyncio.gather(exporting, return_exceptions=True)
+        ends.set()
+        tried.collector.take = sent
+    assert len(tried.collector.spans) == 600
+
+
+async def test_what_cannot_be_encoded_is_counted_and_the_next_goes_on():
+    async with world() as tried:
+        tried.exporter.add("acme", spans(2, values={"number": 2**70}))
+        with pytest.raises(ValueError, match="range"):
+            await tried.exporter.export_spans()
+        assert tried.dropped("not_sent") == 2
+        tried.exporter.add("acme", spans(1))
+        await tried.exporter.export_spans()
+    assert len(tried.collector.spans) == 1
 
 
 def key(org: str, model: str) -> OperationKey:

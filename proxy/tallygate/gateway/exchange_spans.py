@@ -244,8 +244,7 @@ class ExchangeSpans(Observer):
             series.output.note(usage.completion)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
+class _Call(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """A call to an upstream. Times in monotonic seconds.
 
     first_at     when the first byte of a stream came

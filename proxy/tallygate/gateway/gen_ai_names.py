@@ -5,6 +5,7 @@ none of the listed ones applies, and `gen_ai.provider.name`, which is what the i
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 # By the dialect's name without its API. What is not here has the name of its route's capability (images, audio, rerank ...).
@@ -56,6 +57,7 @@ _APIS: Final[Mapping[str, str]] = {
     "mistral": "mistral_ai",
 }
 _OTHER: Final = "_OTHER"
+_REMEMBERED_MAX: Final = 256  # upstreams, each with the dialects that are spoken to it
 # Of work that an upstream went on with, of which only the capability is known.
 OF_CAPABILITY: Final[Mapping[str, str]] = {"chat": "chat", "completions": "text_completion", "embeddings": "embeddings"}
 
@@ -67,6 +69,7 @@ def operation_of(dialect: str | None, capability: str) -> str:
     return _OPERATIONS.get(dialect.partition("_")[2]) or capability
 
 
+@lru_cache(_REMEMBERED_MAX)
 def provider_of(host: str, dialect: str | None) -> str:
     """The provider behind an upstream's host."""
     labels = host.lower().replace("-aiplatform.", ".aiplatform.").split(".")  # Vertex AI's have their region in front

@@ -4,8 +4,7 @@
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -98,8 +97,7 @@ class ObservedPipeline(Pipeline):
             seen.status = _status(client, seen)
             seen.ended_at = self.services.clock()
             for observer in self._observers:
-                with _logged(client):
-                    observer.ended(client, seen)
+                _show(client, observer.ended, client, seen)
 
     def match(self, client: Client) -> Head | None:
         head = super().match(client)
@@ -122,8 +120,7 @@ class ObservedPipeline(Pipeline):
         seen = self._seen.get(answer.held.call.head.client.id)
         if seen is None:
             for observer in self._observers:
-                with _logged(answer.client):
-                    observer.turn_ended(answer, bill)
+                _show(answer.client, observer.turn_ended, answer, bill)
             return bill
         seen.answer, seen.bill = answer, bill
         relay = answer.relay
@@ -138,11 +135,10 @@ class ObservedPipeline(Pipeline):
         super().refuse(refused, client, head, caller)
 
 
-@contextmanager
-def _logged(client: Client) -> Iterator[None]:
-    """Log what an observer raises: an answer that was given does not become a failure."""
+def _show(client: Client, show: Callable[..., None], *what: object) -> None:
+    """Let an observer see something, and log what it raises: an answer that was given does not become a failure."""
     try:
-        yield
+        show(*what)
     except Exception:  # noqa: BLE001 - as above
         _log.exception("what became of exchange %s is not shown", client.id)
 

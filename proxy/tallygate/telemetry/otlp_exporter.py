@@ -125,12 +125,21 @@ class OtlpExporter:
         spans, self._waiting, self._shares = self._waiting, [], FairShares(self._spans_max)
         self._is_enough.clear()
         for start in range(0, len(spans), BATCH):
-            batch = spans[start : start + BATCH]
-            parts = []
-            for first in range(0, len(batch), AT_ONCE):
-                parts.append(encoded_spans(batch[first : first + AT_ONCE], self._resource))
-                await asyncio.sleep(0)
-            await self._send_spans(b"".join(parts), len(batch), tries=tries)
+            try:
+                await self._export_batch(spans[start : start + BATCH], tries=tries)
+            except asyncio.CancelledError:  # the worker ends: `close` tries the rest once more, even if some of it had arrived
+                self._waiting = spans[start:] + self._waiting
+                raise
+            except Exception:
+                self._counts.add(OTLP_SPANS_DROPPED, len(spans) - start, "not_sent")
+                raise
+
+    async def _export_batch(self, batch: Sequence[SpanRecord], *, tries: int) -> None:
+        parts = []
+        for first in range(0, len(batch), AT_ONCE):
+            parts.append(encoded_spans(batch[first : first + AT_ONCE], self._resource))
+            await asyncio.sleep(0)
+        await self._send_spans(b"".join(parts), len(batch), tries=tries)
 
     async def export_metrics(self) -> None:
         """Export the metrics as they stand. A message that is not taken needs no second try: the next has its numbers, too."""
