@@ -83,6 +83,19 @@ def test_what_waits_is_written_at_the_end(reader: Reader) -> None:
     assert reader.lines == [b"one", b"two"]
 
 
+def test_an_item_without_a_line_costs_no_other(reader: Reader) -> None:
+    def render(number: int) -> bytes:
+        return b"%d" % (10 // number)
+
+    writer = LineWriter[int](render, write=reader, waiting_max=9, name="test")
+    for number in (5, 0, 2):
+        writer.add(number)
+    reader.reads.set()
+    writer.close()
+
+    assert reader.lines == [b"2", b"5"]
+
+
 def test_a_reader_that_is_gone_stops_nothing() -> None:
     gone = threading.Event()
 

@@ -60,7 +60,7 @@ def _named(config: GatewayConfig) -> dict[str, Mapping[str, object]]:
         "routes": {f"{route.method} {route.path}": route for route in config.routes},
         "prices": models,
         "issuers": {issuer.issuer: issuer for issuer in config.jwt_issuers},
-        "key_lookup": {} if config.key_lookup is None else {config.key_lookup.url: config.key_lookup},
+        "key_lookup": {} if config.key_lookup is None else {"service": config.key_lookup},
         "webhooks": {endpoint.name: endpoint for endpoint in config.webhooks},
         "sign_in": {} if config.openid is None else {config.openid.issuer: config.openid},
     }

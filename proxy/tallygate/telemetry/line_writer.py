@@ -4,6 +4,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 STDERR: Final = 2
@@ -69,15 +70,16 @@ class LineWriter(Generic[_Item]):
             self._has_items.wait()
             self._has_items.clear()
             while self._waiting:
-                self._try(self._render(self._waiting.popleft()))
+                item = self._waiting.popleft()
+                self._try(partial(self._render, item))
                 if self._notice is not None and self.dropped > self._noticed:
                     dropped, self._noticed = self.dropped - self._noticed, self.dropped
-                    self._try(self._notice(dropped))
+                    self._try(partial(self._notice, dropped))
             if self._is_closing:
                 return
 
-    def _try(self, line: bytes) -> None:
+    def _try(self, render: Callable[[], bytes]) -> None:
         try:
-            self._write(line)
-        except OSError:  # nobody reads any more
+            self._write(render())
+        except Exception:  # noqa: BLE001 - nobody reads any more, or one item has no line: the next ones may
             return
