@@ -1,6 +1,7 @@
 """The documents say what the code does: settings, metrics, errors, commands and paths that they name."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,19 @@ def test_every_error_code_is_documented(code):
 
 def test_every_outcome_is_documented():
     assert all(f"`{outcome}`" in page("docs/operate.md") for outcome in Outcome)
+
+
+def test_the_changelog_is_dated_and_its_newest_version_is_the_packages():
+    headings = re.findall(r"^## (.+)$", page("CHANGELOG.md"), re.MULTILINE)
+    found = [re.fullmatch(r"\[(\d+)\.(\d+)\.(\d+)\] - (\d{4}-\d\d-\d\d)", heading) for heading in headings[1:]]
+    released = [(match[4], *map(int, match.groups()[:3])) for match in found]
+    newest = ".".join(map(str, released[0][1:]))
+
+    assert headings[0] == "[Unreleased]"
+    assert released == sorted(released, reverse=True)
+    assert tomllib.loads(page("pyproject.toml"))["project"]["version"] == newest
+    assert f"image: tallygate:{newest}\n" in page("compose.yaml")
+    assert f"\nversion: {newest}\nappVersion: {newest}\n" in page("deploy/helm/tallygate/Chart.yaml")
 
 
 def anchors(path):

@@ -230,6 +230,8 @@ def _token(options: Options) -> str:
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
     if not token:
         raise click.UsageError(f"a console asks for an admin token: set {TOKEN_VARIABLE} (`tallygate tokens create` makes one)")
+    if not token.isascii() or not token.isprintable():
+        raise click.UsageError(f"{TOKEN_VARIABLE} holds characters that no token has")
     return token
 
 
