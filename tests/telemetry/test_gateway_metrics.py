@@ -11,6 +11,7 @@ from tallygate.http1.upstream_failure import FailureKind
 from tallygate.telemetry.count_file import CountFile, CountReader
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
 from tallygate.telemetry.labels import KnownLabels
+from tallygate.telemetry.metric import Lasts
 from tallygate.telemetry.metrics import (
     FAIL_OPEN,
     LIMITER_ERRORS,
@@ -24,6 +25,7 @@ from tallygate.telemetry.metrics import (
     STATED_COST,
     UNKNOWN_MODELS,
     UPSTREAM_ERRORS,
+    WORKER_METRICS,
 )
 
 NOW_MS = 1_700_000_000_000
@@ -114,6 +116,19 @@ def test_labels_of_a_reloaded_configuration_are_known_from_then_on(metrics, tmp_
     metrics.inc(REFUSED, "initech", "i", "chat", "requests_per_1m")
 
     assert _refused(tmp_path) == {("other", "other", "chat", "requests_per_1m"): 1, ("initech", "i", "chat", "requests_per_1m"): 1}
+
+
+@pytest.mark.parametrize(
+    "gauge", [metric for metric in WORKER_METRICS if metric.lasts is Lasts.PROCESS], ids=lambda each: each.name
+)
+def test_what_was_counted_up_before_a_reload_is_counted_down_after_it(metrics, tmp_path, gauge):
+    """A reload, or a change of an organization, comes in the middle of requests."""
+    metrics.inc(gauge)
+    metrics.inc(gauge)
+    metrics.use_labels(KNOWN)
+    metrics.dec(gauge)
+
+    assert CountReader(tmp_path).counts_of("worker-0")[gauge.name, ()][0] == 1
 
 
 def test_labels_that_a_reload_took_away_become_other(metrics, tmp_path):

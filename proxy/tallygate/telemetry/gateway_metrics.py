@@ -66,7 +66,11 @@ class GatewayMetrics:
         self._cells[cell] += number
 
     def dec(self, metric: Metric) -> None:
-        self._cells[self._places[metric][()]] -= 1
+        try:
+            cell = self._places[metric][()]
+        except KeyError:  # the labels have changed since it was counted up
+            cell = self._place(metric, ())
+        self._cells[cell] -= 1
 
     def set(self, metric: Metric, value: int) -> None:
         self._cells[self._place(metric, ())] = value
