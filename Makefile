@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test packages clients lint format dashboards site pictures bench ratchet ci clean
+.PHONY: help demo quick test packages clients soak lint format dashboards site pictures bench ratchet ci clean
 
 help:            ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -40,6 +40,9 @@ packages:
 
 clients: $(VENV)/with-test ## try every client from PyPI and npm (docs/clients.md), or ONLY='claude or aider'
 	$(BIN)/python -m pytest tests/clients -m '' -k '$(ONLY)' -v -p no:randomly --timeout 900
+
+soak: packages $(VENV)/with-test ## half an hour of everything at once: sums, leaks, log; or SECONDS=60
+	TALLYGATE_SOAK_SECONDS=$(or $(SECONDS),1800) $(BIN)/python -m pytest tests/system/test_soak.py -v -p no:randomly --timeout 7200
 
 lint: $(VENV)/with-test $(VENV)/with-lint    ## ruff, formatting, mypy, import layers
 	$(BIN)/ruff check .
