@@ -13,9 +13,9 @@ from memory_jobs import poller_of
 from otlp_collector import CLIENT, SERVER
 from traced_gateway import CHAT, traced_gateway
 
+from tallygate.dialects.gen_ai_names import operation_of, provider_of
 from tallygate.dialects.registry import dialects
 from tallygate.gateway.exchange.pipeline import Pipeline
-from tallygate.gateway.gen_ai_names import operation_of, provider_of
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"

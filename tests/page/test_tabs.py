@@ -115,15 +115,15 @@ def test_an_organization_runs_its_own_limit_and_credentials(page_stack: PageStac
 
 
 def test_what_is_begun_for_one_organization_does_not_hide_anothers_limits(page_stack: PageStack, visit: Any) -> None:
-    for org, usd in (("bakery", "7.25"), ("brewery", "9.75")):
+    for org, usd in (("inn", "7.25"), ("brewery", "9.75")):
         page_stack.api("POST", "/api/organizations", {"id": org, "plan": "pay_as_you_go", "spend_limit": {"usd": usd}})
-    seen = visit("/?tab=limits&org=bakery")
+    seen = visit("/?tab=limits&org=inn")
     limit = seen.page.get_by_label("Limit in any 7 days, USD")
     expect(limit).to_have_value("7.25")
     limit.fill("3.21")
     seen.choose("Organization", "brewery")
     expect(limit).to_have_value("9.75")
-    seen.choose("Organization", "bakery")
+    seen.choose("Organization", "inn")
     expect(limit).to_have_value("7.25")
 
 

@@ -14,13 +14,13 @@ import msgspec
 from msgspec.structs import replace
 
 from tallygate.config.model import WEBSOCKET, Upstream
+from tallygate.dialects.gen_ai_names import OF_CAPABILITY, operation_of, provider_of
 from tallygate.domain.admission import Account
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage_event import Outcome, UsageEvent
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.call import Client, Head
 from tallygate.gateway.exchange.charging import Bill
-from tallygate.gateway.gen_ai_names import OF_CAPABILITY, operation_of, provider_of
 from tallygate.gateway.jobs.deferral import job_of
 from tallygate.gateway.observed_pipeline import Observer, Seen
 from tallygate.gateway.refusals import refused_by
