@@ -32,6 +32,9 @@ class MemoryJobs:
                 return found
         return None
 
+    async def has_open(self) -> bool:
+        return bool(self.open())
+
     async def has_room(self, org: str) -> bool:
         assert org
         return True

@@ -9,16 +9,17 @@ from typing import Any, cast
 from aiohttp import ClientSession
 
 from tallygate.domain.errors import StoreError
-from tallygate.gateway.jobs.poller import AT_ONCE, ORG_AT_ONCE, OpenJob, Poller
+from tallygate.gateway.jobs.poller import AT_ONCE, IDLE_LOOKS, LOOKS_AFTER_A_JOB, ORG_AT_ONCE, OpenJob, Poller
 
 
 class Jobs:
-    """Due jobs by organization; `claims` counts looks. away: the database does not answer."""
+    """Due jobs by organization; `claims` counts looks. away: the database does not answer. are_open: some are not due yet."""
 
     def __init__(self, **due: int) -> None:
         self.due = Counter(due)
         self.claims = 0
         self.away = False
+        self.are_open = False
 
     async def claim(self, *, now_ms: int, lease_ms: int, after_org: str = "", but_orgs: Collection[str] = ()) -> Any:
         assert now_ms == 5
@@ -34,12 +35,18 @@ class Jobs:
         self.due[org] -= 1
         return SimpleNamespace(job=SimpleNamespace(id=org, org=org))
 
+    async def has_open(self) -> bool:
+        if self.away:
+            raise StoreError("away")
+        return self.are_open
+
 
 class SlowPoller(Poller):
     """Each poll lasts until a test ends it; `broken` ones fail."""
 
     def __init__(self, jobs: Jobs) -> None:
-        services = cast("Any", SimpleNamespace(now_ms=lambda: 5))
+        self.settler = SimpleNamespace(deferred=0)
+        services = cast("Any", SimpleNamespace(now_ms=lambda: 5, settler=self.settler))
         super().__init__(services, cast("Any", jobs), cast("ClientSession", None))
         self.under_way: Counter[str] = Counter()
         self.ended = 0
@@ -97,4 +104,40 @@ async def test_one_looks_at_a_time_and_faults_end_nothing(monkeypatch: Any) -> N
     jobs.away = False
     await settled(lambda: poller.ended == 20)
     assert not polling.done()
+    polling.cancel()
+
+
+async def test_while_no_job_is_open_few_looks_are_made_until_this_worker_defers_one(monkeypatch: Any) -> None:
+    waits = 0
+    real_sleep = asyncio.sleep
+
+    async def wait(seconds: float) -> None:
+        nonlocal waits
+        waits += seconds == 77
+        await real_sleep(0)
+
+    monkeypatch.setattr("tallygate.gateway.jobs.poller.LOOK_EVERY_S", 77)
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    jobs = Jobs()
+    poller = SlowPoller(jobs)
+    polling = asyncio.create_task(poller.poll_forever())
+
+    async def looks_in(looks: int) -> int:
+        claims, until = jobs.claims, waits + looks
+        await settled(lambda: waits >= until)
+        return jobs.claims - claims
+
+    assert await looks_in(LOOKS_AFTER_A_JOB - 1) >= LOOKS_AFTER_A_JOB - 2  # at the start: of jobs that others left
+    await looks_in(IDLE_LOOKS)
+    assert await looks_in(10 * IDLE_LOOKS) in {9, 10, 11}
+    poller.settler.deferred += 1
+    await looks_in(1)
+    assert await looks_in(LOOKS_AFTER_A_JOB - 2) >= LOOKS_AFTER_A_JOB - 3
+    await looks_in(2 * IDLE_LOOKS)
+    jobs.are_open = True
+    await looks_in(IDLE_LOOKS)
+    assert await looks_in(30) >= 29
+    jobs.are_open, jobs.away = False, True  # nobody knows whether any is open
+    await looks_in(IDLE_LOOKS)
+    assert await looks_in(30) >= 29
     polling.cancel()

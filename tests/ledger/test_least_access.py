@@ -27,7 +27,7 @@ from tallygate.ledger.event_stream import EventStreams
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.commands import COMMANDS, access_list, check_commands
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.directory_channel import announce_change, listen_forever
+from tallygate.limiter.directory_channel import DirectoryChannel, announce_change
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.generation import is_unused, orgs_of, read_period, reanchor_org, reopen, store_run, stream_facts
 from tallygate.limiter.last_used import claim_last_used, delete_claimed, record_last_used
@@ -119,7 +119,7 @@ async def everything(store: RedisConnection, url: str, tmp_path: Path) -> None:
     assert await claim_last_used(store) == {"acme-prod": 1}
     await delete_claimed(store)
     heard = asyncio.Event()
-    listening = asyncio.create_task(listen_forever(url, heard.set))
+    listening = asyncio.create_task(DirectoryChannel(url).listen_forever(heard.set))
     await asyncio.wait_for(heard.wait(), 10)  # it has subscribed
     heard.clear()
     await announce_change(url)

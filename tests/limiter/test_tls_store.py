@@ -15,7 +15,7 @@ from tallygate.doctor.stores import examine_stores
 from tallygate.domain.errors import ConfigError, StoreError
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.directory_channel import announce_change, listen_forever
+from tallygate.limiter.directory_channel import DirectoryChannel, announce_change
 
 pytestmark = pytest.mark.process
 
@@ -100,7 +100,7 @@ async def test_doctor_and_announcements_go_the_same_way(store: TlsStore, tmp_pat
     refused = await examine_stores(load_settings({"redis_url": store.url(ssl_ca_certs=store.ca), "data_dir": str(tmp_path)}))
     assert not refused[0].is_good
     heard = asyncio.Event()
-    listening = asyncio.create_task(listen_forever(url, heard.set))
+    listening = asyncio.create_task(DirectoryChannel(url).listen_forever(heard.set))
     await asyncio.wait_for(heard.wait(), 10)
     heard.clear()
     await announce_change(url)

@@ -37,6 +37,7 @@ def test_what_is_given_is_kept_with_paths_from_the_root_on(tmp_path, monkeypatch
         "postgresql://tally:hunter2@db/ledger",
         "postgresql://tally:p@ss/hunter2@db/ledger",
         "postgresql://db/ledger?user=tally&password=hunter2",
+        "postgresql://tally:hunter2@db-1:5432,db-2:5433/ledger?target_session_attrs=read-write",
     ],
 )
 def test_no_secret_is_written_and_a_command_without_it_is_told_what_to_set(tmp_path, url):

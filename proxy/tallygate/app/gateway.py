@@ -28,7 +28,7 @@ from tallygate.ledger.jobs import Jobs
 from tallygate.ledger.stored_objects import owned_objects
 from tallygate.ledger.usage_queries import UsageQueries
 from tallygate.limiter.backlog import watch_backlog
-from tallygate.limiter.directory_channel import listen_forever
+from tallygate.limiter.directory_channel import DirectoryChannel
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.last_used import record_last_used
 from tallygate.limiter.local_fallback import FailurePolicy, LocalFallback
@@ -76,7 +76,8 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     fence = Fence(scripts.fence)
     store = await open_store(settings, fence)
     database = await open_ledger(settings)
-    directory = await read_directory(database, holder)
+    channel = DirectoryChannel(settings.redis_url.get_secret_value())
+    directory = await read_directory(database, holder, is_announced=lambda: channel.is_heard)
     metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory.organizations)), now_ms=now_ms)
     tokens = TokenCounter(inline_chars_max=settings.tokenizer_thread_bytes)
     await tokens.start()
@@ -90,7 +91,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     closes = [store.close, database.close]
     limiter = RedisLimiter(store, scripts)
     beside: list[Callable[[], Coroutine[Any, Any, None]]] = [
-        partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake),
+        partial(channel.listen_forever, directory.wake),
         partial(watch_backlog, store, bytes_max=settings.stream_bytes_max, on_change=limiter.close_for_backlog),
     ]
     if access_log is not None:

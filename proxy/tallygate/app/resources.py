@@ -12,7 +12,7 @@ from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.ledger.database import Database
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.directory_channel import listen_forever
+from tallygate.limiter.directory_channel import DirectoryChannel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class Resources:
     link: RedisConnection
     database: Database
     directory: DirectoryReplica
+    channel: DirectoryChannel | None = None  # of processes that follow the directory
 
     def config(self) -> GatewayConfig:
         """The configuration in force now, with the organizations of the database."""
@@ -40,7 +41,8 @@ class Resources:
 
     async def listen_to_directory(self) -> None:
         """Check for changes as soon as one is announced, until cancelled."""
-        await listen_forever(self.settings.redis_url.get_secret_value(), self.directory.wake)
+        if self.channel is not None:
+            await self.channel.listen_forever(self.directory.wake)
 
     async def close(self) -> None:
         for close in (self.store.close, self.link.close, self.database.close):
@@ -52,11 +54,13 @@ async def open_resources(settings: Settings, *, sends_webhooks: bool, signs_in: 
     holder = config_holder(settings, sends_webhooks=sends_webhooks, signs_in=signs_in)
     store = await open_store(settings)
     database = await open_ledger(settings)
+    channel = DirectoryChannel(settings.redis_url.get_secret_value())
     return Resources(
         settings=settings,
         holder=holder,
         store=store,
         link=await open_ledger_link(settings),
         database=database,
-        directory=await read_directory(database, holder),
+        directory=await read_directory(database, holder, is_announced=lambda: channel.is_heard),
+        channel=channel,
     )

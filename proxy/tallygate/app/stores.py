@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -68,8 +69,7 @@ def sqlite_file(settings: Settings) -> Path | None:
     url = settings.database_url.get_secret_value()
     if not url:
         return settings.data_dir / "ledger.db"
-    parsed = make_url(url)
-    return Path(parsed.database or "") if parsed.drivername.startswith("sqlite") else None
+    return Path(make_url(url).database or "") if url.startswith("sqlite") else None  # libpq's addresses have several hosts
 
 
 async def open_store(settings: Settings, fence: Fence | None = None) -> RedisConnection:
@@ -164,9 +164,11 @@ async def open_ledger(settings: Settings, *, is_command: bool = False) -> Databa
     return database
 
 
-async def read_directory(database: Database, holder: ConfigHolder) -> DirectoryReplica:
+async def read_directory(
+    database: Database, holder: ConfigHolder, *, is_announced: Callable[[], bool] = lambda: False
+) -> DirectoryReplica:
     """Read the organizations of the database once; the caller keeps them up to date. Raises StoreError."""
-    replica = DirectoryReplica(database, lambda: holder.current)
+    replica = DirectoryReplica(database, lambda: holder.current, is_announced=is_announced)
     try:
         await replica.refresh()
     except LedgerUnavailableError as error:

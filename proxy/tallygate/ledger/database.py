@@ -20,7 +20,9 @@ from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 from sqlalchemy.schema import Table
+from sqlalchemy.util import greenlet_spawn
 
 from tallygate.domain.errors import ConfigError
 from tallygate.domain.obstacle import Obstacle
@@ -218,6 +220,16 @@ class Database:
         async with self.read() as connection:
             names = (await connection.execute(_PARTITIONS)).scalars()
             return sorted(past for past in names if past < name)
+
+    async def close_idle(self) -> None:
+        """Close the connections that nobody uses now; the next ones are new. Nothing of SQLite, whose cost nothing."""
+        if self.dialect != "postgresql":
+            return
+        for engine in (self._writer, self._reader):
+            pool = engine.sync_engine.pool
+            if isinstance(pool, QueuePool) and pool.checkedin() and not pool.checkedout():
+                await engine.dispose(close=False)  # replaces the pool, so that nobody takes a connection that is about to close
+                await greenlet_spawn(pool.dispose)
 
     async def close(self) -> None:
         await self._writer.dispose()

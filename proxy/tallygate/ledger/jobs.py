@@ -148,6 +148,14 @@ class Jobs:
         except LedgerUnavailableError as error:
             raise _away(error) from error
 
+    async def has_open(self) -> bool:
+        """Return whether any job is open, due or not."""
+        try:
+            async with self._database.read() as connection:
+                return (await connection.execute(select(_C.id).limit(1))).first() is not None
+        except LedgerUnavailableError as error:
+            raise _away(error) from error
+
     async def has_room(self, org: str) -> bool:
         """Whether an organization has fewer than OPEN_JOBS_MAX jobs open."""
         last = select(_C.id).where(_C.org == org).order_by(_C.due_ms).offset(OPEN_JOBS_MAX - 1).limit(1)

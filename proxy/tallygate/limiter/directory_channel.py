@@ -1,6 +1,7 @@
 """Announcements to every process that the directory has changed: one channel of the limiter's Redis.
 
-A message only prompts a poll; a process that misses it finds the change at its next one. So nothing here must succeed.
+A message only prompts a poll; a process that misses it finds the change at its next one. So nothing here must succeed. Copies of a
+PostgreSQL directory poll less while they hear the channel (`ledger/directory/replica.py`).
 """
 
 import asyncio
@@ -15,29 +16,53 @@ from tallygate.limiter.connection import Command, RedisConnection
 
 CHANNEL: Final = b"tg:directory"
 _RECONNECT_SECONDS: Final = 1.0
-_PING_SECONDS: Final = 30.0  # between pings, by which a connection that nobody closed is found to be dead
+_PING_SECONDS: Final = 5.0  # between pings, by which a connection that nobody closed is found to be dead
 _TIMEOUT_MS: Final = 1_000
 _NAME: Final = "tallygate-directory"
 _log = logging.getLogger(__name__)
 
 
-async def listen_forever(url: str, on_message: Callable[[], None]) -> None:
-    """Call on_message for each message, and once for each new connection: what was announced while there was none is lost."""
+class DirectoryChannel:
+    """What one process hears of the channel. Belongs to one event loop."""
 
-    async def subscribe(command: Command, _info: bytes) -> None:
+    def __init__(self, url: str) -> None:
+        self._woken: Callable[[], None] = _nobody
+        self._connection = RedisConnection(
+            parse_address(url), timeout_ms=_TIMEOUT_MS, name=_NAME, on_run=self._subscribe, on_push=self._on_message
+        )
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether it is subscribed. A connection that died unseen is found within _PING_SECONDS."""
+        return self._connection.is_up
+
+    async def listen_forever(self, on_message: Callable[[], None]) -> None:
+        """Call on_message for each message, and once for each new connection: what was announced while there was none is lost."""
+        self._woken = on_message
+        try:
+            while not await self._opened():  # noqa: ASYNC110 - nobody announces that the store is there
+                await asyncio.sleep(_RECONNECT_SECONDS)
+            while True:
+                await asyncio.sleep(_PING_SECONDS)
+                with suppress(StoreError):
+                    await self._connection.command(b"PING")
+        finally:
+            await self._connection.close()
+
+    async def _opened(self) -> bool:
+        try:
+            await self._connection.open()
+        except StoreError as error:
+            _log.info("directory changes are not announced for now: %s", error)
+            return False
+        return True
+
+    async def _subscribe(self, command: Command, _info: bytes) -> None:
         await command(b"SUBSCRIBE", CHANNEL)
-        on_message()
+        self._on_message()
 
-    connection = RedisConnection(parse_address(url), timeout_ms=_TIMEOUT_MS, name=_NAME, on_run=subscribe, on_push=on_message)
-    try:
-        while not await _opened(connection):  # noqa: ASYNC110 - nobody announces that the store is there
-            await asyncio.sleep(_RECONNECT_SECONDS)
-        while True:
-            await asyncio.sleep(_PING_SECONDS)
-            with suppress(StoreError):
-                await connection.command(b"PING")
-    finally:
-        await connection.close()
+    def _on_message(self) -> None:
+        self._woken()
 
 
 async def announce_change(url: str) -> None:
@@ -47,15 +72,10 @@ async def announce_change(url: str) -> None:
         await connection.open()
         await connection.command(b"PUBLISH", CHANNEL, b"changed")
     except StoreError as error:
-        _log.info("a directory change is not announced: %s", error)
+        _log.warning("a directory change is not announced, and takes effect within 15 seconds: %s", error)
     finally:
         await connection.close()
 
 
-async def _opened(connection: RedisConnection) -> bool:
-    try:
-        await connection.open()
-    except StoreError as error:
-        _log.info("directory changes are not announced for now: %s", error)
-        return False
-    return True
+def _nobody() -> None:
+    """Nobody listens yet."""

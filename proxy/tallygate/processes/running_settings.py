@@ -106,11 +106,13 @@ def without_password(address: str) -> str:
 
 def absolute_database_url(address: str) -> str:
     """The address of a database; that of a SQLite file from the root on, since commands run in other directories."""
+    if not address.startswith("sqlite"):
+        return address
     try:
         url = make_url(address)
     except ArgumentError:
         return address
-    if not url.drivername.startswith("sqlite") or not url.database:
+    if not url.database:
         return address
     return url.set(database=str(Path(url.database).resolve())).render_as_string(hide_password=False)
 

@@ -29,6 +29,8 @@ from tallygate.outbound.session import FetchError
 from tallygate.telemetry.metrics import JOB_POLLS
 
 LOOK_EVERY_S: Final = 1.0
+IDLE_LOOKS: Final = 15  # of which one is made while no job is open anywhere: the database of an idle gateway has nothing to do
+LOOKS_AFTER_A_JOB: Final = 15  # that are all made: the ledger has a job soon after its gateway deferred it
 LEASE_MS: Final = 60_000
 AT_ONCE: Final = 8  # jobs of one worker that are asked for at once
 ORG_AT_ONCE: Final = 6  # of one organization: it leaves places to others
@@ -55,6 +57,7 @@ class JobStore(Protocol):
     """The open jobs of all gateways. Every method raises StoreError."""
 
     async def claim(self, *, now_ms: int, lease_ms: int, after_org: str = "", but_orgs: Collection[str] = ()) -> OpenJob | None: ...
+    async def has_open(self) -> bool: ...
     async def has_room(self, org: str) -> bool: ...
     async def keep(self, job_id: str, *, progress: int, lease_until_ms: int) -> None: ...
     async def spent(self, job_id: str) -> int: ...
@@ -71,6 +74,8 @@ class Poller:
         self._session = session
         self._last_org = ""  # of the job that was claimed last: organizations take turns
         self._looking = asyncio.Lock()
+        self._deferred = 0  # by this worker, when it looked last
+        self._looks_left = LOOKS_AFTER_A_JOB
         self._polled: Counter[str] = Counter()  # jobs that are being polled, by organization
 
     async def poll_forever(self) -> None:
@@ -84,11 +89,21 @@ class Poller:
             async with self._looking:
                 found = await self._attempt(self.claim())
                 if found is None:
-                    await asyncio.sleep(LOOK_EVERY_S)
+                    await self._rest()
                     continue
                 self._polled[found.job.org] += 1
             await self._attempt(self.poll(found))
             self._polled -= Counter((found.job.org,))
+
+    async def _rest(self) -> None:
+        """Wait for the next look: longer while no job is open anywhere, until this worker defers one."""
+        self._looks_left -= 1
+        is_idle = self._looks_left <= 0 and await self._attempt(self._store.has_open()) is False
+        for _ in range(IDLE_LOOKS if is_idle else 1):
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self._deferred != self._services.settler.deferred:
+                self._deferred, self._looks_left = self._services.settler.deferred, LOOKS_AFTER_A_JOB
+                return
 
     async def _attempt(self, work: Awaitable[_Result]) -> _Result | None:
         try:

@@ -29,6 +29,7 @@ class Settler:
     now_ms      Unix time
     clock       monotonic seconds, of the waits for the limiter
     store_run   id of the run of the limiter's store; the last settlements of one run are replayed in the next
+    deferred    how many exchanges were handed on as jobs
     on_job      called with the account of a deferred exchange, or of a part of it, the first time that it is settled
     """
 
@@ -51,6 +52,7 @@ class Settler:
         self._metrics = metrics
         self._clock = clock
         self._on_job = on_job
+        self.deferred = 0
         self._recent = RecentSettlements(store_run, now_ms)
         self._count_spooled()
 
@@ -172,6 +174,8 @@ class Settler:
             self._metrics.inc(LIMITER_ERRORS, "settle")
             raise
         self._metrics.observe(LIMITER_SECONDS, self._clock() - asked_at, account.admission.reservation_id, "settle")
+        if account.job:
+            self.deferred += 1
         for warned in settlement.warned:
             self._warn(account.admission, warned)
         return settlement

@@ -20,6 +20,7 @@ from tallygate.ledger.directory.rules import Rules
 from tallygate.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION, RETIRED_CLIENT_IDS
 
 POLL_SECONDS: Final = 0.5  # the most that a copy lags if nobody announces changes
+QUIET_POLLS: Final = 30  # of which one is made while changes are announced: sessions of PostgreSQL are dear, and others' too
 CHUNK: Final = 200  # organizations read at once, in a few milliseconds, so that the event loop runs in between
 ANNOUNCED_MAX: Final = 2_000  # changed organizations announced at once, for the same reason
 LOWERED_NAMED_MAX: Final = 20  # organizations that one line of the log names
@@ -38,9 +39,13 @@ class DirectoryReplica:
                     each with that organization's id
     """
 
-    def __init__(self, database: Database, config: Callable[[], GatewayConfig]) -> None:
+    def __init__(
+        self, database: Database, config: Callable[[], GatewayConfig], *, is_announced: Callable[[], bool] = lambda: False
+    ) -> None:
+        """is_announced: whether `wake` is called at each change, as far as this process can know."""
         self._database = database
         self._config = config
+        self._is_announced = is_announced
         self._rules = Rules(config)
         self._read_under: GatewayConfig | None = None
         self._woken = asyncio.Event()
@@ -73,11 +78,17 @@ class DirectoryReplica:
         return self._replace(found, changed)
 
     async def follow_forever(self, on_change: Callable[[frozenset[str]], None]) -> None:
-        """Refresh when woken, and every POLL_SECONDS. While the database is away the copy stays as it is."""
+        """Refresh when woken, and every POLL_SECONDS. While the database is away the copy stays as it is.
+
+        On PostgreSQL it is refreshed more seldom while changes are announced, and keeps no session in between.
+        """
         is_away = False
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), POLL_SECONDS)
+            for _ in range(QUIET_POLLS):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), POLL_SECONDS)
+                if is_away or self._woken.is_set() or not self._is_quiet():
+                    break
             self._woken.clear()
             try:
                 changed = await self.refresh()
@@ -87,10 +98,17 @@ class DirectoryReplica:
                 is_away = True
                 continue
             is_away = False
+            if self._is_quiet():
+                await self._database.close_idle()
             ids = sorted(changed)
             for start in range(0, len(ids), ANNOUNCED_MAX):
                 on_change(frozenset(ids[start : start + ANNOUNCED_MAX]))
                 await asyncio.sleep(0)
+
+    def _is_quiet(self) -> bool:
+        """Return whether a change would be announced, of the directory or of the rules that the process has read."""
+        is_read = self._read_under is not None and _same_rules(self._read_under, self._config())
+        return is_read and self._database.dialect == "postgresql" and self._is_announced()
 
     async def _changed_ids(self, connection: AsyncConnection) -> frozenset[str] | None:
         """The ids of changed organizations; None if there are so many that reading everything is simpler."""
