@@ -29,6 +29,7 @@ from tallygate.domain.obstacle import Obstacle
 from tallygate.ledger.postgres_url import CONNECT_SECONDS, PostgresUrl, parse_postgres_url
 
 READERS_MAX: Final = 4
+WAL_BYTES_MAX: Final = 4_194_304  # of SQLite's log, to which it is cut when it begins anew: the pages of its regular checkpoints
 WRITERS_MAX: Final = 4  # PostgreSQL; SQLite has one
 READER_MEMORY: Final = "32MB"  # PostgreSQL, for a sort or sums: with its default, 4 MB, sums of 90 days were sorted on disk
 BUSY_MS: Final = 5_000  # the time for which SQLite waits for another process's write
@@ -305,7 +306,11 @@ def _open_sqlite(url: URL, *, is_command: bool) -> Database:
     writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=waits)
     reader = create_async_engine(url, pool_size=READERS_MAX, max_overflow=0, connect_args=waits)
     for engine, begin, pragmas in (
-        (writer, "BEGIN IMMEDIATE", ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536")),
+        (
+            writer,
+            "BEGIN IMMEDIATE",
+            ("journal_mode=WAL", f"journal_size_limit={WAL_BYTES_MAX}", "synchronous=FULL", "cache_size=-65536"),
+        ),
         (reader, "BEGIN", ("query_only=ON", "cache_size=-65536", "mmap_size=1073741824", "temp_store=MEMORY")),
     ):
         _prepare_sqlite(engine, begin, pragmas, file)

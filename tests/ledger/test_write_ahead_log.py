@@ -1,0 +1,23 @@
+"""SQLite's write-ahead log does not keep the size of the greatest write."""
+
+from pathlib import Path
+
+from new_ledger import new_ledger
+from sqlalchemy import text
+
+from tallygate.ledger.database import WAL_BYTES_MAX
+
+
+async def test_the_log_of_a_great_write_is_cut_again(tmp_path: Path) -> None:
+    database = await new_ledger(tmp_path)
+    log = tmp_path / "ledger.db-wal"
+    async with database.write() as connection:
+        await connection.execute(text("CREATE TABLE blobs (content BLOB)"))
+        await connection.execute(text("INSERT INTO blobs VALUES (randomblob(16000000))"))
+    assert log.stat().st_size > 16_000_000
+    for _ in range(2):
+        async with database.write() as connection:
+            await connection.execute(text("INSERT INTO blobs VALUES (randomblob(10))"))
+
+    assert log.stat().st_size <= WAL_BYTES_MAX
+    await database.close()
