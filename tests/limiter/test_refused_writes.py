@@ -199,17 +199,19 @@ def test_an_error_is_read_by_its_word_also_out_of_a_script(error: str, name: str
 async def test_a_start_waits_for_a_store_that_is_loading_its_data_and_logs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A log that takes a while to load, as long ones do: the server waits between two of its entries."""
+    """A log that takes two seconds to load: the server waits between two of its entries, and answers at every 1,024th."""
     monkeypatch.setattr(stores, "LOADING_SECONDS", 0.01)
     with running_valkey(append_only=True) as server:
-        for number in range(300):
-            server.client().set(f"key{number}", "x")
+        client = server.client()
+        for number in range(2_100):
+            client.set(f"key{number}", "x")
         server.kill()
-        slow = ValkeyProcess(server.directory, append_only=True, extra=("--key-load-delay", "5000"))
+        slow = ValkeyProcess(server.directory, append_only=True, extra=("--key-load-delay", "1000"))
         starting = asyncio.create_task(asyncio.to_thread(slow.start))
         while not (server.directory / "valkey.sock").exists():
             await asyncio.sleep(0.01)
-        settings = load_settings({"redis_url": slow.url, "data_dir": str(tmp_path)})
+        patient = {"store_deadline_ms": 20_000}
+        settings = load_settings({"redis_url": slow.url, "data_dir": str(tmp_path), **patient})
         while True:
             with suppress(StoreError):  # until it listens
                 opened = await stores.open_store(settings)

@@ -100,7 +100,9 @@ async def roll(fleet: Fleet, load: Load, number: int) -> None:
 async def shared_metrics(console: Member) -> dict[Any, float]:
     status, text = await console.get("/metrics")
     assert status == 200
-    return {key: value for key, value in samples(text).items() if value}
+    return {
+        key: value for key, value in samples(text).items() if value and key[0] != "tallygate_store_memory_bytes"
+    }  # of the instant
 
 
 async def local_total(fleet: Fleet, name: str) -> float:
