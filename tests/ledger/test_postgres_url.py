@@ -20,6 +20,8 @@ _PASSWORD = "p%40ss/w?rd"
 _HOSTS = {
     "postgresql://": (),
     "postgresql:///ledger": (),
+    "postgresql:///ledger?port=5433": ((None, 5433),),
+    "postgresql://me@:5433/ledger": ((None, 5433),),
     "postgres://db.internal/ledger": (("db.internal", None),),
     "postgresql+asyncpg://me@db.internal:5433/ledger": (("db.internal", 5433),),
     "postgresql://[::1]:5433/ledger": (("::1", 5433),),

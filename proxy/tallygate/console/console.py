@@ -87,7 +87,7 @@ class Console:
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks repeatedly until they end: redis-py treats a cancellation while it connects as a failure to connect."""
+    """Cancel tasks repeatedly until they end: a library may take a cancellation while it connects for a failure to connect."""
     pending = set(tasks)
     while pending:
         for task in pending:

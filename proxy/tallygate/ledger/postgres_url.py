@@ -46,7 +46,8 @@ _WITHOUT_EFFECT: Final[Mapping[str, tuple[str, ...]]] = {  # values that ask for
     "sslcompression": ("0",),
     "sslsni": ("1",),
 }
-_DEFAULT_HOST: Final[tuple[str | None, int | None]] = (None, None)
+_Host = tuple[str | None, int | None]
+_DEFAULT_HOST: Final[_Host] = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,13 @@ class PostgresUrl:
     """Where a database is, and how to come to it.
 
     dsn               user, password, name of the database and parameters, for the driver: without hosts
-    hosts             in the order in which they are tried; empty: as PGHOST and the driver's default say
+    hosts             name and port, in the order in which they are tried; None, or no host at all: as PGHOST, PGPORT and the
+                      driver's defaults say
     connect_seconds   for each host
     """
 
     dsn: str
-    hosts: tuple[tuple[str, int | None], ...]
+    hosts: tuple[_Host, ...]
     connect_seconds: int
 
     async def connect(self, **options: Any) -> asyncpg.Connection:
@@ -76,7 +78,7 @@ class PostgresUrl:
                 continue
         return await self._connect_to(last, options)
 
-    async def _connect_to(self, host: tuple[str | None, int | None], options: Mapping[str, Any]) -> asyncpg.Connection:
+    async def _connect_to(self, host: _Host, options: Mapping[str, Any]) -> asyncpg.Connection:
         """Connect to a server, where statements are prepared under a name once, or to a pooler, where they cannot be.
 
         A pooler such as pgbouncer hands each transaction to another session, in which a name stands for nothing, or for another
@@ -133,9 +135,9 @@ def _parameters(query: str) -> dict[str, str]:
     return parameters
 
 
-def _hosts(names: str, ports: str) -> tuple[tuple[str, int | None], ...]:
+def _hosts(names: str, ports: str) -> tuple[_Host, ...]:
     """names: h1:5432,h2, as in the URL or the parameter host; ports: of the parameter port, one for all or one for each."""
-    if not names:
+    if not names and not ports:
         return ()
     given = names.split(",")
     of_parameter = ports.split(",") * (1 if "," in ports else len(given))
@@ -147,7 +149,7 @@ def _hosts(names: str, ports: str) -> tuple[tuple[str, int | None], ...]:
         number = int(found["port"] or port or 0) if found else -1
         if found is None or not 0 <= number <= 65_535:
             raise ConfigError((f"{_VARIABLE} must have hosts such as db.internal:5432, or [::1]:5432, with commas between them",))
-        hosts.append((found["name"].strip("[]"), number or None))
+        hosts.append((found["name"].strip("[]") or None, number or None))
     return tuple(hosts)
 
 
