@@ -1,4 +1,4 @@
-"""What Linux knows about processes: CPU time used, memory held, children."""
+"""What Linux knows about processes: CPU time used, memory held, bytes written, children."""
 
 import os
 import time
@@ -36,6 +36,16 @@ def cpu_seconds_of_family(root: int) -> float:
     """User and system time of a process and its descendants, also of children that have ended (fields 16 and 17 of its stat)."""
     ended = sum(map(int, (PROC / str(root) / "stat").read_text().rpartition(")")[2].split()[13:15]))
     return cpu_seconds(family(root)) + ended / os.sysconf("SC_CLK_TCK")
+
+
+def written_bytes(pids: Iterable[int]) -> int:
+    """Bytes that processes have caused to be written to disks since they started: whole pages, each once until it is written."""
+    return sum(parse_written((PROC / str(pid) / "io").read_text()) for pid in pids)
+
+
+def parse_written(io: str) -> int:
+    """`write_bytes` of /proc/<pid>/io."""
+    return next(int(line.split()[1]) for line in io.splitlines() if line.startswith("write_bytes:"))
 
 
 def pss_bytes(pids: Iterable[int]) -> int:

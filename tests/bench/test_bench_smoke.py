@@ -6,7 +6,7 @@ import pytest
 
 from bench.call_counts import CallCounts
 from bench.instructions import NAIVE, excesses
-from bench.procfs import parse_parent, parse_pss_kib
+from bench.procfs import parse_parent, parse_pss_kib, parse_written
 from bench.report import SUBJECT, aims, bars, grids, markdown
 from bench.run import Figures
 from bench.samples import micros_per_unit, percentile, ratio, spread
@@ -55,6 +55,10 @@ def test_the_proportional_set_size_is_found_among_its_parts() -> None:
     assert parse_pss_kib(text) == 1234
     with pytest.raises(ValueError, match="no Pss line"):
         parse_pss_kib("Rss: 5 kB")
+
+
+def test_bytes_that_go_to_disk_are_told_from_those_that_a_process_writes() -> None:
+    assert parse_written("wchar: 99\nsyscw: 3\nread_bytes: 4\nwrite_bytes: 8192\ncancelled_write_bytes: 5\n") == 8192
 
 
 def test_events_are_counted_wherever_the_stream_is_cut() -> None:
