@@ -51,7 +51,7 @@ async def test_a_file_that_vanished_is_missed_and_the_last_good_configuration_st
 
     problems = await holder.reload()
     again = await holder.reload()
-    assert problems == again == (f"{name}:1: is gone since the last reload; put it back, or restart if it is to go",)
+    assert problems == again == (f"{name}:1: is gone since the last reload; put it back, or restart tallygate if it is to go",)
     assert holder.current is before
 
     (tmp_path / name).write_text(text)

@@ -55,3 +55,21 @@ async def test_a_ledger_and_counts_that_are_deleted_while_it_runs(tmp_path: Path
         worker.send_signal(signal.SIGTERM)
         await eventually(lambda: failed(stack) == {"status": "200"}, "another worker counts in new files")
         await serve_one()
+
+
+async def test_a_worker_that_crashes_while_the_organizations_are_missing_waits_for_them(tmp_path: Path) -> None:
+    async with running_stack(tmp_path, workers="2") as stack, callers() as session:
+        organizations = stack.config_dir / "organizations.yaml"
+        organizations.rename(tmp_path / "aside.yaml")
+        victim, kept = stack.workers()
+        victim.kill()
+        await eventually(
+            lambda: '"problem": "organizations.yaml:1: is gone' in stack.log.read_text(), "its successor says why it ends"
+        )
+
+        answers = [(await ask(session, stack, "acme-prod", chat())).status for _ in range(20)]
+        assert set(answers) == {200}  # by the worker that has them still: nobody gets 401
+        assert kept.is_running()
+
+        (tmp_path / "aside.yaml").rename(organizations)
+        await eventually(lambda: stack.get("/metrics")[1].count("tallygate_worker_up{") == 2, "both serve again")

@@ -1,10 +1,11 @@
 """The reviewed configuration of a process."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.holder import ConfigHolder
+from tallygate.config.in_force import InForceFile
 from tallygate.config.load import ConfigSource
 from tallygate.config.model import GatewayConfig
 from tallygate.config.settings import Settings
@@ -43,12 +44,29 @@ def process_way_out(settings: Settings, environ: Mapping[str, str]) -> WayOut:
 def config_holder(
     settings: Settings, *, forwards: bool = False, sends_webhooks: bool = False, signs_in: bool = False
 ) -> ConfigHolder:
-    """Read the configuration. Raises ConfigError."""
+    """Read the configuration, for a command. Raises ConfigError."""
+    load = _load_for(settings, forwards=forwards, sends_webhooks=sends_webhooks, signs_in=signs_in)
+    return ConfigHolder(load(), load)
+
+
+def served_config_holder(
+    settings: Settings, *, forwards: bool = False, sends_webhooks: bool = False, signs_in: bool = False
+) -> ConfigHolder:
+    """Read the configuration, for a process that serves. Raises ConfigError, also for one that lacks what was in force before."""
+    load = _load_for(settings, forwards=forwards, sends_webhooks=sends_webhooks, signs_in=signs_in)
+    config, file = load(), InForceFile(settings.data_dir)
+    if lost := file.read().losses(config):
+        raise ConfigError(lost)
+    file.keep(config)
+    return ConfigHolder(config, load, keep=file.keep)
+
+
+def _load_for(settings: Settings, *, forwards: bool, sends_webhooks: bool, signs_in: bool) -> Callable[[], GatewayConfig]:
 
     def load() -> GatewayConfig:  # with the authorities of TALLYGATE_UPSTREAM_CA_FILE as they are then
         return config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks, signs_in=signs_in).load()
 
-    return ConfigHolder(load(), load)
+    return load
 
 
 def upstream_urls(settings: Settings) -> frozenset[str]:

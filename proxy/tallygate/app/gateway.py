@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tallygate.app.clients import client_timeouts
 from tallygate.app.clocks import event_id_source, monotonic_ms, new_file_identity, now_ms
-from tallygate.app.configuration import config_holder, process_way_out
+from tallygate.app.configuration import process_way_out, served_config_holder
 from tallygate.app.machine import connections_within, memory_bytes
 from tallygate.app.stores import open_ledger, open_store, read_directory
 from tallygate.config.holder import ConfigHolder, with_stored
@@ -71,7 +71,7 @@ class WorkerGateway(Protocol):
 
 async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     """Build one worker's data plane. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
-    holder = config_holder(settings, forwards=True)
+    holder = served_config_holder(settings, forwards=True)
     scripts = load_scripts()
     fence = Fence(scripts.fence)
     store = await open_store(settings, fence)

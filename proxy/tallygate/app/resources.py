@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tallygate.app.configuration import config_holder
+from tallygate.app.configuration import served_config_holder
 from tallygate.app.stores import open_ledger, open_ledger_link, open_store, read_directory
 from tallygate.config.holder import ConfigHolder, with_stored
 from tallygate.config.model import GatewayConfig
@@ -51,7 +51,7 @@ class Resources:
 
 async def open_resources(settings: Settings, *, sends_webhooks: bool, signs_in: bool) -> Resources:
     """Open the resources. Raises ConfigError, and StoreError if a store cannot be reached."""
-    holder = config_holder(settings, sends_webhooks=sends_webhooks, signs_in=signs_in)
+    holder = served_config_holder(settings, sends_webhooks=sends_webhooks, signs_in=signs_in)
     store = await open_store(settings)
     database = await open_ledger(settings)
     channel = DirectoryChannel(settings.redis_url.get_secret_value())

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from tallygate.config.in_force import InForce
 from tallygate.config.model import GatewayConfig
-from tallygate.config.reload_changes import Changes, changes, losses
+from tallygate.config.reload_changes import Changes, changes
 from tallygate.config.upstream_catalogue import UpstreamCatalogue
 from tallygate.domain.errors import ConfigError
 from tallygate.domain.organization import Organization
@@ -20,8 +21,16 @@ class ConfigHolder:
     changes                   what the last reload that was applied has changed
     """
 
-    def __init__(self, config: GatewayConfig, load: Callable[[], GatewayConfig]) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        load: Callable[[], GatewayConfig],
+        *,
+        keep: Callable[[GatewayConfig], None] = lambda _config: None,
+    ) -> None:
+        """keep: called in a thread with each configuration that a reload applies."""
         self._load = load
+        self._keep = keep
         self._turn = asyncio.Lock()
         self._reviewed = config
         self._catalogues: dict[str, UpstreamCatalogue] = {}
@@ -50,8 +59,9 @@ class ConfigHolder:
 
     def _load_after(self, old: GatewayConfig) -> tuple[GatewayConfig, Changes]:
         new = self._load()
-        if lost := losses(old, new):
+        if lost := InForce.of(old).losses(new):
             raise ConfigError(lost)
+        self._keep(new)
         return new, changes(old, new)
 
     def put_upstream_catalogue(self, upstream: str, catalogue: UpstreamCatalogue) -> None:

@@ -1,4 +1,4 @@
-"""What a reload changes: whether it may, and how it is told."""
+"""What a reload changes, as it is told."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,21 +20,6 @@ class Changes:
 
     by_kind: Mapping[str, str] = field(default_factory=dict)
     organizations_removed: str = ""
-
-
-def losses(old: GatewayConfig, new: GatewayConfig) -> tuple[str, ...]:
-    """Why the new configuration may not replace the old one, although it is valid: a line for each reason.
-
-    A file that is gone, or organizations that are gone all at once, are a failed deployment far more often than a decision, and
-    would lock everybody out within seconds. A start accepts both.
-    """
-    gone = sorted(old.files.keys() - new.files.keys())
-    if gone:
-        return tuple(f"{name}:1: is gone since the last reload; put it back, or restart if it is to go" for name in gone)
-    if old.organizations and not new.organizations:
-        fix = "put them back, or restart if all of them are to go"
-        return (f"organizations.yaml:1: has no organizations left, of {len(old.organizations)}; {fix}",)
-    return ()
 
 
 def changes(old: GatewayConfig, new: GatewayConfig) -> Changes:

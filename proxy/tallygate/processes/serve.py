@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tallygate.app.machine import raise_descriptors
 from tallygate.app.role import Role
+from tallygate.config.in_force import InForceFile
 from tallygate.config.reloading import ConfigWatch
 from tallygate.config.settings import Settings, variable_name
 from tallygate.config.sign_in_link import link_fragment, new_link_secret
@@ -70,6 +71,7 @@ def serve(
     raise_descriptors()
     data = DataDirectory(settings.data_dir)
     lock = data.lock()
+    InForceFile(data.root).forget()
     gateway = console = None
     valkey = EmbeddedValkey(data.valkey) if role is Role.SERVE and not settings.redis_url.get_secret_value() else None
     try:
