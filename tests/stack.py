@@ -177,12 +177,14 @@ async def running_stack(
     config: dict[str, Any] | None = None,
     upstream_url: str | None = None,
     store_url: str = "",
+    store: redis.Redis | None = None,
     descriptors: int | None = None,
     config_dir: Path | None = None,
     **settings: str,
 ) -> AsyncIterator[Stack]:
     """settings: TALLYGATE_* by lower-case name. The embedded Valkey is used unless store_url names another.
 
+    store         a client of it, where redis-py does not read its URL
     descriptors   the soft and hard limit of every process; None for what this one has
     config_dir    a directory in place of the files of `config` and of those that every stack has
     """
@@ -222,7 +224,8 @@ async def running_stack(
         try:
             while not await asyncio.to_thread(is_ready):
                 await asyncio.sleep(0.1)
-            store = redis.Redis.from_url(store_url) if store_url else embedded_store(data_dir)
+            if store is None:
+                store = redis.Redis.from_url(store_url) if store_url else embedded_store(data_dir)
             yield Stack(
                 process=process,
                 url=f"http://127.0.0.1:{gateway_port}",

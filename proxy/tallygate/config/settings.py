@@ -167,7 +167,9 @@ class Settings(BaseSettings):
         SecretStr(""), description="Key sent to the default upstream; empty: the client's own key is passed through."
     )
     redis_url: Secret = Field(
-        SecretStr(""), description="Redis or Valkey of the limiter, redis://, rediss:// or unix://; empty: an embedded Valkey."
+        SecretStr(""),
+        description="Redis or Valkey of the limiter, redis://, rediss:// or unix://, or redis+sentinel://host,host/service; "
+        "empty: an embedded Valkey.",
     )
     database_url: Secret = Field(SecretStr(""), description="SQL database of the ledger; empty: SQLite in the data directory.")
     data_dir: Path = Field(Path("tallygate-data"), description="Directory for what must survive a restart: embedded stores, spool.")

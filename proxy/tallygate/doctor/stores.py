@@ -1,6 +1,7 @@
 """What `tallygate doctor` finds of the store and the database, over the connections that serving uses."""
 
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
@@ -10,11 +11,12 @@ from tallygate.doctor.finding import Finding
 from tallygate.domain.errors import ConfigError, StoreError
 from tallygate.domain.obstacle import Obstacle
 from tallygate.ledger.database import Database, LedgerUnavailableError, newest_version, open_database, version_problem
-from tallygate.limiter.address import parse_address
+from tallygate.limiter.address import RedisAddress, parse_address, place_text
 from tallygate.limiter.commands import COMMANDS, access_list, check_commands, check_permissions
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.probe import ServerFacts, check_scripts, server_facts
+from tallygate.limiter.probe import UNHELD_MASTER, ServerFacts, check_scripts, server_facts
 from tallygate.limiter.script import ScriptStore
+from tallygate.limiter.sentinel import SentinelLookup
 from tallygate.limiter.writes import PERMISSION
 from tallygate.processes.valkey import damaged_log
 
@@ -44,7 +46,10 @@ async def _store(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("store", damaged is None, text)
         return
     try:
-        store = RedisConnection(parse_address(url), timeout_ms=TIMEOUT_MS, name="tallygate-doctor")
+        address = parse_address(url)
+        async for finding in _sentinels(address):
+            yield finding
+        store = RedisConnection(address, timeout_ms=TIMEOUT_MS, name="tallygate-doctor")
         await store.open()
     except (ConfigError, StoreError) as error:
         yield Finding("store", False, _reason(error))
@@ -58,6 +63,21 @@ async def _store(settings: Settings) -> AsyncIterator[Finding]:
         await store.close()
 
 
+async def _sentinels(address: RedisAddress) -> AsyncIterator[Finding]:
+    """Whether every sentinel answers, and all name the same master."""
+    if address.sentinels is None:
+        return
+    lookup = SentinelLookup(address, address.sentinels, timeout_s=TIMEOUT_MS / 1_000)
+    views = await lookup.views()
+    lookup.close()
+    named = Counter(place_text(view.master) for view in views if view.master is not None)
+    masters = ", ".join(f"{count} of {len(views)} name {master}" for master, count in named.most_common()) or "none knows it"
+    silent = [f"{place_text(view.place)} {view.reason}" for view in views if view.master is None]
+    yield Finding(
+        "sentinels", len(named) == 1 and not silent, "; ".join((f"of the master of {address.sentinels.service} {masters}", *silent))
+    )
+
+
 async def _store_findings(store: RedisConnection) -> AsyncIterator[Finding]:
     facts = await server_facts(store)
     yield Finding("store", True, f"{facts.software.capitalize()} {'.'.join(map(str, facts.version))} answers")
@@ -67,6 +87,9 @@ async def _store_findings(store: RedisConnection) -> AsyncIterator[Finding]:
     persists = facts.persists
     yield Finding("durability", persists, f"the append-only file is {'on' if persists else 'off: a restart would forget spend'}")
     yield _memory(facts)
+    if facts.replicas:
+        text = f"{facts.replicas} follow, and writes wait for them (min-replicas-to-write)" if facts.is_held_back else UNHELD_MASTER
+        yield Finding("replicas", facts.is_held_back, text)
     try:
         await check_scripts(store)
         yield Finding("scripts", True, "runs Lua scripts")

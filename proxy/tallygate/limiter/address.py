@@ -1,5 +1,6 @@
-"""Addresses of Redis: redis://, rediss:// and unix://."""
+"""Addresses of Redis: redis://, rediss:// and unix://, and redis+sentinel:// for one that sentinels watch."""
 
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,15 +11,31 @@ from tallygate.domain.errors import ConfigError
 
 _Read = TypeVar("_Read")
 _VERIFIED: Final = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
+_SERVER: Final = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:,@/]+))(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentinels:
+    """Servers that watch a master and know where it is after a failover (Redis' documentation, "Sentinel client spec").
+
+    places    host and port of each
+    service   the name under which they watch the master
+    """
+
+    places: tuple[tuple[str, int], ...]
+    service: str
+    username: str = ""
+    password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisAddress:
-    """path: of a Unix socket, else empty. tls: None for plain TCP."""
+    """path: of a Unix socket, else empty. tls: None for plain TCP. sentinels: who knows the place, instead of host and port."""
 
     host: str = ""
     port: int = 6379
     path: str = ""
+    sentinels: Sentinels | None = None
     database: int = 0
     username: str = ""
     password: str = field(default="", repr=False)
@@ -26,40 +43,87 @@ class RedisAddress:
 
     def __str__(self) -> str:
         """Without the secret, for messages and logs."""
-        return (
-            f"unix://{self.path}" if self.path else f"{'rediss' if self.tls else 'redis'}://{self.host}:{self.port}/{self.database}"
-        )
+        if self.path:
+            return f"unix://{self.path}"
+        scheme = "rediss" if self.tls else "redis"
+        if self.sentinels is not None:
+            listed = ",".join(place_text(place) for place in self.sentinels.places)
+            return f"{scheme}+sentinel://{listed}/{self.sentinels.service}/{self.database}"
+        return f"{scheme}://{place_text((self.host, self.port))}/{self.database}"
 
 
 def parse_address(url: str) -> RedisAddress:
-    """redis://[user:password@]host[:port][/database], rediss:// the same over TLS, unix://[user:password@]/path[?db=database].
+    """Read the URL of a store.
 
-    A rediss:// URL takes the options of TLS that redis-py's URLs have ("SSL Connection Examples" of its documentation):
-    ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_cert_reqs and ssl_check_hostname.
+    redis://[user:password@]host[:port][/database]
+    redis+sentinel://[user:password@]host[:port],host[:port].../service[/database]
+    rediss://, rediss+sentinel://   the same over TLS
+    unix://[user:password@]/path[?db=database]
+
+    A rediss URL takes the options of TLS that redis-py's URLs have ("SSL Connection Examples" of its documentation):
+    ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_cert_reqs and ssl_check_hostname. One with sentinels takes sentinel_username and
+    sentinel_password, if these want a login of their own.
     Raises ConfigError, which names what is wrong and never the password.
     """
     parts = urlsplit(url)
     options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    scheme, _, topology = parts.scheme.partition("+")
+    login, _, servers = parts.netloc.rpartition("@")
+    user, _, secret = login.partition(":")
+    username, password = unquote(user), unquote(secret)
     try:
-        database = options.pop("db", "") or (parts.path.strip("/") if parts.scheme != "unix" else "") or "0"
-        username, password = unquote(parts.username or ""), unquote(parts.password or "")
-        if parts.scheme == "unix" and parts.path and not options:
-            return RedisAddress(path=unquote(parts.path), database=int(database), username=username, password=password)
-        if parts.scheme in {"redis", "rediss"} and parts.hostname:
-            tls = _tls(options) if parts.scheme == "rediss" else None
+        if parts.scheme == "unix" and parts.path:
+            database = _number(options.pop("db", "") or "0", "the database")
+            _refuse_others(options, has_tls=False)
+            return RedisAddress(path=unquote(parts.path), database=database, username=username, password=password)
+        if scheme in {"redis", "rediss"} and topology in {"", "sentinel"} and servers:
+            names = [unquote(name) for name in parts.path.split("/") if name]
+            sentinels = _sentinels(servers, names, options) if topology else None
+            host, port = ("", 0) if sentinels else _place(servers, default=6379)
+            database = _number(options.pop("db", "") or "/".join(names) or "0", "the database")
+            tls = _tls(options) if scheme == "rediss" else None
             _refuse_others(options, has_tls=tls is not None)
             return RedisAddress(
-                host=parts.hostname,
-                port=parts.port or 6379,
-                database=int(database),
-                username=username,
-                password=password,
-                tls=tls,
+                host=host, port=port, sentinels=sentinels, database=database, username=username, password=password, tls=tls
             )
     except ValueError as error:
         raise ConfigError((f"Redis URL ({parts.scheme}://…): {error}",)) from error
-    form = "redis://host:6379/0, rediss://host:6379/0?ssl_ca_certs=file or unix:///path?db=0"
+    form = (
+        "redis://host:6379/0, rediss://host:6379/0?ssl_ca_certs=file, redis+sentinel://host:26379,host:26379/service/0 "
+        "or unix:///path?db=0"
+    )
     raise ConfigError((f"Redis URL ({parts.scheme}://…) must look like {form}",))
+
+
+def _sentinels(servers: str, names: list[str], options: dict[str, str]) -> Sentinels:
+    """Take the service out of the path's names, and the login out of the options. Raises ValueError."""
+    if not names:
+        raise ValueError("name the service that the sentinels watch behind them: redis+sentinel://host,host/service")
+    return Sentinels(
+        places=tuple(dict.fromkeys(_place(server, default=26379) for server in servers.split(",") if server)),
+        service=names.pop(0),
+        username=options.pop("sentinel_username", ""),
+        password=options.pop("sentinel_password", ""),
+    )
+
+
+def _place(server: str, *, default: int) -> tuple[str, int]:
+    """Host and port of `host`, `host:port` or `[address]:port` (RFC 3986 section 3.2.2). Raises ValueError."""
+    found = _SERVER.fullmatch(server)
+    if found is None:
+        raise ValueError("a server is host, host:port or [address]:port; several are for redis+sentinel://")
+    return unquote(found["literal"] or found["host"]), _number(found["port"] or str(default), "the port", most=65_535)
+
+
+def place_text(place: tuple[str, int]) -> str:
+    host, port = place
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _number(text: str, what: str, *, most: int = 2**31) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= most):
+        raise ValueError(f"{what} must be a number")
+    return int(text)
 
 
 def _tls(options: dict[str, str]) -> ssl.SSLContext:

@@ -10,7 +10,8 @@ wrong caller.
 
 A master that was demoted keeps its connections and refuses every write. So does a name that leads to a replica. Neither is used:
 a connection is closed at its first READONLY, a new one is used only where INFO says master, and every attempt looks the name up
-again and tries each of its addresses.
+again and tries each of its addresses. Where sentinels watch the master, they are asked instead, and once a second whether it is
+still the same: a master that is cut off from them does not know that it was replaced.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ import logging
 import random
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -26,8 +28,9 @@ import hiredis
 from tallygate.domain.errors import NothingSentError, StoreError
 from tallygate.domain.obstacle import Obstacle
 from tallygate.limiter.address import RedisAddress
-from tallygate.limiter.link import ConnectionLostError, Link
+from tallygate.limiter.link import ConnectionLostError, Link, encoded, open_link
 from tallygate.limiter.script import Script
+from tallygate.limiter.sentinel import SentinelLookup
 from tallygate.limiter.writes import REPLICA, is_replica, obstacle_of
 
 Command = Callable[..., Awaitable[Any]]  # as `RedisConnection.command`
@@ -36,6 +39,7 @@ OUTSTANDING_MAX: Final = 20_000  # calls waiting for a reply; one more is a Stor
 PREFIXES_MAX: Final = 50_000  # encoded beginnings of script calls, one per script and organization; then all are dropped
 BACKOFF_FIRST_MS: Final = 20
 BACKOFF_MAX_MS: Final = 1_000
+FOLLOW_SECONDS: Final = 1.0  # between two questions to the sentinels whether the master is still the same
 REFUSED_EVERY_SECONDS: Final = 60.0  # between two lines of the log about the same obstacle
 _log = logging.getLogger(__name__)
 
@@ -67,6 +71,10 @@ class RedisConnection:
         self._on_run = on_run
         self._on_push = on_push
         self._link: Link | None = None
+        self._master = (address.host, address.port)  # of the last attempt to connect
+        sentinels = address.sentinels  # asked in a third of the time, so that enough is left for connecting
+        self._lookup = None if sentinels is None else SentinelLookup(address, sentinels, timeout_s=self._timeout_s / 3)
+        self._following: asyncio.Task[None] | None = None
         self._prefixes: dict[tuple[Script, tuple[bytes, ...]], bytes] = {}
         self._closed = False
         self._reconnecting: asyncio.Task[None] | None = None
@@ -80,13 +88,23 @@ class RedisConnection:
 
     async def open(self) -> None:
         """Connect once. Raises StoreError if Redis cannot be reached or refuses the credentials."""
-        self._link = await self._connect()
+        try:
+            self._link = await self._connect()
+        except StoreError:
+            if self._lookup is not None:
+                self._lookup.close()
+            raise
+        if self._lookup is not None:
+            self._following = asyncio.get_running_loop().create_task(self._follow_master(self._lookup))
 
     async def close(self) -> None:
         self._closed = True
-        if self._reconnecting is not None:
-            self._reconnecting.cancel()
-            await asyncio.gather(self._reconnecting, return_exceptions=True)
+        for task in (self._reconnecting, self._following):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if self._lookup is not None:
+            self._lookup.close()
         if self._link is not None:
             self._link.close()
             await asyncio.sleep(0)  # lets the transport report its end
@@ -95,12 +113,12 @@ class RedisConnection:
         prefix = self._prefixes.get((script, keys))
         if prefix is None:
             prefix = self._remember_prefix(script, keys, args)
-        encoded = prefix + b"".join([b"$%d\r\n%s\r\n" % (len(arg), arg) for arg in args])
+        sent = prefix + b"".join([b"$%d\r\n%s\r\n" % (len(arg), arg) for arg in args])
         is_retry = False
         while True:
             try:
                 link = self._link or await self._link_when_up()
-                reply = await link.call(encoded)
+                reply = await link.call(sent)
                 return await self._evaluate(link, script, keys, args, reply) if isinstance(reply, hiredis.ReplyError) else reply
             except ConnectionLostError:
                 if is_retry:
@@ -117,14 +135,14 @@ class RedisConnection:
         """Sends the source of a script that the server does not know (it restarted, or its cache was flushed)."""
         if not str(error).startswith("NOSCRIPT"):
             raise self._refused(link, script.name, error)
-        reply = await link.call(_encoded((b"EVAL", script.source, b"%d" % len(keys), *keys, *args)))
+        reply = await link.call(encoded((b"EVAL", script.source, b"%d" % len(keys), *keys, *args)))
         if isinstance(reply, hiredis.ReplyError):
             raise self._refused(link, script.name, reply)
         return reply
 
     async def command(self, *parts: bytes) -> Any:
         link = self._link or await self._link_when_up()
-        reply = await link.call(_encoded(parts))
+        reply = await link.call(encoded(parts))
         if isinstance(reply, hiredis.ReplyError):
             raise self._refused(link, parts[0].decode(), reply)
         return reply
@@ -137,7 +155,7 @@ class RedisConnection:
         link = self._link
         if link is None:
             raise NothingSentError(f"no connection to Redis at {self._address}")
-        return link.call(_encoded(parts))
+        return link.call(encoded(parts))
 
     def _refused(self, link: Link, call: str, error: hiredis.ReplyError) -> StoreError:
         """The error of a call that was answered with one. What refuses every write is logged by name, once in a while."""
@@ -192,7 +210,7 @@ class RedisConnection:
                             return await self._connect_to(host, port)
                     except (OSError, StoreError) as error:
                         failure = error
-        except (OSError, TimeoutError) as error:
+        except (OSError, StoreError) as error:  # a TimeoutError is an OSError
             failure = error
         self._obstacle = failure.obstacle if isinstance(failure, StoreError) else None
         reason = str(failure) or type(failure).__name__
@@ -202,11 +220,15 @@ class RedisConnection:
         raise refused from failure
 
     async def _places(self) -> list[tuple[str, int]]:
-        """Host and port of each address that the name has now; of a Unix socket, one without either. Raises OSError."""
-        address = self._address
-        if address.path:
+        """Host and port of each address that the master's name has now; of a Unix socket, one without either.
+
+        Raises OSError, StoreError.
+        """
+        if self._address.path:
             return [("", 0)]
-        found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        if self._lookup is not None:
+            self._master = await self._lookup.master()
+        found = await asyncio.get_running_loop().getaddrinfo(*self._master, type=socket.SOCK_STREAM)
         return [(str(place[0]), int(place[1])) for *_, place in found]
 
     async def _connect_to(self, host: str, port: int) -> Link:
@@ -221,8 +243,7 @@ class RedisConnection:
             if address.path:
                 _, link = await loop.create_unix_connection(new_link, address.path)
             else:
-                name = address.host if address.tls else None
-                _, link = await loop.create_connection(new_link, host, port, ssl=address.tls, server_hostname=name)
+                link = await open_link(new_link, host, port, tls=address.tls, name=self._master[0])
             await self._handshake(link)
         except BaseException:
             if link is not None:
@@ -238,7 +259,7 @@ class RedisConnection:
         if address.password:
             user = (address.username.encode(),) if address.username else ()
             commands.insert(0, (b"AUTH", *user, address.password.encode()))
-        replies = await asyncio.gather(*(link.call(_encoded(command)) for command in commands))
+        replies = await asyncio.gather(*(link.call(encoded(command)) for command in commands))
         for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, hiredis.ReplyError) and command[0] != b"CLIENT":  # a proxy may not know CLIENT SETNAME
                 raise _error_of(command[0].decode(), reply)
@@ -249,6 +270,16 @@ class RedisConnection:
             await self._on_run(partial(_command, link), info)
         if not link.is_open:  # it closed between its last reply and this line
             raise ConnectionLostError("closed after the handshake")
+
+    async def _follow_master(self, lookup: SentinelLookup) -> None:
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            link, master = self._link, self._master
+            with suppress(StoreError):
+                if link is not None and await lookup.master() != master and link is self._link:
+                    _log.warning("the master of %s has moved", self._address)
+                    self._link_lost(link)
+                    link.close()
 
     def _link_lost(self, link: Link) -> None:
         if link is not self._link:
@@ -277,7 +308,7 @@ class RedisConnection:
 
 
 async def _command(link: Link, *parts: bytes) -> Any:
-    reply = await link.call(_encoded(parts))
+    reply = await link.call(encoded(parts))
     if isinstance(reply, hiredis.ReplyError):
         raise _error_of(parts[0].decode(), reply)
     return reply
@@ -285,7 +316,3 @@ async def _command(link: Link, *parts: bytes) -> Any:
 
 def _error_of(call: str, error: hiredis.ReplyError) -> StoreError:
     return StoreError(f"{call}: {error}", obstacle_of(str(error)))
-
-
-def _encoded(parts: tuple[bytes, ...]) -> bytes:
-    return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%s\r\n" % (len(part), part) for part in parts])

@@ -1,6 +1,7 @@
 """A transport to Redis: the calls of a loop tick are sent in one write, and replies come in the order of the calls."""
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -136,3 +137,15 @@ class Link(asyncio.Protocol):
                     else StoreError(f"Redis did not answer within {self._timeout_s * 1000:.0f} ms")
                 )
         self._waiting.clear()
+
+
+async def open_link(new_link: Callable[[], Link], host: str, port: int, *, tls: ssl.SSLContext | None, name: str) -> Link:
+    """An open transport over TCP. tls: with it, the certificate must be for the name. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    _, link = await loop.create_connection(new_link, host, port, ssl=tls, server_hostname=name if tls else None)
+    return link
+
+
+def encoded(parts: tuple[bytes, ...]) -> bytes:
+    """A command as the server reads it (RESP, "Sending commands to a Redis server")."""
+    return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%s\r\n" % (len(part), part) for part in parts])

@@ -13,6 +13,10 @@ _PATCHED: Final = {
     "redis": {(6, 2): 20, (7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2},
     "valkey": {(7, 2): 11, (8, 0): 6, (8, 1): 4},
 }
+UNHELD_MASTER: Final = (
+    "a master that is cut off from its replicas goes on admitting until its callers find the new one, and what it then took is "
+    "lost: CONFIG SET min-replicas-to-write 1 and min-replicas-max-lag 2, and the same in redis.conf of every server"
+)
 _PROBE: Final = b"return 1 -- tallygate asks whether scripts are allowed"
 
 
@@ -23,6 +27,8 @@ class ServerFacts:
     policy             of eviction
     persists           whether it keeps an append-only file
     memory_max_bytes   its maxmemory; 0 without
+    replicas           how many follow it
+    is_held_back       whether it takes writes only while enough replicas keep up (min-replicas-to-write)
     warnings           what works but should be changed, one sentence each
     """
 
@@ -32,6 +38,8 @@ class ServerFacts:
     persists: bool
     memory_bytes: int
     memory_max_bytes: int
+    replicas: int
+    is_held_back: bool
     warnings: tuple[str, ...]
 
 
@@ -47,6 +55,8 @@ async def server_facts(store: ScriptStore) -> ServerFacts:
         persists=info.get("aof_enabled") != "0",
         memory_bytes=int(info.get("used_memory", 0)),
         memory_max_bytes=int(info.get("maxmemory", 0)),
+        replicas=int(info.get("connected_slaves", 0)),
+        is_held_back=_is_held_back(info),
         warnings=_warnings(software, version, info),
     )
 
@@ -89,7 +99,13 @@ def _warnings(software: str, version: tuple[int, ...], info: dict[str, str]) -> 
         warnings.append(
             "the append-only file is off: a restart of Redis loses open reservations, and spend until it is rebuilt from the ledger"
         )
+    if int(info.get("connected_slaves", 0)) and not _is_held_back(info):
+        warnings.append(UNHELD_MASTER)
     return tuple(warnings)
+
+
+def _is_held_back(info: dict[str, str]) -> bool:
+    return "min_slaves_good_slaves" in info  # stated only with both options on (server.c, genRedisInfoString)
 
 
 def _fields(info: str) -> dict[str, str]:

@@ -25,7 +25,7 @@ STORES: Final = ("redis_url", "database_url")
 _FILE: Final = "running.json"
 _FILE_BYTES_MAX: Final = 2**16
 # RFC 3986 section 3.2.1 for `user:password@`; drivers also take a password among the parameters
-_PASSWORD: Final = re.compile(r"(?<=://)([^/@:]*):.*(?=@)|(?<=[?&])((?:ssl)?password)=[^&]*", re.IGNORECASE)
+_PASSWORD: Final = re.compile(r"(?<=://)([^/@:]*):.*(?=@)|(?<=[?&])((?:ssl|sentinel_)?password)=[^&]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
