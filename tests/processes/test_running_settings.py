@@ -42,7 +42,11 @@ def test_what_is_given_is_kept_with_paths_from_the_root_on(tmp_path, monkeypatch
 )
 def test_no_secret_is_written_and_a_command_without_it_is_told_what_to_set(tmp_path, url):
     found = kept(
-        tmp_path, database_url=url, redis_url="redis://:hunter2@r:6379/0", admin_token="hunter2", upstream_api_key="hunter2"
+        tmp_path,
+        database_url=url,
+        redis_url="redis+sentinel://:hunter2@r,s/limits/0?sentinel_username=tally&sentinel_password=hunter2",
+        admin_token="hunter2",
+        upstream_api_key="hunter2",
     )
 
     text = (tmp_path / "running.json").read_text()
