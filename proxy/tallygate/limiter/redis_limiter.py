@@ -97,11 +97,11 @@ class RedisLimiter:
         admission = account.admission
         ended_ms = min(self._ended_ms, PART_ENDED_MS) if account.part_of else self._ended_ms
         head = wire.encode_settle(account, ended_ms=ended_ms, memory_ms=self._expired_ms)
-        keys, time = self._keys_of(admission.org), self._time()
+        keys, time, part_of = self._keys_of(admission.org), self._time(), account.part_of.encode()
         demands = wire.encode_demands(admission) if account.part_of else b""
-        code, answer = await self._store.run_script(self._scripts.settle, keys, (time, head, demands, account.event))
+        code, answer = await self._store.run_script(self._scripts.settle, keys, (time, head, demands, account.event, part_of))
         if code == _UNKNOWN:
-            args = (time, head, wire.encode_demands(admission), account.event)
+            args = (time, head, wire.encode_demands(admission), account.event, part_of)
             code, answer = await self._store.run_script(self._scripts.settle, keys, args)
         if code == _WIPED:
             raise _wiped(admission.org)

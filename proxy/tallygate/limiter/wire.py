@@ -1,4 +1,7 @@
-"""Requests and answers as the scripts see them: JSON arrays of whole numbers and strings, laid out in the scripts' heads."""
+"""Requests and answers as the scripts see them, laid out in the scripts' heads.
+
+Words with a space between them where every exchange sends them, which Lua's patterns read faster than JSON; else JSON arrays.
+"""
 
 from collections.abc import Sequence
 from operator import attrgetter
@@ -99,7 +102,7 @@ def _rate(demand: RateDemand) -> tuple[str | int, ...]:
     return demand.key, taken, demand.units, limit.capacity, limit.refill_units, limit.window_ms, 1 if limit.shadow else 0
 
 
-def _spend(demand: SpendDemand) -> tuple[object, ...]:
+def _spend(demand: SpendDemand) -> tuple[str | int, ...]:
     limit = demand.limit
     return (
         demand.key,
@@ -107,18 +110,23 @@ def _spend(demand: SpendDemand) -> tuple[object, ...]:
         limit.limit_nano_usd,
         window_buckets(demand),
         1 if limit.shadow else 0,
-        [number for threshold in threshold_amounts(demand) for number in threshold],
-        [(period.id, period.start_ms, period.end_ms) for period in demand.periods],
+        "".join([f"{permille}:{amount}," for permille, amount in threshold_amounts(demand)]),
+        "".join([f"{period.id}:{period.start_ms}:{period.end_ms}," for period in demand.periods]),
     )
 
 
 def encode_demands(request: AdmissionRequest) -> bytes:
-    return _encode((request.org, [_rate(d) for d in request.rate], [_spend(d) for d in request.spend]))
+    return encode_limits(request.org, request.rate, request.spend)
 
 
 def encode_limits(org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> bytes:
-    """Encode demands without an exchange, to read them."""
-    return _encode((org, [_rate(d) for d in rate], [_spend(d) for d in spend]))
+    """Encode demands: demands.lua has their layout."""
+    words: list[str | int] = [org, len(rate)]
+    for limit in rate:
+        words += _rate(limit)
+    for window in spend:
+        words += _spend(window)
+    return _encode(words)
 
 
 def encode_windows(org: str, spend: Sequence[SpendDemand]) -> bytes:
@@ -135,21 +143,10 @@ def encode_sweep(org: str, most: int, memory_ms: int) -> bytes:
 
 
 def encode_admit(request: AdmissionRequest, *, takes: bool, stream_max: int, memory_ms: int) -> bytes:
-    return _encode(
-        (
-            request.reservation_id,
-            request.lease_ms,
-            request.hold_nano_usd,
-            request.hold_min_nano_usd,
-            request.floor_nano_usd,
-            request.floor_prompt_tokens,
-            request.floor_completion_tokens,
-            stream_max,
-            memory_ms,
-            1 if request.spend else 0,
-            1 if takes else 0,
-        )
-    )
+    hold = f"{request.lease_ms} {request.hold_nano_usd} {request.hold_min_nano_usd}"
+    floor = f"{request.floor_nano_usd} {request.floor_prompt_tokens} {request.floor_completion_tokens}"
+    has_spend, does_take = 1 if request.spend else 0, 1 if takes else 0
+    return f"{hold} {floor} {stream_max} {memory_ms} {has_spend} {does_take} {request.reservation_id}".encode()
 
 
 def encode_checkpoint(account: Account) -> bytes:
@@ -167,19 +164,9 @@ def encode_checkpoint(account: Account) -> bytes:
 
 def encode_settle(account: Account, *, ended_ms: int, memory_ms: int) -> bytes:
     admission = account.admission
-    return _encode(
-        (
-            admission.reservation_id,
-            0 if account.is_owed else 1,
-            account.cost_nano_usd,
-            account.prompt_tokens,
-            account.completion_tokens,
-            ended_ms,
-            memory_ms,
-            1 if admission.spend else 0,
-            account.part_of,
-        )
-    )
+    is_release, has_spend = 0 if account.is_owed else 1, 1 if admission.spend else 0
+    posted = f"{account.cost_nano_usd} {account.prompt_tokens} {account.completion_tokens}"
+    return f"{is_release} {posted} {ended_ms} {memory_ms} {has_spend} {admission.reservation_id}".encode()
 
 
 def encode_defer(account: Account, *, has_spend: bool) -> bytes:

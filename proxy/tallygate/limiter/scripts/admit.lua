@@ -1,9 +1,9 @@
 -- admit.lua: take every demand of one request and hold its worst case, or change no limit.
 -- needs: base, keys, demands, rates, windows, spend, resume, pauses, holds, housekeeping
 --
--- ARGV     2 [reservation, lease_ms, hold, least hold, floor cost, floor prompt tokens, floor completion tokens, stream_max,
---             memory_ms, has spend,
---             takes 1 | 0 only looks: whoever would be admitted takes and holds nothing, a refusal is as any other]
+-- ARGV     2 lease_ms, hold, least hold, floor cost, floor prompt tokens, floor completion tokens, stream_max, memory_ms, has spend,
+--             takes 1 | 0 only looks: whoever would be admitted takes and holds nothing, a refusal is as any other;
+--             reservation: words
 --          3 demands  4 event
 -- Returns  {0, answer}, {1, answer} for a reservation that is held already, {2, ''} if the partition is closed (or is from now on,
 --          since a window is ahead of the clock), {3, status} for one that has ended.
@@ -54,10 +54,11 @@ local function answer_of(now, admitted, refusing, wait, granted, demands)
   return '[' .. table.concat(words, ',') .. ']'
 end
 
-local id, lease_ms, hold, least, floor_cost, floor_prompt, floor_completion, stream_max, memory_ms, has_spend, takes =
-  unpack(cjson.decode(ARGV[2]))
+local lease_ms, hold, least, floor_cost, floor_prompt, floor_completion, stream_max, memory_ms, has_spend, takes, id =
+  string.match(ARGV[2], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%d) (.*)$')
+lease_ms, hold, least, stream_max, memory_ms = tonumber(lease_ms), tonumber(hold), tonumber(least), tonumber(stream_max), tonumber(memory_ms)
 local now = server_now()
-if has_spend == 1 and call('EXISTS', GENERATION) == 0 then return {2, ''} end
+if has_spend == '1' and call('EXISTS', GENERATION) == 0 then return {2, ''} end
 local known = call('HGET', HOLDS, id)
 if known then
   local record = record_of(known)
@@ -93,14 +94,14 @@ if refusing ~= 0 then
   return {0, answer_of(now, false, refusing, wait, 0, demands)}
 end
 
-if takes == 0 then return {0, answer_of(now, true, 0, 0, 0, demands)} end
+if takes == '0' then return {0, answer_of(now, true, 0, 0, 0, demands)} end
 
 take_rates(demands.org, demands.rates)
 hold_spends(demands.org, demands.spends, granted, now)
 local answer = answer_of(now, true, 0, 0, granted, demands)
 local taken = {}
 for i, rate in ipairs(demands.rates) do taken[i] = int(rate.taken) end
-save_record(id, {status = 'held', hold = granted, cost = min(floor_cost, granted), prompt = floor_prompt,
+save_record(id, {status = 'held', hold = granted, cost = min(tonumber(floor_cost), granted), prompt = floor_prompt,
   completion = floor_completion, at = now + lease_ms, rest = taken, answer = answer, demands = ARGV[3], event = ARGV[4]})
 schedule(demands.org, id, now + lease_ms)
 keep(HOLDS)

@@ -21,7 +21,7 @@ if window.kind == ROLLING then
   window.at = floor(now / BUCKET_MS)
   if not window.is_new then call('HSET', SPEND, window.key .. '|at', int(window.at)) end
 else
-  window.id, window.starts, window.ends = unpack(period_at(window.periods, now))
+  window.id, window.starts, window.ends = period_at(window.periods, now)
   if not window.is_new then
     call('HSET', SPEND, window.key .. '|id', window.id, window.key .. '|start', int(window.starts), window.key .. '|end', int(window.ends))
     call('HDEL', SPEND, window.key .. '|idle')

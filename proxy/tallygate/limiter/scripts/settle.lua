@@ -1,8 +1,8 @@
 -- settle.lua: replace a hold by what the exchange came to, and append its usage event, in one step. A release settles at zero.
 -- needs: base, keys, demands, rates, windows, spend, notices, holds, events
 --
--- ARGV     2 [reservation, release, cost, prompt tokens, completion tokens, ended_ms, memory_ms, has spend, part of | '']
---          3 demands, or empty: only a reservation that is unknown here needs them  4 event
+-- ARGV     2 release, cost, prompt tokens, completion tokens, ended_ms, memory_ms, has spend, reservation: words
+--          3 demands, or empty: only a reservation that is unknown here needs them  4 event  5 part of | ''
 -- Returns  {0, answer}, {1, answer} the first answer to a repeated call, {2, ''} if the partition is closed, {3, ''} if the reservation
 --          is unknown and the demands were not sent: nothing was done, and the same call with them will be answered.
 --          answer: [settled_at_ms, over, late, unheld, (index of spend demand from 1, permille) of each threshold crossed ...]
@@ -21,9 +21,12 @@ local function take_part(whole_id, cost)
   return {hold = taken, cost = 0, prompt = 0, completion = 0, rest = {}, demands = ARGV[3]}
 end
 
-local id, release, cost, prompt, completion, ended_ms, memory_ms, has_spend, part_of = unpack(cjson.decode(ARGV[2]))
+local release, cost, prompt, completion, ended_ms, memory_ms, has_spend, id =
+  string.match(ARGV[2], '^(%d) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (.*)$')
+cost, prompt, completion, ended_ms, memory_ms = tonumber(cost), tonumber(prompt), tonumber(completion), tonumber(ended_ms), tonumber(memory_ms)
+local part_of = ARGV[5]
 local now = server_now()
-if has_spend == 1 and call('EXISTS', GENERATION) == 0 then return {2, ''} end
+if has_spend == '1' and call('EXISTS', GENERATION) == 0 then return {2, ''} end
 local text = call('HGET', HOLDS, id)
 local record = text and record_of(text) or nil
 if record and record.status == 'settled' then return {1, record.answer} end
@@ -60,7 +63,7 @@ local flags = {}
 if over > 0 then flags[#flags + 1] = 'overrun' end
 if late then flags[#flags + 1] = 'late' end
 if unheld then flags[#flags + 1] = 'unheld' end
-local kind = late and 'late' or unheld and 'unheld' or release == 1 and 'released' or 'settled'
+local kind = late and 'late' or unheld and 'unheld' or release == '1' and 'released' or 'settled'
 append_event(id, kind, ARGV[4], now, cost, cost - before.cost, prompt, completion, table.concat(flags, ','), expired_at)
 
 local answer = format('[%d,%d,%d,%d', now, over, late and 1 or 0, unheld and 1 or 0)

@@ -14,8 +14,8 @@ local function announce_crossed(org, window, now)
   local reached = crossed(window)
   if reached <= window.warned then return nil end
   local announced = {}
-  for i = 1, #window.thresholds, 2 do
-    local permille = window.thresholds[i]
+  for word in string.gmatch(window.thresholds, '(%d+):') do
+    local permille = tonumber(word)
     if permille > window.warned and permille <= reached then
       announced[#announced + 1] = permille
       append_notice(org, window, 'spend.warning', format('spend.warning.%d', permille), format(',"threshold_permille":%d', permille), '', now)

@@ -14,13 +14,14 @@ local function open_window(org, window, now)
   end
 end
 
--- The highest threshold at or below the spend, in thousandths of the limit; `thresholds` is {permille, amount, ...}, ascending.
+-- The highest threshold at or below the spend, in thousandths of the limit; they ascend.
 local function crossed(window)
-  local permille = 0
-  for i = 1, #window.thresholds, 2 do
-    if window.spent >= window.thresholds[i + 1] then permille = window.thresholds[i] end
+  local reached = 0
+  for permille, amount in string.gmatch(window.thresholds, '(%d+):(%d+)') do
+    if window.spent < tonumber(amount) then break end
+    reached = tonumber(permille)
   end
-  return permille
+  return reached
 end
 
 -- Adds to a window, or below zero takes back, as of `time`; what is of a bucket that has left or of a month that is over counts no

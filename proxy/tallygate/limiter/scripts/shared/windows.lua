@@ -6,10 +6,12 @@ local AHEAD_PART_MS = BUCKET_MS / 10  -- for each bucket of its window a rolling
 
 -- The period that holds `now`; outside all of them, the nearest.
 local function period_at(periods, now)
-  for _, period in ipairs(periods) do
-    if now < period[3] then return period end
+  local id, starts, ends
+  for name, first, last in string.gmatch(periods, '([^:,]+):(%d+):(%d+)') do
+    id, starts, ends = name, tonumber(first), tonumber(last)
+    if now < ends then break end
   end
-  return periods[#periods]
+  return id, starts, ends
 end
 
 -- Moves a rolling window to `now`: buckets at or below the cutoff leave. Walks only what lies between the old cutoff and the new,
@@ -48,11 +50,11 @@ end
 -- may do neither where a gateway's calendar is ahead, or the time zone has changed: until the ledger has rebuilt the window, all of
 -- the known period counts.
 local function turn_page(window, now, write)
-  local period = period_at(window.periods, now)
+  local id, starts, ends = period_at(window.periods, now)
   if not window.id then
-    window.id, window.starts, window.ends, window.is_new = period[1], period[2], period[3], true
-  elseif window.id ~= period[1] and period[2] >= window.ends and period[2] <= now then
-    window.id, window.starts, window.ends, window.spent = period[1], period[2], period[3], 0
+    window.id, window.starts, window.ends, window.is_new = id, starts, ends, true
+  elseif window.id ~= id and starts >= window.ends and starts <= now then
+    window.id, window.starts, window.ends, window.spent = id, starts, ends, 0
     if write then
       call('HSET', SPEND, window.key .. '|id', window.id, window.key .. '|start', int(window.starts), window.key .. '|end', int(window.ends),
         window.key .. '|spent', 0)
