@@ -7,7 +7,8 @@ from refused import refusal_of
 from search import cases
 
 from tallygate.domain.errors import ErrorCode
-from tallygate.gateway.headers import Passage, ReadablePassage, check_form, request_headers, response_headers
+from tallygate.gateway.headers import check_form, request_headers, response_headers
+from tallygate.gateway.passages import Passage, ReadablePassage
 from tallygate.http1.request_head import build_request_head
 
 KEY = [(b"authorization", b"Bearer upstream-key")]

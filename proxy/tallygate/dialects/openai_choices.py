@@ -76,7 +76,7 @@ class ChoicesStreamMeter(EventStreamMeter):
         if chunk.model and chunk.model != reading.response_model:
             reading.response_model = name_or_none(chunk.model)
         self._ends_with_usage = False
-        return _without_null_usage(data, payload) if self._hides and _NULL_USAGE in payload else data
+        return _without_null_usage(data, payload) if self._hides and payload.find(_NULL_USAGE) >= 0 else data
 
     def _read(self, event: SseEvent) -> bytes:
         data = event.data

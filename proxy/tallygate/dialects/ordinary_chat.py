@@ -47,6 +47,7 @@ class _OrdinaryChat(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 _decode: Final = msgspec.json.Decoder(_OrdinaryChat).decode
+_BACKSLASH: Final = ord("\\")
 _MEMBERS: Final = len(_OrdinaryChat.__struct_fields__)
 _UNITS: Final = units_of(cache_write_5m=True)  # prompts are cached unasked
 
@@ -63,7 +64,7 @@ def ordinary_chat_facts(body: bytes) -> RequestFacts | None:
     # No name is there twice: every string that was read, and no other, is in the body.
     strings = _MEMBERS - msgspec.structs.astuple(request).count(UNSET) + 1 + 4 * len(messages)
     strings += (request.user is not UNSET) + (options is not UNSET)
-    outside = body.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in body else body
+    outside = body.replace(rb"\\", b"").replace(rb"\"", b"") if _BACKSLASH in body else body
     if outside.count(b'"') != 2 * strings:
         return None
     return RequestFacts(

@@ -13,7 +13,7 @@ EVENT_BYTES_MAX: Final = 8 * 1024 * 1024  # of one event; a longer event is give
 JOINED_BYTES_MAX: Final = 64 * 1024  # of pending bytes copied on each feed; more are searched in place
 
 _BOM: Final = b"\xef\xbb\xbf"
-_LF: Final = 10
+_LF: Final = 10  # numbers: CPython looks for one byte at once, and for bytes only after failing to take them for a number
 _CR: Final = 13
 # The end of a line, then a blank line. Atomic, so that CRLF is never read as CR and LF.
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
@@ -67,7 +67,7 @@ class SseParser:
             data[:6] != b"data: "
             or data[-2:] != b"\n\n"
             or data.find(b"\n") != len(data) - 2
-            or b"\r" in data
+            or _CR in data
             or len(data) > self._joined_bytes_max
             or self._buffer
             or self._giving_up
@@ -83,7 +83,7 @@ class SseParser:
             if data[-4:] == b"\r\n\r\n" and data[:6] == b"data: " and data.find(b"\n") == len(data) - 3 and data.count(b"\r") == 2:
                 if not buffer:
                     return [SseEvent(data, data[6:-4])]  # one event, as Gemini sends it
-            elif b"\r" not in (joined := bytes(buffer) + data if buffer else data):
+            elif _CR not in (joined := bytes(buffer) + data if buffer else data):
                 return self._events_by_lf(joined)
         buffer += data
         return self._events(is_over=False)
@@ -167,7 +167,7 @@ def _parsed(raw: bytes, text: bytes) -> SseEvent:
     """The event of `raw`; `text` is raw without a byte order mark."""
     data: list[bytes] = []
     name = b""
-    for line in _LINE.split(text) if b"\r" in text else text.split(b"\n"):
+    for line in _LINE.split(text) if _CR in text else text.split(b"\n"):
         if line[:6] == b"data: ":
             data.append(line[6:])
         elif line[:7] == b"event: ":

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
+from tallygate.http1.header import columns
+
 # RFC 9110 section 5.6.2 (token), section 5.5 (field value: visible ASCII, obs-text, space, tab), RFC 3986 section 3 (target)
 _TOKEN: Final = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
 _VALUE: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
@@ -44,8 +46,9 @@ def build_request_head(
     are ours to send (RESERVED_NAMES).
     """
     # Joined and stripped of what is allowed, all names (values) are checked in one pass at C speed: nothing may remain.
-    _check_names(tuple([name for name, _ in headers]))
-    if b"".join([value for _, value in headers]).translate(None, _VALUE):
+    names, values = columns(headers)
+    _check_names(names)
+    if b"".join(values).translate(None, _VALUE):
         raise InvalidRequestHeadError("a header value has control characters")
     lines = [_first_lines(method, target, host, is_absolute=is_absolute)]
     lines += map(b": ".join, headers)

@@ -5,16 +5,19 @@ the end is noticed, whatever it is: it must never become part of this answer or 
 response only.
 """
 
-from enum import IntEnum
+from functools import lru_cache
 from typing import Final, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from tallygate.http1.header import columns
 from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
 
 HEAD_BYTES_MAX: Final = 64 * 1024  # of one header section; also of chunk extensions and trailers between two pieces of body
 HEADERS_MAX: Final = 200
 INTERIM_MAX: Final = 16  # 1xx responses before the final one
+
+_NAMES_READ_MAX: Final = 256  # sequences of names: an upstream sends the same ones again and again
 
 _HEAD_END: Final = b"\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -45,12 +48,20 @@ class InvalidResponseError(Exception):
     """Bytes that are no response, or one with ambiguous framing (RFC 9112 section 6.3). The message is our own."""
 
 
-class _Framing(IntEnum):
-    HEAD = 0  # still reading a header section
-    CHUNKED = 1
-    LENGTH = 2
-    UNTIL_EOF = 3
-    ENDED = 4
+# How the body is framed. Plain numbers: each piece of a body asks, and an enum's member takes longer to look up.
+_HEAD: Final = 0  # still reading a header section
+_CHUNKED: Final = 1
+_LENGTH: Final = 2
+_UNTIL_EOF: Final = 3
+_ENDED: Final = 4
+
+
+@lru_cache(_NAMES_READ_MAX)
+def _framing_places(names: tuple[bytes, ...]) -> tuple[int, tuple[int, ...]]:
+    """The place of Content-Length among a head's names, -1 for none, and those of Transfer-Encoding."""
+    lower = [name.lower() for name in names]
+    length = lower.index(b"content-length") if b"content-length" in lower else -1
+    return length, tuple(place for place, name in enumerate(lower) if name == b"transfer-encoding")
 
 
 class ResponseReader:
@@ -86,7 +97,7 @@ class ResponseReader:
     def __init__(self, sink: ResponseSink, *, is_head_request: bool = False) -> None:
         self._sink: ResponseSink | None = sink
         self._is_head_request = is_head_request
-        self._framing = _Framing.HEAD
+        self._framing = _HEAD
         self._parser: HttpResponseParser | None = None
         self._held = bytearray()
         self._interim = 0
@@ -109,20 +120,20 @@ class ResponseReader:
     def feed(self, data: bytes) -> None:
         """Parse the bytes of one read. Raises InvalidResponseError; valid parts before the fault have been passed on."""
         framing = self._framing
-        if framing is _Framing.CHUNKED:
+        if framing is _CHUNKED:
             self._feed_chunked(data)
-        elif framing is _Framing.LENGTH:
+        elif framing is _LENGTH:
             self._feed_length(data)
-        elif framing is _Framing.UNTIL_EOF:
+        elif framing is _UNTIL_EOF:
             self._hand_on(data)
-        elif framing is _Framing.HEAD:
+        elif framing is _HEAD:
             self._feed_head(data)
         else:
             self.is_clean_end = False
 
     def end_of_file(self) -> FailureKind | None:
         """The upstream closed. None: that was the body's end (close-delimited); else how the answer failed."""
-        if self._framing is _Framing.UNTIL_EOF:
+        if self._framing is _UNTIL_EOF:
             self._end(is_clean=False)
             return None
         return FailureKind.TRUNCATED if self.headers_seen else FailureKind.RESET
@@ -185,6 +196,7 @@ class ResponseReader:
             raise InvalidResponseError("a proxy on the way to the upstream refused with status 407")
         if len(self._fields) > HEADERS_MAX:
             raise InvalidResponseError(f"more than {HEADERS_MAX} header fields")
+        self._read_framing()
         if (version := parser.get_http_version()) != "1.1" and (version != "1.0" or self._transfer_encoding is not None):
             # RFC 9112 section 6.1: Transfer-Encoding in an HTTP/1.0 message is faulty framing
             raise InvalidResponseError("the HTTP version is not 1.1, or 1.0 without Transfer-Encoding")
@@ -193,18 +205,26 @@ class ResponseReader:
             raise InvalidResponseError("a transfer coding that was not asked for")
         return status
 
+    def _read_framing(self) -> None:
+        fields = self._fields
+        length, codings = _framing_places(columns(fields)[0])
+        if length >= 0:
+            self._content_length = int(fields[length][1])  # digits: llhttp has seen to that, and refuses a second one
+        if codings:
+            self._transfer_encoding = fields[codings[0]][1] if len(codings) == 1 else b"repeated"
+
     def _begin_body(self, status: int) -> None:
         length = self._content_length
         if self._is_head_request or status in {204, 304}:
             self._end(is_clean=self._is_keep_alive)
         elif self._transfer_encoding is not None:
-            self._framing = _Framing.CHUNKED
+            self._framing = _CHUNKED
         elif length is None:
-            self._framing = _Framing.UNTIL_EOF
+            self._framing = _UNTIL_EOF
         elif length == 0:
             self._end(is_clean=self._is_keep_alive)
         else:
-            self._framing = _Framing.LENGTH
+            self._framing = _LENGTH
             self._left = length
         self.headers_seen = True
         if self._sink is not None:
@@ -251,7 +271,7 @@ class ResponseReader:
             self._sink.on_body(data)
 
     def _end(self, *, is_clean: bool) -> None:
-        self._framing = _Framing.ENDED
+        self._framing = _ENDED
         self._parser = None
         self.is_complete = True
         self.is_clean_end = is_clean
@@ -264,15 +284,8 @@ class ResponseReader:
         self._has_begun = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.headers_seen:
-            return  # a trailer: merged into nothing, passed to nobody (RFC 9110 section 6.5.1)
-        value = value.rstrip(b" \t")
-        size = len(name)
-        if size == 14 and name.lower() == b"content-length":
-            self._content_length = int(value)  # digits: llhttp has seen to that, and refuses a second one
-        elif size == 17 and name.lower() == b"transfer-encoding":
-            self._transfer_encoding = value if self._transfer_encoding is None else b"repeated"
-        self._fields.append((name, value))
+        if not self.headers_seen:  # else a trailer: merged into nothing, passed to nobody (RFC 9110 section 6.5.1)
+            self._fields.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         if self._parser is not None:

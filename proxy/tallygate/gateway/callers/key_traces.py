@@ -13,6 +13,7 @@ from tallygate.gateway.callers.keys import KEY_HEADERS
 # wherever they stand in the text.
 _ISSUED: Final = re.compile(rb"(?:tg_[A-Za-z0-9._-]{1,64}_|tg[asl]_)[A-Za-z0-9]{8}")
 _ISSUED_MARK: Final = b"tg"
+_PERCENT: Final = ord("%")  # as a number: CPython looks for one byte at once, and for bytes only after failing to take them for one
 _CHARS_MIN: Final = 8  # a shorter word of the caller's may stand in any text by chance
 _SCHEMES: Final = frozenset({b"bearer", b"basic", b"token", b"key", b"apikey"})
 
@@ -31,10 +32,10 @@ def presented_keys(headers: MultiMapping[str], query_key: str = "") -> list[byte
 
 def may_give_away(values: bytes, presented: Collection[bytes]) -> bool:
     """Return whether any of the values, joined in one text, may contain a key: a quick check, which usually fails."""
-    if _ISSUED_MARK in values or b"%" in values:
+    if _PERCENT in values or values.find(_ISSUED_MARK) >= 0:
         return True
     for key in presented:  # noqa: SIM110 - at each request: any() takes three times as long
-        if key in values:
+        if values.find(key) >= 0:
             return True
     return False
 

@@ -1,6 +1,7 @@
 """Reading of an upstream's answer as it passes: its head, its usage, and the stored objects that it creates."""
 
 import logging
+from functools import lru_cache
 from typing import Final, Protocol
 
 import msgspec
@@ -10,11 +11,10 @@ from tallygate.dialects.made_objects import MadeReader
 from tallygate.dialects.meters import NO_METER
 from tallygate.gateway.exchange.coded_meter import CodedMeter
 from tallygate.http1.content_codings import answer_codings
-from tallygate.http1.header import Header
+from tallygate.http1.header import Header, columns
 
 UNCOUNTED_CHARS_MAX: Final = 1 << 18  # generated text kept for counting; more of it is counted before the next checkpoint
-_TYPE_BYTES: Final = len(b"content-type")
-_CODING_BYTES: Final = len(b"content-encoding")
+_NAMES_READ_MAX: Final = 256  # sequences of names: an upstream sends the same ones again and again
 _log: Final = logging.getLogger(__name__)
 
 
@@ -41,17 +41,21 @@ class AnswerHead(msgspec.Struct, frozen=True, kw_only=True):
 NO_HEAD: Final = AnswerHead()
 
 
+@lru_cache(_NAMES_READ_MAX)
+def _described_places(names: tuple[bytes, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The places of Content-Type and of Content-Encoding among a head's names."""
+    lower = [name.lower() for name in names]
+    types = tuple(place for place, name in enumerate(lower) if name == b"content-type")
+    return types, tuple(place for place, name in enumerate(lower) if name == b"content-encoding")
+
+
 def head_of(status: int, headers: list[Header], *, content_length: int | None, is_http_1_0: bool) -> AnswerHead:
     """The head of an answer with these headers. Of several content types the first counts."""
-    content_type: bytes | None = None
+    types, coded = _described_places(columns(headers)[0])
     codings: tuple[str, ...] = ()
-    for name, value in headers:
-        size = len(name)  # most names need no second look
-        if size == _TYPE_BYTES and content_type is None and name.lower() == b"content-type":
-            content_type = value
-        elif size == _CODING_BYTES and name.lower() == b"content-encoding":
-            codings += answer_codings(value)
-    text = (content_type or b"").decode("latin-1")
+    for place in coded:
+        codings += answer_codings(headers[place][1])
+    text = headers[types[0]][1].decode("latin-1") if types else ""
     return AnswerHead(
         status=status,
         headers=headers,

@@ -15,7 +15,8 @@ from tallygate.gateway.exchange.estimate import affordable_output
 from tallygate.gateway.exchange.intake import body_content
 from tallygate.gateway.exchange.object_checks import streamed_form
 from tallygate.gateway.exchange.own_lists import show_own
-from tallygate.gateway.headers import FormPassage, MediaPassage, Passage, read_whole, request_headers
+from tallygate.gateway.headers import read_whole, request_headers
+from tallygate.gateway.passages import FormPassage, MediaPassage, Passage
 from tallygate.gateway.refusals import rejected
 from tallygate.gateway.services import work_on
 from tallygate.http1.content_codings import too_large

@@ -26,7 +26,7 @@ from tallygate.gateway.exchange.finish import count_answer, count_nothing, token
 from tallygate.gateway.exchange.intake import any_query, readable_query
 from tallygate.gateway.exchange.object_checks import asks_to_keep, may_be_kept, reads_always, reads_references
 from tallygate.gateway.exchange.understanding import Understanding
-from tallygate.gateway.headers import Passage, ReadablePassage
+from tallygate.gateway.passages import Passage, ReadablePassage
 
 Understood = tuple[RequestFacts, Estimate, NamedObjects]
 
