@@ -40,7 +40,7 @@ class SteppedAnswers(FixedAnswers):
             super()._emit(left, chunks, every, asks_usage=asks_usage)
             return
         self._step.next = lambda: self._emit(left - 1, chunks, every, asks_usage=asks_usage)
-        self._transport.write(_CHUNK_HTTP % 0)
+        self._transport.write(_CHUNK_HTTP % left)
 
 
 async def start_stepped_upstream(port: int) -> Step:

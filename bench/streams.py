@@ -10,7 +10,7 @@ from bench.workload import Target, http_request, stream_body
 SAMPLE_EVERY = 10  # of the streams, one in so many has the delay of each read measured
 PATIENCE_SECONDS = 30.0
 STARTS_PER_SECOND = 400
-_WRITTEN_AT = re.compile(rb'fp_(\d{19})"')
+_WRITTEN_AT = re.compile(rb'" (\d{19})"')
 _END = b"\r\n0\r\n\r\n"
 
 

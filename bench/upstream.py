@@ -1,8 +1,8 @@
 """An AI API that answers at once, so that it is never what is measured: `python -m bench.upstream PORT`.
 
 Any POST gets one prepared chat completion with its usage. A body with "stream": true gets a stream of events, as many and as far
-apart as its "user" says: "bench-<chunks>-<milliseconds>"; a usage event precedes the end if the body asks for one. Each event
-carries the instant at which it was written (CLOCK_MONOTONIC, which all processes of a machine share), so that a client can tell
+apart as its "user" says: "bench-<chunks>-<milliseconds>"; a usage event precedes the end if the body asks for one. The text
+of each is the instant at which it was written (CLOCK_MONOTONIC, which all processes of a machine share), so that a client can tell
 how long it was on its way.
 """
 
@@ -31,8 +31,8 @@ STREAM_HEAD = (
 )
 _CHUNK = (
     b'data: {"id":"chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT","object":"chat.completion.chunk","created":1763827200,'
-    b'"model":"gpt-4o-mini-2024-07-18","service_tier":"default","system_fingerprint":"fp_%019d",'
-    b'"choices":[{"index":0,"delta":{"content":" harbour"},"logprobs":null,"finish_reason":null}]}\n\n'
+    b'"model":"gpt-4o-mini-2024-07-18","service_tier":"default","system_fingerprint":"fp_06737a9",'
+    b'"choices":[{"index":0,"delta":{"content":" %019d"},"logprobs":null,"finish_reason":null}]}\n\n'
 )
 _CHUNK_HTTP = b"%x\r\n%b\r\n" % (len(_CHUNK % 0), _CHUNK)
 _USAGE = (

@@ -5,8 +5,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from search import cases
 from splits import run
 
 from tallygate.dialects import openai_chat, openai_choices
@@ -181,6 +182,101 @@ def test_the_ordinary_way_reads_a_stream_as_the_general_one_does(
         assert ordinary.reading == general.reading
     assert run(ordinary, []) == run(general, [])
     assert ordinary.reading == general.reading
+
+
+# An ordinary event around its text and its padding, as they are spelled; what is between may come in several ways.
+OPENED = (
+    '{"id":"c","model":"m-1","choices":[{"index":0,"delta":{"content":"',
+    '{"id":"c","model":"m-1","usage":null,"choices":[{"index":0,"delta":{"role":"assistant","content":"',
+    '{"model":"m-1","service_tier":"default","x":{"content":"a"},"choices":[{"index":0,"delta":{"content":"',
+    '{"model":"m-1","choices":[{"delta":{"content":"x","content":"',
+    '{"model":"m-1","choices":[{"delta":{"cont\\u0065nt":"',
+    '{"model":"m-2","service_tier":"flex","choices":[{"index":0,"delta":{"content":"',
+    '{"model":"m-1","choices":[{"index":1,"delta":{"content":"',
+    '{"model":"m-1","choices":[],"x":[{"delta":{"content":"',
+)
+CLOSED = (
+    '"},"finish_reason":null}],"usage":null}',
+    '"},"logprobs":null,"finish_reason":null}]}',
+    '"},"finish_reason":"stop"}]}',
+    '"},"finish_reason":null}],"usage":null,"obfuscation":"%s"}',
+    '"},"finish_reason":null}],"obfuscation":"%s","usage":null}',
+    '","tool_calls":null},"finish_reason":null,"error":null}]}',
+    '"},"finish_reason":null}],"error":{"message":"x"}}',
+    '"},"finish_reason":null}],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}',
+)
+SAID = st.sampled_from(
+    [
+        "",
+        "word ",
+        " two words",
+        "ü",
+        "漢字 ",
+        '\\"',
+        "\\n",
+        "\\\\",
+        "\\u00fc",
+        "\n",
+        "\t",
+        "\x7f",
+        "\u2028",
+        '"',
+        '","content":"b',
+        "a\udcff",
+    ]
+)
+PADDED = st.sampled_from(["", "a", "Xy7", "a b", 'a"b', "a\\nb", "-", "ü"])
+
+
+@st.composite
+def repetitions(draw: st.DrawFn) -> list[bytes]:
+    """Events that repeat one another in all but their texts, most of the time."""
+    opened, closed = draw(st.sampled_from(OPENED)), draw(st.sampled_from(CLOSED))
+    events = []
+    for _ in range(draw(st.integers(1, 12))):
+        if not draw(st.integers(0, 5)):
+            opened, closed = draw(st.sampled_from(OPENED)), draw(st.sampled_from(CLOSED))
+        end = closed % draw(PADDED) if "%s" in closed else closed
+        event = f"data: {opened}{draw(SAID)}{end}".encode(errors="surrogateescape")
+        events.append(event + draw(st.sampled_from([b"\n\n"] * 12 + [b"\r\n\r\n", b"\n", b"\n\ndata: [DONE]\n\n"])))
+    return events
+
+
+@given(
+    events=repetitions(), hides=st.booleans(), joined=st.sets(st.integers(0, 11)), cuts=st.lists(st.integers(0, 2_000), max_size=2)
+)
+@settings(max_examples=cases(short=300, steady=1_500, deep=15_000), deadline=None)
+def test_repetitions_are_read_as_by_the_general_reader(events: list[bytes], hides: bool, joined: set[int], cuts: list[int]) -> None:
+    repeated, general = (ChoicesStreamMeter(CHAT._answers, FACTS, hides=hides) for _ in range(2))
+    general._odd_left = 0
+    body, ends, at = b"".join(events), {0}, 0
+    for number, event in enumerate(events):
+        at += len(event)
+        if number not in joined:
+            ends.add(at)
+    places = sorted({*ends, len(body), *[cut for cut in cuts if cut < len(body)]})
+    for piece in [body[start:end] for start, end in pairwise(places)]:
+        assert repeated.feed(piece) == general.feed(piece)
+        assert repeated.reading == general.reading
+    assert run(repeated, []) == run(general, [])
+    assert repeated.reading == general.reading
+
+
+@pytest.mark.parametrize("padding", [None, "", "aX3"])
+def test_a_repetition_is_not_decoded(padding: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def event(text: str, pad: str | None) -> bytes:
+        chunk = {**CHUNK, "choices": [{**CHUNK["choices"][0], "delta": {"content": text}}]}
+        chunk |= {} if pad is None else {"obfuscation": pad}
+        return b"data: " + json.dumps(chunk, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
+
+    meter = ChoicesStreamMeter(CHAT._answers, FACTS, hides=True)
+    for _ in range(2):
+        meter.feed(event("one ", padding))
+    monkeypatch.setattr(openai_choices, "fitting", None)
+    for text in ("two ", "drüi", " "):
+        again = event(text, None if padding is None else padding + "b9")
+        assert meter.feed(again) == again.replace(b',"usage":null', b"")
+    assert (meter.reading.drain_text(), meter.reading.response_model) == ("one one two drüi ", "m-1")
 
 
 @st.composite

@@ -10,7 +10,8 @@ from tallygate.dialects.body import member_start
 from tallygate.dialects.dialect import MeterReading, RequestFacts
 from tallygate.dialects.lenient import items_of, lenient_decode, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
-from tallygate.dialects.ordinary_choices import TEXT_ANSWERS, TEXT_CHUNKS, fitting
+from tallygate.dialects.ordinary_choices import TEXT_ANSWERS, TEXT_CHUNKS, TextChunk, fitting
+from tallygate.dialects.repeated_chunk import RepeatedChunk
 from tallygate.dialects.service_tiers import implied_tier, note_tier
 from tallygate.dialects.sse import SseEvent
 from tallygate.dialects.stated_usage import CHAT, StatedUsage
@@ -40,6 +41,7 @@ ChoicesDecoder = msgspec.json.Decoder[ChoicesBody]
 
 
 _ODD_CHUNKS_MAX: Final = 8  # of a stream that are first tried as ordinary ones
+_PATTERNS_MAX: Final = 4  # of a stream in which chunks differ in more than their text
 
 
 class ChoicesStreamMeter(EventStreamMeter):
@@ -51,7 +53,18 @@ class ChoicesStreamMeter(EventStreamMeter):
     `"usage":null` elsewhere.
     """
 
-    __slots__ = ("_decoder", "_ends_with_usage", "_finished", "_odd_left", "_seen", "_tier", "_usage")
+    __slots__ = (
+        "_chunk",
+        "_decoder",
+        "_ends_with_usage",
+        "_finished",
+        "_odd_left",
+        "_patterns_left",
+        "_repeated",
+        "_seen",
+        "_tier",
+        "_usage",
+    )
 
     def __init__(self, decoder: ChoicesDecoder, facts: RequestFacts, *, hides: bool = False) -> None:
         super().__init__(hides=hides)
@@ -62,21 +75,45 @@ class ChoicesStreamMeter(EventStreamMeter):
         self._usage = StatedUsage(CHAT)
         self._ends_with_usage = False  # the last chunk states usage
         self._odd_left = _ODD_CHUNKS_MAX
+        self._chunk: TextChunk | None = None  # of which the next ones are expected to be repetitions
+        self._repeated: RepeatedChunk | None = None
+        self._patterns_left = _PATTERNS_MAX
 
     def feed(self, data: bytes) -> bytes:
         """Read bytes: an ordinary chunk at once, if they are just that, and all else event by event."""
-        chunk = payload = None
-        if self._odd_left and 0 in self._seen and (payload := self._parser.lone_data(data)) is not None:
+        chunk, text, shown = self._chunk, None, data
+        if self._repeated is not None and (repeated := self._repeated.read(data)) is not None and self._parser.is_between_events:
+            text, shown = repeated
+        elif self._odd_left and 0 in self._seen and (payload := self._parser.lone_data(data)) is not None:
             chunk = fitting(payload, TEXT_CHUNKS)
-            self._odd_left -= chunk is None
-        if chunk is None or payload is None or (chunk.service_tier != self._tier and chunk.service_tier is not None):
+            if chunk is None:
+                self._odd_left -= 1
+            else:
+                text, shown = chunk.choices[0].delta.content, self._shown(data, payload)
+                if self._patterns_left:
+                    self._expect_repetition(chunk, data)
+        if chunk is None or text is None or (chunk.service_tier != self._tier and chunk.service_tier is not None):
             return super().feed(data)
         reading = self.reading
-        add_text(reading, chunk.choices[0].delta.content)
+        add_text(reading, text)
         if chunk.model and chunk.model != reading.response_model:
             reading.response_model = name_or_none(chunk.model)
         self._ends_with_usage = False
-        return _without_null_usage(data, payload) if self._hides and payload.find(_NULL_USAGE) >= 0 else data
+        return shown
+
+    def _expect_repetition(self, chunk: TextChunk, event: bytes) -> None:
+        """Compare what comes next with this ordinary chunk, unless others that looked like that were not repeated."""
+        self._patterns_left -= 1
+        repeated = RepeatedChunk.of(event, _ordinary_text, self._shown_event)
+        if repeated is not None:
+            self._chunk, self._repeated = chunk, repeated
+
+    def _shown_event(self, event: bytes) -> bytes:
+        return self._shown(event, event[6:-2])
+
+    def _shown(self, event: bytes, payload: bytes) -> bytes:
+        """An ordinary event as the client gets it."""
+        return _without_null_usage(event, payload) if self._hides and payload.find(_NULL_USAGE) >= 0 else event
 
     def _read(self, event: SseEvent) -> bytes:
         data = event.data
@@ -170,6 +207,12 @@ class ChoicesJsonMeter(JsonMeter):
                 _read_choice(reading, choice, choice.get("message") or choice.get("delta"))
         _read_about(reading, answer, StatedUsage(CHAT))
         return True
+
+
+def _ordinary_text(event: bytes) -> str | None:
+    """The text of an event with one line of data, if that is an ordinary chunk."""
+    chunk = fitting(event[6:-2], TEXT_CHUNKS)
+    return None if chunk is None else chunk.choices[0].delta.content
 
 
 def _begin(reading: MeterReading, facts: RequestFacts) -> str | None:

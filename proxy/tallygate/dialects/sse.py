@@ -58,6 +58,11 @@ class SseParser:
         """Bytes of the unfinished event."""
         return len(self._buffer)
 
+    @property
+    def is_between_events(self) -> bool:
+        """The next byte begins an event, and it is not the first."""
+        return not (self._buffer or self._giving_up or self._is_at_start)
+
     def lone_data(self, data: bytes) -> bytes | None:
         """The data of the one event that `data` is, if no other is open and it has one data line and nothing else; else None.
 
@@ -69,9 +74,7 @@ class SseParser:
             or data.find(b"\n") != len(data) - 2
             or _CR in data
             or len(data) > self._joined_bytes_max
-            or self._buffer
-            or self._giving_up
-            or self._is_at_start
+            or not self.is_between_events
         ):
             return None
         return data[6:-2]
