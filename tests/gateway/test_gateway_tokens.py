@@ -13,6 +13,7 @@ from gateway_harness import ACME_KEY, Harness, organizations, running_gateway
 from jwt_world import ISSUER, AuthorizationServer, a_token, public_jwk
 from new_ledger import new_ledger
 
+from tallygate.config.directory import StoredSource
 from tallygate.gateway.stored_directory import NoStoredDirectory
 from tallygate.ledger.directory.book import directory_book
 from tallygate.ledger.directory.replica import DirectoryReplica
@@ -248,3 +249,18 @@ async def test_while_a_service_is_away_its_keys_wait_outside_and_keys_of_credent
         status, body = await ask(gateway, "opaque-key-of-acme")
         assert (status, body["error"]["code"]) == (503, "authentication_unavailable")
         assert (await ask(gateway, ACME_KEY))[0] == 200
+
+
+async def test_a_client_that_may_be_in_the_database_is_not_attached_before_that_was_read(
+    tmp_path: Path, aiohttp_server: Any
+) -> None:
+    server = await authorization_server(aiohttp_server)
+    stored = NoStoredDirectory()
+    stored.source = StoredSource.NOTHING
+    async with running_gateway(tmp_path, config=config(server, unknown_clients={"organization": "big"}), stored=stored) as gateway:
+        status, body = await ask(gateway, a_current_token(client_id="perhaps-revoked"))
+        assert (status, body["error"]["code"]) == (503, "authentication_unavailable")
+        assert (await ask(gateway, a_current_token(client_id="big-token")))[0] == 200
+        stored.source = StoredSource.DATABASE
+        gateway.gateway.follow_directory(frozenset())
+        assert (await ask(gateway, a_current_token(client_id="perhaps-revoked")))[0] == 200

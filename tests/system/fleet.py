@@ -144,7 +144,7 @@ async def running_fleet(
             **PATIENT_DEADLINES,
             **{f"TALLYGATE_{name.upper()}": value for name, value in settings.items()},
         }
-        members = [_started(tmp_path / f"{role}-{number}", role, shared, simulator.url) for number, role in enumerate(roles)]
+        members = [started_member(tmp_path / f"{role}-{number}", role, shared, simulator.url) for number, role in enumerate(roles)]
         watching: list[asyncio.Task[None]] = []
         try:
             await asyncio.gather(*(member.until_ready() for member in members))
@@ -165,7 +165,8 @@ async def running_fleet(
                     raise
 
 
-def _started(directory: Path, role: str, shared: dict[str, str], upstream_url: str) -> Member:
+def started_member(directory: Path, role: str, shared: dict[str, str], upstream_url: str) -> Member:
+    """A member whose process was started a moment ago. directory: of its own, which does not exist yet."""
     directory.mkdir()
     gateway, console = free_port(), free_port()
     own = {

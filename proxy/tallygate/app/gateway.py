@@ -14,7 +14,7 @@ from tallygate.app.clients import client_timeouts
 from tallygate.app.clocks import event_id_source, monotonic_ms, new_file_identity, now_ms
 from tallygate.app.configuration import process_way_out, served_config_holder
 from tallygate.app.machine import connections_within, memory_bytes
-from tallygate.app.stores import open_ledger, open_store, read_directory
+from tallygate.app.stores import open_served_ledger, open_store, served_directory
 from tallygate.config.holder import ConfigHolder, with_stored
 from tallygate.config.settings import Settings
 from tallygate.dialects.registry import dialects
@@ -70,14 +70,14 @@ class WorkerGateway(Protocol):
 
 
 async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
-    """Build one worker's data plane. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
+    """Build one worker's data plane. Raises ConfigError, and StoreError if the limiter's store cannot be reached at the start."""
     holder = served_config_holder(settings, forwards=True)
     scripts = load_scripts()
     fence = Fence(scripts.fence)
     store = await open_store(settings, fence)
-    database = await open_ledger(settings)
+    database = await open_served_ledger(settings, migrates=False)
     channel = DirectoryChannel(settings.redis_url.get_secret_value())
-    directory = await read_directory(database, holder, is_announced=lambda: channel.is_heard)
+    directory = await served_directory(database, holder, is_announced=lambda: channel.is_heard)
     metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory.organizations)), now_ms=now_ms)
     tokens = TokenCounter(inline_chars_max=settings.tokenizer_thread_bytes)
     await tokens.start()

@@ -78,7 +78,7 @@ def build_upkeep(resources: Resources) -> Upkeep:
         database,
         link,
         scripts,
-        organizations=lambda: resources.config().organizations,
+        organizations=resources.all_organizations,
         now_ms=clock.now_ms,
         lease_ms=resources.settings.lease_seconds * 1000,
         may_open=lambda: clock.is_believed,
@@ -102,14 +102,12 @@ def build_upkeep(resources: Resources) -> Upkeep:
         digests=Digests(
             database,
             DigestFigures(database, page_url=resources.settings.console_url),
-            organizations=lambda: resources.config().organizations,
+            organizations=resources.all_organizations,
             endpoints=resources.webhooks,
         ),
         limiter_audit=LimiterAudit(database, link, scripts, on_ahead=rebuild.repair),
         store=link,
-        config=ConfigInForce(
-            organizations=lambda: resources.config().organizations, prices=lambda: tuple(resources.config().prices.rows())
-        ),
+        config=ConfigInForce(organizations=resources.all_organizations, prices=lambda: tuple(resources.config().prices.rows())),
         now_ms=now_ms,
         fence=Fence(scripts.fence),
         clock=clock,

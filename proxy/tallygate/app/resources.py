@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tallygate.app.configuration import served_config_holder
-from tallygate.app.stores import open_ledger, open_ledger_link, open_store, read_directory
+from tallygate.app.stores import open_ledger_link, open_served_ledger, open_store, served_directory
+from tallygate.config.directory import StoredSource
 from tallygate.config.holder import ConfigHolder, with_stored
 from tallygate.config.model import GatewayConfig
 from tallygate.config.settings import Settings
 from tallygate.config.webhook_endpoint import WebhookEndpoint
-from tallygate.ledger.database import Database
+from tallygate.domain.organization import Organization
+from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.directory_channel import DirectoryChannel
@@ -31,6 +33,12 @@ class Resources:
         """The configuration in force now, with the organizations of the database."""
         return with_stored(self.holder.current, self.directory.organizations)
 
+    def all_organizations(self) -> Sequence[Organization]:
+        """Every organization, for what must miss none. Raises LedgerUnavailableError until the database was read."""
+        if self.directory.source is not StoredSource.DATABASE:
+            raise LedgerUnavailableError("the organizations of the database are not read yet")
+        return self.config().organizations
+
     def webhooks(self) -> Sequence[WebhookEndpoint]:
         """The endpoints in force now."""
         return self.holder.current.webhooks
@@ -49,11 +57,11 @@ class Resources:
             await close()
 
 
-async def open_resources(settings: Settings, *, sends_webhooks: bool, signs_in: bool) -> Resources:
-    """Open the resources. Raises ConfigError, and StoreError if a store cannot be reached."""
-    holder = served_config_holder(settings, sends_webhooks=sends_webhooks, signs_in=signs_in)
+async def open_resources(settings: Settings, *, keeps_ledger: bool, signs_in: bool) -> Resources:
+    """Open the resources. Raises ConfigError, and StoreError if the limiter's store cannot be reached."""
+    holder = served_config_holder(settings, sends_webhooks=keeps_ledger, signs_in=signs_in)
     store = await open_store(settings)
-    database = await open_ledger(settings)
+    database = await open_served_ledger(settings, migrates=keeps_ledger)
     channel = DirectoryChannel(settings.redis_url.get_secret_value())
     return Resources(
         settings=settings,
@@ -61,6 +69,6 @@ async def open_resources(settings: Settings, *, sends_webhooks: bool, signs_in: 
         store=store,
         link=await open_ledger_link(settings),
         database=database,
-        directory=await read_directory(database, holder, is_announced=lambda: channel.is_heard),
+        directory=await served_directory(database, holder, is_announced=lambda: channel.is_heard),
         channel=channel,
     )

@@ -24,7 +24,15 @@ from tallygate.console.console import Console
 from tallygate.console.limiter_store import LimiterStore
 from tallygate.console.own_files import OwnFiles
 from tallygate.console.page_files import PageFiles
-from tallygate.console.readiness import Readiness, backlog_probe, database_probe, lag_probe, store_probe, workers_probe
+from tallygate.console.readiness import (
+    Readiness,
+    backlog_probe,
+    database_probe,
+    directory_probe,
+    lag_probe,
+    store_probe,
+    workers_probe,
+)
 from tallygate.console.scrape import Scrape
 from tallygate.console.server import CONNECTIONS_MAX, ConsoleServer
 from tallygate.console.workers import Workers
@@ -45,8 +53,8 @@ _Found = TypeVar("_Found")
 
 
 async def build_console(role: Role, settings: Settings) -> Console:
-    """Build the process behind the console's port. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
-    resources = await open_resources(settings, sends_webhooks=role.keeps_ledger, signs_in=role.has_api)
+    """Build the process behind the console's port. Raises ConfigError, and StoreError if the limiter's store cannot be reached."""
+    resources = await open_resources(settings, keeps_ledger=role.keeps_ledger, signs_in=role.has_api)
     parts = (*_parts(role, resources), Part(beside=(resources.follow_directory, resources.listen_to_directory)))
     book = open_directory(settings, resources.database, lambda: resources.holder.current)
     return console_of(
@@ -62,7 +70,7 @@ async def build_console(role: Role, settings: Settings) -> Console:
 def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
     """The parts of a role. A gateway keeps serving without the database and is ready without it; roles that need it are not."""
     store = limiter_store(resources.store, resources.settings)
-    status = (workers_part(resources.settings), refusals_part(resources))
+    status = (workers_part(resources.settings), refusals_part(resources), directory_part(resources))
     files = files_part(role, resources.settings)
     store_writes = WriteCheck("store", store.check_writes, thorough=store.check_commands, now_ms=monotonic_ms)
     database_writes = WriteCheck("database", resources.database.check_writes, now_ms=monotonic_ms)
@@ -84,8 +92,19 @@ def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
 
 def workers_part(settings: Settings) -> Part:
     """The part that shows the workers. Ready if at least one worker is up."""
-    workers = Workers(settings.data_dir / "metrics", workers=settings.workers, now_ms=monotonic_ms)
+    workers = workers_of(settings)
     return Part(workers=workers, probes=(workers_probe(workers),))
+
+
+def workers_of(settings: Settings) -> Workers:
+    """The workers of this machine, as their files show them."""
+    return Workers(settings.data_dir / "metrics", workers=settings.workers, now_ms=monotonic_ms)
+
+
+def directory_part(resources: Resources) -> Part:
+    """The part that watches what the workers know of the organizations of the database."""
+    workers = workers_of(resources.settings)
+    return Part(probes=(directory_probe(workers, has_others=lambda: bool(resources.holder.current.organizations)),))
 
 
 def files_part(role: Role, settings: Settings) -> Part:

@@ -11,7 +11,8 @@ from sqlalchemy.engine import make_url
 from tallygate.config.holder import ConfigHolder
 from tallygate.config.settings import Settings
 from tallygate.domain.errors import ConfigError, StoreError
-from tallygate.ledger.database import Database, LedgerUnavailableError, open_database, version_problem
+from tallygate.domain.obstacle import SILENT
+from tallygate.ledger.database import Database, LedgerUnavailableError, newest_version, open_database, version_problem
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.limiter.address import RedisAddress, parse_address
 from tallygate.limiter.commands import check_commands
@@ -23,6 +24,8 @@ from tallygate.limiter.script import load_scripts
 from tallygate.limiter.writes import LOADING, PERMISSION
 
 LOADING_SECONDS: Final = 1.0  # between two looks at a store that is loading its data
+TABLES_SECONDS: Final = 10.0  # for which a start waits for another process to make the tables
+TABLES_EVERY_SECONDS: Final = 0.1
 LOOK_SECONDS: Final = 2.0  # at the database before serving: a start waits no longer for one that is away
 LEDGER_DEADLINE_MS: Final = 5_000  # the ledger reads many events at once, and nobody waits for them
 _log = logging.getLogger(__name__)
@@ -164,13 +167,61 @@ async def open_ledger(settings: Settings, *, is_command: bool = False) -> Databa
     return database
 
 
-async def read_directory(
-    database: Database, holder: ConfigHolder, *, is_announced: Callable[[], bool] = lambda: False
-) -> DirectoryReplica:
-    """Read the organizations of the database once; the caller keeps them up to date. Raises StoreError."""
-    replica = DirectoryReplica(database, lambda: holder.current, is_announced=is_announced)
+async def open_served_ledger(settings: Settings, *, migrates: bool) -> Database:
+    """Open the SQL database of a process that serves, which needs not answer: whoever uses it tries again.
+
+    migrates   whether this process keeps the ledger, and so its tables. Any other one waits for them a while, since a ledger that
+               was started with it may be making them.
+    Raises ConfigError for tables of a version that is not known.
+    """
+    database = open_database(settings.database_url.get_secret_value(), settings.data_dir)
     try:
-        await replica.refresh()
+        if migrates:
+            await database.migrate()
+        else:
+            database.expect_tables()
+            await _wait_for_tables(database)
+    except (LedgerUnavailableError, TimeoutError):
+        return database  # read_directory names the reason
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+async def _wait_for_tables(database: Database) -> None:
+    """Wait until the tables are those of this version, at most TABLES_SECONDS.
+
+    Raises ConfigError for those of a version that is not known, LedgerUnavailableError, and TimeoutError.
+    """
+    for _ in range(round(TABLES_SECONDS / TABLES_EVERY_SECONDS)):
+        async with asyncio.timeout(LOOK_SECONDS):
+            version = await database.version()
+        if problem := version_problem(version):
+            raise ConfigError((problem,))
+        if version == newest_version():
+            return
+        await asyncio.sleep(TABLES_EVERY_SECONDS)
+
+
+async def read_directory(database: Database, holder: ConfigHolder) -> DirectoryReplica:
+    """Read the organizations of the database once, for a command. Raises StoreError."""
+    replica = DirectoryReplica(database, lambda: holder.current)
+    try:
+        await replica.read()
     except LedgerUnavailableError as error:
         raise StoreError(f"the directory cannot be read: {error}") from error
+    return replica
+
+
+async def served_directory(database: Database, holder: ConfigHolder, *, is_announced: Callable[[], bool]) -> DirectoryReplica:
+    """The organizations of the database for a process that serves and follows them. `source` tells whether they could be read."""
+    replica = DirectoryReplica(database, lambda: holder.current, is_announced=is_announced)
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            await database.version()
+        await replica.read()
+    except (LedgerUnavailableError, TimeoutError) as error:
+        reason = error.reason if isinstance(error, LedgerUnavailableError) else SILENT.text
+        _log.warning("the ledger's database %s. Keys that are not in organizations.yaml get 503 until it can be read", reason)
     return replica

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Final
 
 from tallygate.domain.organization import Credential, Organization
@@ -30,6 +31,13 @@ class IssuedKey:
     key_sha256: bytes = field(repr=False)
 
 
+class StoredSource(StrEnum):
+    """Where a process has the organizations of the database from. Once it has read the database, it follows its changes."""
+
+    DATABASE = "database"
+    NOTHING = "nothing"  # the database has not answered since the process began
+
+
 class Directory:
     """Credentials by key. Only digests are kept, even in memory.
 
@@ -37,6 +45,7 @@ class Directory:
     Any other key ("bring your own") is found by the digest of the whole text. The timing of a look-up by digest reveals nothing
     about the keys, since nobody can steer SHA-256.
     retired: Client IDs that were revoked, each with the organization that cannot use it again, or EVERYWHERE.
+    source: where those organizations are from that are in no file.
     """
 
     def __init__(self, organizations: Iterable[Organization]) -> None:
@@ -45,6 +54,7 @@ class Directory:
         self._by_digest: dict[bytes, Identity] = {}
         self._issued: dict[str, list[bytes]] = {}  # digests of presented issued keys, by Client ID
         self.retired: Collection[tuple[str, str]] = frozenset()
+        self.source = StoredSource.DATABASE
         for organization in organizations:
             self.put(organization)
 

@@ -117,6 +117,20 @@ def workers_probe(workers: Workers) -> Probe:
     return probe
 
 
+def directory_probe(workers: Workers, *, has_others: Callable[[], bool]) -> Probe:
+    """Probe that the workers know the organizations of the database.
+
+    has_others   whether there are organizations that need no database: then a worker without the rest serves them, and is ready
+    """
+
+    async def probe() -> Check:
+        unread = [process.worker for process in workers.processes() if process.is_unread]
+        reason = f"worker {', '.join(unread)} could not read the organizations of the database yet" if unread else ""
+        return Check(name="directory", reason=reason, is_needed=not has_others())
+
+    return probe
+
+
 def database_probe(writes: WriteCheck, *, is_needed: bool) -> Probe:
     """Probe that the ledger's database takes writes."""
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aiohttp import ClientSession
 
-from tallygate.config.directory import Directory
+from tallygate.config.directory import Directory, StoredSource
 from tallygate.config.holder import ConfigHolder, with_stored
 from tallygate.config.jwt_issuer import JwtIssuer
 from tallygate.config.key_lookup import KeyLookup
@@ -51,7 +51,7 @@ from tallygate.limiter.port import Limiter
 from tallygate.shares.fair_places import FairPlaces
 from tallygate.telemetry.access_log import AccessLog
 from tallygate.telemetry.metric import Metrics
-from tallygate.telemetry.metrics import CONFIG_RELOADS, KEY_LOOKUPS
+from tallygate.telemetry.metrics import CONFIG_RELOADS, DIRECTORY_UNREAD, KEY_LOOKUPS
 from tallygate.telemetry.unpriced_models import UnpricedModels
 
 HAND_OVER_USED_S: Final = 10.0
@@ -153,6 +153,7 @@ class Gateway(GatewayServer):
             else RefusalLog(parts.refusal_lines, parts.metrics, now_ms=parts.now_ms, new_id=parts.new_id, loop=loop),
             used_today=parts.used_today,
         )
+        self._count_source()
         self._catalogues = CatalogueRefresh(parts.holder, parts.session, now_ms=parts.now_ms, on_change=self.follow)
         self._reloading = Reloading(self.read_again)
         super().__init__(
@@ -232,9 +233,13 @@ class Gateway(GatewayServer):
             else:
                 come.append(now)
                 view.directory.put(now)
-        view.directory.retired = stored.retired
+        view.directory.retired, view.directory.source = stored.retired, stored.source
         view.directory_changed()
         self._parts.on_directory(gone, come)
+        self._count_source()
+
+    def _count_source(self) -> None:
+        self._parts.metrics.set(DIRECTORY_UNREAD, int(self._parts.stored.source is StoredSource.NOTHING))
 
     async def _hand_over_used(self) -> None:
         note = self._parts.record_used
@@ -278,7 +283,7 @@ def view_of(config: GatewayConfig, parts: Parts, old: View | None = None) -> Vie
         directory = old.directory  # it has followed what changed beside the file
     else:
         directory = Directory(with_stored(config, parts.stored.organizations).organizations)
-        directory.retired = parts.stored.retired
+        directory.retired, directory.source = parts.stored.retired, parts.stored.source
     return View(
         config=config,
         routes=RouteTable(config.routes, {name: client.pool.address.path_prefix for name, client in upstreams.items()}),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol
 
+from tallygate.config.directory import StoredSource
 from tallygate.domain.organization import Organization
 
 USED_MAX: Final = 10_000  # credentials recorded between two flushes; further ones are recorded after the next
@@ -19,11 +20,18 @@ class StoredDirectory(Protocol):
     def retired(self) -> Collection[tuple[str, str]]:
         """Client IDs that were revoked and whose organization is gone, as a Directory has them."""
 
+    @property
+    def source(self) -> StoredSource:
+        """Where they are from."""
+
     def wake(self) -> None:
         """Look for changes now: one was announced, or the rules by which organizations are read have changed."""
 
     async def follow_forever(self, on_change: Callable[[frozenset[str]], None]) -> None:
-        """Call on_change with the ids of organizations that were changed, added or deleted, whenever there are some."""
+        """Call on_change with the ids of organizations that were changed, added or deleted, whenever there are some.
+
+        So it does, without any, when the source has changed.
+        """
 
 
 class NoStoredDirectory:
@@ -31,6 +39,7 @@ class NoStoredDirectory:
 
     organizations: Mapping[str, Organization] = {}
     retired: Collection[tuple[str, str]] = frozenset()
+    source = StoredSource.DATABASE
 
     def wake(self) -> None:
         return

@@ -78,6 +78,9 @@ _OBSTACLES: Final[Mapping[int | str, Obstacle]] = {
 
 
 GONE: Final = Obstacle("gone", "was deleted or replaced while it is in use: put back what was there, or restart")
+MISSING: Final = Obstacle("missing", "is not there: put its file back, or start `tallygate serve` to make a new one")
+OLD_TABLES: Final = Obstacle("tables", "does not have the tables of this version yet: `tallygate ledger`, or `serve`, makes them")
+NEW_TABLES: Final = Obstacle("tables", "has tables of a newer version: run the newer tallygate that wrote them")
 
 
 class LedgerUnavailableError(Exception):
@@ -101,7 +104,7 @@ class UnstorableError(Exception):
 
 
 class Database:
-    """Connections to one ledger. Belongs to one event loop; `migrate` before use, `close` at the end.
+    """Connections to one ledger. Belongs to one event loop; `migrate` or `expect_tables` before use, `close` at the end.
 
     dialect       "sqlite" or "postgresql"
     connections   how many it has opened to write, so far: behind a new one may be another state of the database
@@ -115,6 +118,7 @@ class Database:
         self._reader = reader
         self._file = file
         self.dialect = writer.dialect.name
+        self._expects_tables = False
         self.connections = 0
         event.listen(writer.sync_engine, "connect", self._count_connection)
 
@@ -124,6 +128,7 @@ class Database:
         with _translated():
             self._require_file()
             async with self._writer.begin() as connection:
+                await self._require_tables(connection)
                 yield connection
 
     @asynccontextmanager
@@ -132,7 +137,12 @@ class Database:
         with _translated():
             self._require_file()
             async with self._reader.connect() as connection:
+                await self._require_tables(connection)
                 yield connection
+
+    def expect_tables(self) -> None:
+        """Read and write nothing before the tables are those of this version, which another process makes them by `migrate`."""
+        self._expects_tables = True
 
     async def check_writes(self) -> None:
         """Write something small and commit it. Raises LedgerUnavailableError, whose `obstacle` says why no writes are taken.
@@ -148,9 +158,25 @@ class Database:
         self.connections += 1
 
     def _require_file(self) -> None:
+        """The same, and while another process is to make the tables also without a file: to connect would make an empty one."""
+        self._require_same_file()
+        if self._expects_tables and self._file is not None and self._file.is_missing():
+            raise LedgerUnavailableError(f"{self._file.path} {MISSING.text}", MISSING)
+
+    def _require_same_file(self) -> None:
         """Raises LedgerUnavailableError if the file was deleted or replaced: whatever is written there would be lost."""
         if self._file is not None and self._file.is_gone():
             raise LedgerUnavailableError(f"{self._file.path} {GONE.text}", GONE)
+
+    async def _require_tables(self, connection: AsyncConnection) -> None:
+        """Raises LedgerUnavailableError while the tables are of another version. Nobody looks again once they are right."""
+        if not self._expects_tables:
+            return
+        version = await connection.run_sync(_version)
+        if version != newest_version():
+            obstacle = NEW_TABLES if version_problem(version) else OLD_TABLES
+            raise LedgerUnavailableError(f"version {version or 'none'}, and this tallygate needs {newest_version()}", obstacle)
+        self._expects_tables = False
 
     async def wait_for_turn(self, connection: AsyncConnection, name: str) -> None:
         """Wait for a named lock, held until this transaction ends. SQLite has one writer anyway."""
@@ -195,9 +221,13 @@ class Database:
                 return
 
     async def version(self) -> str | None:
-        """The version of the tables; None without any. Raises LedgerUnavailableError."""
-        async with self.read() as connection:
-            return await connection.run_sync(_version)
+        """The version of the tables; None without any, or without a file. Raises LedgerUnavailableError."""
+        if self._file is not None and self._file.is_missing():
+            return None
+        with _translated():
+            self._require_same_file()
+            async with self._reader.connect() as connection:
+                return await connection.run_sync(_version)
 
     async def ensure_partitions(self, from_ms: int, to_ms: int) -> None:
         """Create partitions for every month that [from_ms, to_ms] touches, and MONTHS_AHEAD more. Does nothing on SQLite."""
@@ -251,6 +281,10 @@ class OpenFile:
     def is_gone(self) -> bool:
         """Return whether the path leads elsewhere than at first; a microsecond."""
         return self._identity is not None and self._found() != self._identity
+
+    def is_missing(self) -> bool:
+        """Return whether nothing is there, and nothing was ever opened."""
+        return self._identity is None and self._found() is None
 
     def _found(self) -> tuple[int, int] | None:
         try:

@@ -525,6 +525,13 @@ JOB_POLLS: Final = Metric(
     has_other=False,
     help="How often upstreams were asked about work that goes on after its answer (responses, batches, videos), by result.",
 )
+DIRECTORY_UNREAD: Final = Metric(
+    name="tallygate_directory_unread_workers",
+    source=Source.WORKERS,
+    kind=Kind.GAUGE,
+    help="Workers that have not been able to read the organizations of the database since they started.",
+    lasts=Lasts.PROCESS,
+)
 SPOOL_EVENTS: Final = Metric(
     name="tallygate_spool_events",
     source=Source.WORKERS,

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from tallygate.config.client_policy import ClientPolicy, UnknownClients
-from tallygate.config.directory import EVERYWHERE, Directory, Identity
+from tallygate.config.directory import EVERYWHERE, Directory, Identity, StoredSource
 from tallygate.domain.errors import Refused
 from tallygate.domain.organization import Credential, Organization
-from tallygate.gateway.callers.keys import unauthorized
+from tallygate.gateway.callers.keys import DIRECTORY_UNREAD, unauthorized
 
 ATTACHED_MAX: Final = 1_000  # distinguished unknown clients of an organization; further ones share one credential of it
 ATTACHED_ALL_MAX: Final = 20_000  # the same, of all organizations together
@@ -36,6 +36,11 @@ class Clients:
         self._attached: dict[str, dict[str, tuple[str, Identity]]] = {}  # by organization and Client ID: the source, the identity
         self._attached_count = 0
 
+    @property
+    def knows_all(self) -> bool:
+        """Return whether a key that is not known here is nobody's."""
+        return self._directory.source is StoredSource.DATABASE
+
     def identity(self, client: VerifiedClient) -> Identity:
         """The organization is one that its source may speak for, and the one that was named with it, if one was. Raises Refused."""
         policy, found = client.policy, self._directory.credential(client.client_id)
@@ -53,6 +58,8 @@ class Clients:
     def _attach(self, client: VerifiedClient) -> Identity:
         """A client that no credential stands for, under the policy for such. Raises Refused."""
         policy = client.policy
+        if self._directory.source is StoredSource.NOTHING:  # it may have a credential, or be revoked
+            raise Refused(DIRECTORY_UNREAD)
         org = client.org if policy.unknown_clients is UnknownClients.CLAIMED_ORGANIZATION else policy.unknown_clients_org
         organization, retired = self._directory.organization(org), self._directory.retired
         if (client.client_id, EVERYWHERE) in retired or (client.client_id, org) in retired:

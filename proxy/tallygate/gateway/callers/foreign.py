@@ -8,7 +8,7 @@ from tallygate.gateway.callers.clients import Clients
 from tallygate.gateway.callers.jwt_bearer import JwtRefusedError, JwtVerifier, looks_like_jwt
 from tallygate.gateway.callers.jwt_keys import KeysUnavailableError
 from tallygate.gateway.callers.key_lookup import LookedUpKeys
-from tallygate.gateway.callers.keys import UNKNOWN_KEY, unauthorized
+from tallygate.gateway.callers.keys import DIRECTORY_UNREAD, UNKNOWN_KEY, unauthorized
 
 UNAVAILABLE: Final = Refusal(
     code=ErrorCode.AUTHENTICATION_UNAVAILABLE,
@@ -51,5 +51,13 @@ class ForeignCallers:
         if self.tokens is not None and looks_like_jwt(key):
             return await self.tokens.find(key)
         if self.keys is None:
-            raise Refused(UNKNOWN_KEY)
-        return await self.keys.find(key, address, self.clients)
+            raise Refused(self._unknown)
+        try:
+            return await self.keys.find(key, address, self.clients)
+        except Refused as refused:
+            raise (Refused(self._unknown) if refused.refusal is UNKNOWN_KEY else refused) from None
+
+    @property
+    def _unknown(self) -> Refusal:
+        """The refusal of a key that nobody is known to have."""
+        return UNKNOWN_KEY if self.clients.knows_all else DIRECTORY_UNREAD

@@ -118,6 +118,12 @@ def unauthorized(message: str) -> Refusal:
 
 _NO_KEY: Final = unauthorized("No API key was sent. Send it as `Authorization: Bearer <API key>`, `x-api-key` or `x-goog-api-key`.")
 _TWO_KEYS: Final = unauthorized("The request carries two different API keys. Send one, in one header.")
+DIRECTORY_UNREAD: Final = Refusal(
+    code=ErrorCode.AUTHENTICATION_UNAVAILABLE,
+    message="The key is not known here yet: the database of organizations and keys does not answer. Try again shortly.",
+    retry_after_ms=5_000,
+    should_retry=True,
+)
 UNKNOWN_KEY: Final = unauthorized(
     "The API key is not known here. Check that it is complete, and that it is a key for this gateway."
 )

@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tallygate.config.directory import EVERYWHERE
+from tallygate.config.directory import EVERYWHERE, StoredSource
 from tallygate.config.model import GatewayConfig
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.ledger.database import Database, LedgerUnavailableError
@@ -37,6 +37,7 @@ class DirectoryReplica:
     organizations   by id, as of `version`
     retired         Client IDs that were revoked and whose organization is gone or now in the file, as in a Directory,
                     each with that organization's id
+    source          of both
     """
 
     def __init__(
@@ -52,10 +53,16 @@ class DirectoryReplica:
         self.organizations: dict[str, Organization] = {}
         self.retired: dict[tuple[str, str], str] = {}
         self.version = -1
+        self.source = StoredSource.NOTHING
 
     def wake(self) -> None:
         """Check for changes now, rather than at the next poll."""
         self._woken.set()
+
+    async def read(self) -> None:
+        """Read the database for the first time, before anybody follows. Raises LedgerUnavailableError."""
+        await self.refresh()
+        self.source = StoredSource.DATABASE
 
     async def refresh(self) -> frozenset[str]:
         """Read possible changes; return the ids of organizations that are changed, new or gone. Raises LedgerUnavailableError."""
@@ -80,9 +87,10 @@ class DirectoryReplica:
     async def follow_forever(self, on_change: Callable[[frozenset[str]], None]) -> None:
         """Refresh when woken, and every POLL_SECONDS. While the database is away the copy stays as it is.
 
-        On PostgreSQL it is refreshed more seldom while changes are announced, and keeps no session in between.
+        on_change is called once more, without organizations, when all that the database has was announced for the first time.
+        On PostgreSQL the copy is refreshed more seldom while changes are announced, and keeps no session in between.
         """
-        is_away = False
+        is_away = self.source is not StoredSource.DATABASE  # which was logged
         while True:
             for _ in range(QUIET_POLLS):
                 with suppress(TimeoutError):
@@ -104,6 +112,10 @@ class DirectoryReplica:
             for start in range(0, len(ids), ANNOUNCED_MAX):
                 on_change(frozenset(ids[start : start + ANNOUNCED_MAX]))
                 await asyncio.sleep(0)
+            if self.source is not StoredSource.DATABASE:
+                self.source = StoredSource.DATABASE
+                _log.info("the directory is read from the database", extra={"fields": {"organizations": len(self.organizations)}})
+                on_change(frozenset())
 
     def _is_quiet(self) -> bool:
         """Return whether a change would be announced, of the directory or of the rules that the process has read."""
