@@ -5,14 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from held_streams import held_streams
+from ledger_truth import LedgerTruth, at_rest
 from stack import AMPLE_PLANS, Stack, eventually, running_stack
 from system_traffic import ask, assert_all_sums_agree, callers, chat, three_organizations, true_cost
 
 LEASED = {"lease_seconds": "5", "checkpoint_seconds": "1"}
+LEASE_MS = 5_000
+REST_SECONDS = 60.0
+ENDLESS = 12_000  # tokens: at 20 a second no test sees their end
 
 
 def config() -> dict[str, Any]:
     return {"plans": AMPLE_PLANS, "organizations": three_organizations()}
+
+
+def store_ms(stack: Stack) -> int:
+    """The store's clock."""
+    seconds, micros = stack.store.time()
+    return seconds * 1000 + micros // 1000
 
 
 def events_by_id(stack: Stack) -> dict[str, dict[str, Any]]:
@@ -27,9 +38,9 @@ async def until_rest(stack: Stack) -> None:
 async def test_a_worker_killed_in_any_phase_leaves_a_true_account(tmp_path: Path) -> None:
     async with running_stack(tmp_path, config=config(), workers="1", **LEASED) as stack, callers() as session:
         phases = {
-            "waiting for the first byte": chat("tokens=5 delay=20000"),
-            "in the middle of a stream": chat("tokens=400 tps=20", tokens_max=400),
-            "in the middle of a body": chat("tokens=400 tps=20", stream=False, tokens_max=400),
+            "waiting for the first byte": chat("tokens=5 delay=600000"),
+            "in the middle of a stream": chat(f"tokens={ENDLESS} tps=20", tokens_max=ENDLESS),
+            "in the middle of a body": chat(f"tokens={ENDLESS} tps=20", stream=False, tokens_max=ENDLESS),
             "at an upstream that never answers": chat("fault=stall"),
         }
         before = await ask(session, stack, "acme-prod", chat())
@@ -55,7 +66,7 @@ async def test_a_worker_killed_in_any_phase_leaves_a_true_account(tmp_path: Path
             assert int(event["prompt_tokens"]) >= record.prompt_tokens  # accepted, so its input at least is owed
             assert "assumed" in event["flags"]
             assert true_cost(record) <= int(event["_cost_nano_usd"])
-            assert record.generated_tokens <= int(event["_completion_tokens"]) <= 400
+            assert record.generated_tokens <= int(event["_completion_tokens"]) <= ENDLESS
         assert charged == stack.window("globex")["spent"] + stack.window("acme")["spent"]
         await eventually(lambda: len(stack.workers()) == 1, "the worker is replaced")
         assert (await ask(session, stack, "acme-prod", chat())).is_whole
@@ -65,24 +76,28 @@ async def test_a_worker_killed_in_any_phase_leaves_a_true_account(tmp_path: Path
 
 async def test_a_stream_outlives_its_lease_while_its_worker_lives_and_the_console_does_not(tmp_path: Path) -> None:
     async with running_stack(tmp_path, config=config(), workers="2", **LEASED) as stack, callers() as session:
-        long = asyncio.ensure_future(ask(session, stack, "acme-prod", chat("tokens=48 tps=6")))  # 8 s: longer than its lease
-        await eventually(lambda: stack.ledger.totals.open == 1, "the stream is open")
-        (console,) = stack.children("tallygate.processes.console")
-        console.kill()
-        during = await asyncio.gather(*(ask(session, stack, "acme-test", chat()) for _ in range(20)))
-        assert all(one.is_whole for one in during)  # no request needs the console
-        await eventually(lambda: [p for p in stack.children("tallygate.processes.console") if p != console], "it is restarted")
-        await eventually(lambda: stack.window()["held"] > 0, "the stream holds on")
-
-        worker_of_another = asyncio.ensure_future(ask(session, stack, "globex-prod", chat("tokens=64 tps=6")))
-        await eventually(lambda: stack.ledger.totals.open == 2, "two streams are open")
+        with held_streams():
+            long = asyncio.ensure_future(ask(session, stack, "acme-prod", chat("tokens=48 tps=100")))
+            await eventually(lambda: stack.ledger.totals.open == 1, "the stream is open")
+            lease_is_over_ms = store_ms(stack) + LEASE_MS + 1_000
+            (console,) = stack.children("tallygate.processes.console")
+            console.kill()
+            during = await asyncio.gather(*(ask(session, stack, "acme-test", chat()) for _ in range(20)))
+            assert all(one.is_whole for one in during)  # no request needs the console
+            await eventually(lambda: [p for p in stack.children("tallygate.processes.console") if p != console], "it is restarted")
+            await eventually(lambda: store_ms(stack) > lease_is_over_ms, "its first lease is over")
+            assert stack.window()["held"] > 0  # the stream holds on
         seen = await long
         assert seen.is_whole
         event = events_by_id(stack)[seen.request_id]
         assert (event["_kind"], event["usage_source"], event["_flags"]) == ("settled", "upstream", "")
-        for worker in stack.workers():
-            worker.kill()
-        await worker_of_another
+
+        with held_streams():
+            another = asyncio.ensure_future(ask(session, stack, "globex-prod", chat("tokens=64 tps=100")))
+            await eventually(lambda: stack.ledger.totals.open == 1, "another stream is open")
+            for worker in stack.workers():
+                worker.kill()
+            await another
         await eventually(lambda: stack.window("globex")["held"] == 0, "the restarted console sweeps")
         await eventually(lambda: stack.get("/readyz")[0] == 200, "the workers are replaced")
         await assert_all_sums_agree(stack, stack.events())
@@ -90,12 +105,13 @@ async def test_a_stream_outlives_its_lease_while_its_worker_lives_and_the_consol
 
 async def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     async with running_stack(tmp_path, config=config(), workers="2", **LEASED) as stack, callers() as session:
-        calls = [asyncio.ensure_future(ask(session, stack, "acme-prod", chat("tokens=64 tps=10"))) for _ in range(10)]
-        await eventually(lambda: stack.ledger.totals.open == 10, "streams are open")
-        children = psutil.Process(stack.process.pid).children(recursive=True)
-        assert len(children) >= 4
-        stack.process.kill()
-        seen = await asyncio.gather(*calls)
+        with held_streams():
+            calls = [asyncio.ensure_future(ask(session, stack, "acme-prod", chat("tokens=64 tps=100"))) for _ in range(10)]
+            await eventually(lambda: stack.ledger.totals.open == 10, "streams are open")
+            children = psutil.Process(stack.process.pid).children(recursive=True)
+            assert len(children) >= 4
+            stack.process.kill()
+            seen = await asyncio.gather(*calls)
         await eventually(
             lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), "all end"
         )
@@ -103,7 +119,7 @@ async def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
         assert not any(one.is_whole for one in seen)  # cut off, and visibly so
         stack.process.wait()
     async with running_stack(tmp_path, config=config(), workers="2", **LEASED) as stack, callers() as session:
-        await until_rest(stack)
+        await at_rest(LedgerTruth(stack), stack, ("acme", "globex"), REST_SECONDS)  # what the workers could still spool, too
         events = events_by_id(stack)
         assert {one.request_id for one in seen} <= set(events)
         assert all(int(events[one.request_id]["_cost_nano_usd"]) > 0 for one in seen)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from held_streams import held_streams
 from stack import AMPLE_PLANS, IS_FULL, Stack, eventually, running_stack, told_events, window_in
 from system_traffic import Seen, ask, callers, chat, three_organizations, true_cost
 from valkey_process import ValkeyProcess, running_valkey
@@ -47,12 +48,13 @@ async def test_sigterm_lets_streams_finish_and_settles_what_it_cuts(tmp_path: Pa
     with running_valkey(append_only=True) as server:
         settings = {"workers": "2", "drain_seconds": "5", "lease_seconds": "60"}
         async with running_stack(tmp_path, config=config(), store_url=server.url, **settings) as stack, callers() as session:
-            short = [asyncio.ensure_future(ask(session, stack, "acme-prod", chat("tokens=30 tps=10"))) for _ in range(STREAMS)]
-            endless = chat("tokens=5000 tps=10", tokens_max=5_000)
-            long = [asyncio.ensure_future(ask(session, stack, "acme-test", endless)) for _ in range(STREAMS)]
-            await eventually(lambda: stack.ledger.totals.open == 2 * STREAMS, "streams are open")
-            await eventually(lambda: all(r.generated_tokens for r in stack.ledger.records), "all of them have begun")
-            stack.process.send_signal(signal.SIGTERM)
+            with held_streams():
+                short = [asyncio.ensure_future(ask(session, stack, "acme-prod", chat("tokens=30 tps=10"))) for _ in range(STREAMS)]
+                endless = chat("tokens=5000 tps=10", tokens_max=5_000)
+                long = [asyncio.ensure_future(ask(session, stack, "acme-test", endless)) for _ in range(STREAMS)]
+                await eventually(lambda: stack.ledger.totals.open == 2 * STREAMS, "streams are open")
+                await eventually(lambda: all(r.generated_tokens for r in stack.ledger.records), "all of them have begun")
+                stack.process.send_signal(signal.SIGTERM)
             async with callers(fresh=True) as late:
                 attempts = [await ask(late, stack, "acme-prod", chat()) for _ in range(10)]
             assert {one.status for one in attempts} <= {0, 200, 503}  # answered, or refused at once

@@ -22,7 +22,7 @@ async def test_a_killed_worker_leaves_nothing_held_and_a_shutdown_lets_a_respons
         ClientSession(headers=HEADERS) as session,
     ):
         socket = await session.ws_connect(f"{stack.url}/v1/responses")
-        await ask(socket, "tokens=400 tps=20")
+        await ask(socket, "tokens=12000 tps=20")
         for _ in range(6):
             assert (await socket.receive()).type is WSMsgType.TEXT
         assert stack.window()["held"] > 0
