@@ -44,12 +44,14 @@ async def test_a_failed_round_is_followed_by_the_next(error: Exception) -> None:
 
 
 class OpenAnswer:
-    """An exchange whose count so far takes for ever, is a bug, or is there at once."""
+    """An exchange whose count so far takes for ever, so many turns of the loop, is a bug, or is there at once."""
 
-    def __init__(self, name: str, *, error: Exception | None = None, hangs: bool = False, is_ending: bool = False) -> None:
+    def __init__(
+        self, name: str, *, error: Exception | None = None, hangs: bool = False, turns: int = 0, is_ending: bool = False
+    ) -> None:
         self.is_ending = is_ending
         self.sent_at = 1.0
-        self._error, self._hangs = error, hangs
+        self._error, self._hangs, self._turns = error, hangs, turns
         admission = SimpleNamespace(reservation_id=name, floor_prompt_tokens=0, floor_completion_tokens=0, event=b"{}")
         treatment = SimpleNamespace(checkpoint=self.progress)
         call = SimpleNamespace(head=SimpleNamespace(treatment=treatment), facts=SimpleNamespace(job_kind=None))
@@ -60,6 +62,8 @@ class OpenAnswer:
             raise self._error
         if self._hangs:
             await asyncio.Event().wait()
+        for _ in range(self._turns):
+            await asyncio.sleep(0)
         return SimpleNamespace(admission=self.held.admission)
 
 
@@ -96,6 +100,22 @@ async def test_what_cannot_be_counted_in_time_or_at_all_is_renewed_all_the_same(
         await checkpoint_all(services_of(limiter), answers)
 
     assert sorted(limiter.names) == ["broken", "ending", "quick", "stuck", "stuck-too"]
+
+
+async def test_a_round_over_many_exchanges_takes_few_turns_of_a_busy_loop() -> None:
+    """In each turn it serves all its connections: a round of one exchange after another would outlast the leases."""
+    number, turns = 1_000, 0
+    answers: Any = {OpenAnswer(str(each), turns=4) for each in range(number)}
+    limiter = RenewedLeases()
+    services = services_of(limiter)
+    services.bounds.checkpoint_seconds = 60
+    round_ = asyncio.ensure_future(checkpoint_all(services, answers))
+    while not round_.done():
+        await asyncio.sleep(0)
+        turns += 1
+
+    assert len(limiter.names) == number
+    assert turns < number / 2
 
 
 async def test_a_round_trip_that_fails_is_not_missing_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
