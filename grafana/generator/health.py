@@ -5,8 +5,9 @@ from typing import Final
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
-from grafana.generator import families, look, queries, shell, variables
+from grafana.generator import families, look, operations, queries, shell, variables
 from grafana.generator.layout import Band, Section, lay_out
+from grafana.generator.operations import counted
 from grafana.generator.panels import Panel, bars, columns, figure, lines, words
 from grafana.generator.queries import local_rate_by, one, or_zero, rate_by, select
 from grafana.generator.targets import at_the_end, column, over_time
@@ -52,8 +53,11 @@ def _sections() -> list[Section]:
         Section(title="Failures", bands=[Band(panels=_failures(), height=8)]),
         Section(title="Limiter", bands=[Band(panels=_limiter(), height=8), Band(panels=_decisions(), height=4)]),
         Section(title="Ledger", bands=[Band(panels=_ledger_figures(), height=4), Band(panels=_ledger(), height=8)]),
+        operations.stores_and_files(),
         Section(title="Usage counts", bands=[Band(panels=_sources(), height=8)]),
+        operations.beside_requests(),
         Section(title="Processes", bands=[Band(panels=_processes(), height=8), Band(panels=_targets(), height=8, widths=[8, 16])]),
+        operations.logs_and_traces(),
         Section(title="What these numbers mean", bands=[Band(panels=[words("", _WORDS)], height=8)]),
     ]
 
@@ -176,20 +180,29 @@ def _waits() -> list[Panel]:
             stacked=True,
             no_value=look.NO_GATEWAY,
         ),
+        lines(
+            "Open WebSockets",
+            "By machine; each is also an open request.",
+            over_time("sum by (instance) (tallygate_open_sockets)", "{{instance}}"),
+            stacked=True,
+            no_value=look.NO_GATEWAY,
+        ),
     ]
 
 
 def _failures() -> list[Panel]:
-    def counted(title: str, description: str, series: str, by: str) -> Panel:
-        query = over_time(or_zero(queries.local_bars_by(by, series), by), f"{{{{{by}}}}}", step=_STEP)
-        return bars(title, f"{description} Exact for each bar.", query, step=_STEP).no_value(_NONE)
-
     return [
         counted(
             "Upstream failures by kind",
             "Unreachable, overloaded, timeout, reset, invalid_response, truncated, unauthorized, status (5xx) or in_stream.",
             "tallygate_upstream_errors_total",
             "kind",
+        ),
+        counted(
+            "Upstream failures by upstream",
+            "By the upstream's name in upstreams.yaml.",
+            "tallygate_upstream_errors_total",
+            "upstream",
         ),
         counted(
             "Refusals by limit or reason",
@@ -370,7 +383,24 @@ def _sources() -> list[Panel]:
             ),
             step=_STEP,
         ).no_value(_NONE),
+        _stated_costs(),
     ]
+
+
+def _stated_costs() -> Panel:
+    """What an upstream says beside what prices here say."""
+    stated, priced = (
+        or_zero(queries.local_bars_by("upstream", series), "upstream")
+        for series in ("tallygate_stated_cost_usd_total", "tallygate_stated_cost_priced_usd_total")
+    )
+    return lines(
+        "Costs that upstreams state",
+        "What upstreams stated as the cost of their answers, and what the same answers cost by the prices here: a difference shows "
+        "rates that are wrong or missing. Exact for each interval.",
+        over_time(stated, "{{upstream}} stated", step=_STEP),
+        over_time(priced, "{{upstream}} by our prices", step=_STEP),
+        unit=look.USD,
+    )
 
 
 def _processes() -> list[Panel]:

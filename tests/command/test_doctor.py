@@ -17,6 +17,7 @@ from valkey_process import ValkeyProcess
 from tallygate.cli import main
 from tallygate.config.key_lookup import KeyLookup
 from tallygate.doctor.examination import _key_lookup
+from tallygate.limiter.keys import partition_keys
 from tallygate.outbound.way_out import WayOut
 
 
@@ -91,6 +92,24 @@ def test_a_store_that_takes_no_writes_or_is_a_replica_is_found(run_doctor: Any, 
     finally:
         client.replicaof("NO", "ONE")
     assert found["store"] == (False, "takes no writes: it is a replica, and the master is elsewhere")
+
+
+def test_usage_that_waits_for_a_ledger_is_told_before_nothing_is_admitted(run_doctor: Any, valkey_server: ValkeyProcess) -> None:
+    variables = {"TALLYGATE_REDIS_URL": valkey_server.url, "TALLYGATE_STREAM_BYTES_MAX": "1000000"}
+    client = valkey_server.client()
+    client.flushall()
+    assert findings(run_doctor, **variables)["backlog"] == (True, "0.0 of 1 MB of usage wait for the ledger")
+    found = []
+    for _ in range(2):
+        for number in range(700):
+            client.xadd(partition_keys(number % 64).events, {"event": b"e" * 1_000})
+        found.append(findings(run_doctor, **variables)["backlog"])
+    client.flushall()
+    assert [is_good for is_good, _ in found] == [False, False]
+    assert found[0][1].endswith(
+        "of 1 MB of usage wait for the ledger: at the bound nothing is admitted; does `tallygate ledger` run?"
+    )
+    assert found[1][1].endswith("of 1 MB of usage wait for the ledger: nothing is admitted until `tallygate ledger` has taken some")
 
 
 def test_the_database_is_examined_as_it_is_and_nothing_is_made(run_doctor: Any, tmp_path: Path) -> None:

@@ -74,6 +74,20 @@ def test_every_name_is_exported_or_recorded():
     assert not unknown
 
 
+def test_every_metric_is_in_a_panel():
+    """By itself, or in what a recording rule makes of it."""
+    sources = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
+    shown: set[str] = set()
+    asked = [name for dashboard in METRIC_NAMES for query in queries(dashboard) for name, _ in selections(query.text)]
+    while asked:
+        name = asked.pop()
+        if name not in shown:
+            shown.add(name)
+            asked += [source for source, _ in selections(sources.get(name, ""))]
+    families = {metric.name: {metric.name + suffix for suffix in ("", "_bucket", "_sum", "_count")} for metric in METRICS}
+    assert not [name for name, series in families.items() if not series & shown]
+
+
 def test_every_matched_label_is_one_of_the_metrics_own():
     labels = declared()
     for where, text in expressions():

@@ -12,6 +12,7 @@ from tallygate.domain.errors import ConfigError, StoreError
 from tallygate.domain.obstacle import Obstacle
 from tallygate.ledger.database import Database, LedgerUnavailableError, newest_version, open_database, version_problem
 from tallygate.limiter.address import RedisAddress, parse_address, place_text
+from tallygate.limiter.backlog import Backlog, read_backlog
 from tallygate.limiter.commands import COMMANDS, access_list, check_commands, check_permissions
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.probe import UNHELD_MASTER, ServerFacts, check_scripts, server_facts
@@ -55,7 +56,7 @@ async def _store(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("store", False, _reason(error))
         return
     try:
-        async for finding in _store_findings(store):
+        async for finding in _store_findings(store, settings.stream_bytes_max):
             yield finding
     except StoreError as error:
         yield Finding("store", False, _reason(error))
@@ -78,7 +79,7 @@ async def _sentinels(address: RedisAddress) -> AsyncIterator[Finding]:
     )
 
 
-async def _store_findings(store: RedisConnection) -> AsyncIterator[Finding]:
+async def _store_findings(store: RedisConnection, stream_bytes_max: int) -> AsyncIterator[Finding]:
     facts = await server_facts(store)
     yield Finding("store", True, f"{facts.software.capitalize()} {'.'.join(map(str, facts.version))} answers")
     yield _writes_finding("store writes", await _obstacle(check_commands, store))
@@ -87,6 +88,7 @@ async def _store_findings(store: RedisConnection) -> AsyncIterator[Finding]:
     persists = facts.persists
     yield Finding("durability", persists, f"the append-only file is {'on' if persists else 'off: a restart would forget spend'}")
     yield _memory(facts)
+    yield _backlog(await read_backlog(store, bytes_max=stream_bytes_max))
     if facts.replicas:
         text = f"{facts.replicas} follow, and writes wait for them (min-replicas-to-write)" if facts.is_held_back else UNHELD_MASTER
         yield Finding("replicas", facts.is_held_back, text)
@@ -121,6 +123,16 @@ def _memory(facts: ServerFacts) -> Finding:
     text = f"{used // 2**20} of {most // 2**20} MiB used (maxmemory)"
     has_room = used < most * 4 // 5
     return Finding("memory", has_room, text if has_room else f"{text}: at its bound it takes no writes")
+
+
+def _backlog(found: Backlog) -> Finding:
+    text = f"{found.waiting_bytes / 1e6:,.1f} of {found.waiting_max_bytes / 1e6:,.0f} MB of usage wait for the ledger"
+    if found.is_full:
+        return Finding("backlog", False, f"{text}: nothing is admitted until `tallygate ledger` has taken some")
+    has_room = found.waiting_bytes * 2 < found.waiting_max_bytes
+    return Finding(
+        "backlog", has_room, text if has_room else f"{text}: at the bound nothing is admitted; does `tallygate ledger` run?"
+    )
 
 
 async def _database(settings: Settings) -> AsyncIterator[Finding]:
