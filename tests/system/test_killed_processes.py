@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from held_streams import held_streams
 from ledger_truth import LedgerTruth, at_rest
 from stack import AMPLE_PLANS, Stack, eventually, running_stack
 from system_traffic import ask, assert_all_sums_agree, callers, chat, three_organizations, true_cost
 
+pytestmark = pytest.mark.timeout(300)  # whole stacks are started, killed and started again
 LEASED = {"lease_seconds": "5", "checkpoint_seconds": "1"}
 LEASE_MS = 5_000
 REST_SECONDS = 60.0
