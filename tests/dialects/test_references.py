@@ -4,7 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from search import cases
 
+from tallygate.dialects import unread_body
 from tallygate.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
 from tallygate.dialects.dialect import Dialect
 from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate
@@ -272,3 +276,51 @@ def test_a_long_body_of_one_value_is_read_in_one_go(body: bytes) -> None:
 def test_a_uri_that_is_too_long_for_any_file_stands_whole() -> None:
     for uri in ("files/" * 1_500, "https://example.com/" + "x" * 9_000):
         assert [named.id for named in stored_references({"fileData": {"fileUri": uri}})] == [uri]
+
+
+KEYS = st.sampled_from(
+    [
+        "type",
+        "Type",
+        "t_y-pe",
+        "id",
+        "ids",
+        "input",
+        "items",
+        "file_id",
+        "conversation",
+        "query",
+        "text",
+        "source",
+        "metadata",
+        "x" * 300,
+    ]
+)
+TEXTS = st.sampled_from(["", "file-1", "message", "responses", "logs", "stored_completions", "item_reference", "file_id", "x"])
+BODIES = st.dictionaries(
+    KEYS,
+    st.recursive(
+        TEXTS | st.integers(0, 3) | st.none(),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner, max_size=3),
+        max_leaves=6,
+    ),
+    max_size=4,
+)
+
+
+@given(BODIES, st.booleans())
+@example({"t_" + "_" * 300 + "ype": "stored_completions"}, True)
+@settings(max_examples=cases(short=200, steady=1_000, deep=10_000), deadline=None)
+def test_a_body_whose_names_refer_to_nothing_is_not_walked_for_references(fields: dict[str, Any], is_shared: bool) -> None:
+    body = json.dumps(fields).encode()
+
+    def read() -> object:
+        try:
+            return references_of_any(body, is_shared=is_shared)
+        except RequestRejectedError as error:
+            return str(error)
+
+    found = read()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unread_body, "_may_refer", lambda _keys: True)
+        assert read() == found

@@ -100,6 +100,11 @@ class RouteObjects:
     by_ids: str = ""
     asks: tuple[str, str] | None = None
 
+    @property
+    def needs_no_name(self) -> bool:
+        """Return whether a request may have no name of a stored object, in its path or anywhere else."""
+        return not (self.names or self.is_bulk or self.by_ids or self.asks)
+
 
 NO_OBJECTS: Final = RouteObjects()
 

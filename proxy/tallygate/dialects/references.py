@@ -61,7 +61,7 @@ _RESOURCE_NAMES: Final = frozenset({"fileName", "file_name"})  # in Google's bat
 # Text, a voice's name or inline data if the value is a string; a reference if it is an object with an id.
 _ONLY_BY_ID: Final = frozenset({"prompt", "audio", "voice"})
 REFERENCE_NAMES: Final = frozenset(_BY_NAME) - _RESOURCE_NAMES
-_KEYS: Final = frozenset(f'"{name}":'.encode() for name in _BY_NAME)  # in the form of `ParsedBody.keys`
+REFERENCE_KEYS: Final = frozenset(f'"{name}":'.encode() for name in _BY_NAME)  # in the form of `ParsedBody.keys`
 # Objects whose `type` determines what their `id` names.
 _BY_TYPE: Final[Mapping[str, StoredKind]] = {"item_reference": StoredKind.ITEM, "file_id": StoredKind.FILE}
 _CURSORS: Final = frozenset({"after", "before", "afterid", "beforeid"})  # folded
@@ -86,7 +86,7 @@ _VERSIONED: Final = re.compile(r"/v1[a-z0-9]*/+files/", re.ASCII)
 
 def body_references(body: ParsedBody[Any]) -> tuple[StoredReference, ...]:
     """Find `stored_references` in a parsed body; most bodies have none, as their keys show."""
-    return () if _KEYS.isdisjoint(body.keys_anywhere) else stored_references(body.decoded())
+    return () if REFERENCE_KEYS.isdisjoint(body.keys_anywhere) else stored_references(body.decoded())
 
 
 def stored_references(body: object) -> tuple[StoredReference, ...]:

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import parse_body
-from tallygate.dialects.references import DATA, folded, item_reference, stored_references
-from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.dialects.body import keys_of, parse_body
+from tallygate.dialects.references import DATA, REFERENCE_KEYS, folded, item_reference, stored_references
+from tallygate.dialects.vocabulary import KEY_BYTES_MAX, Vocabulary, folded_key
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.stored_object import StoredReference
 
@@ -23,6 +23,8 @@ _VOCABULARY: Final = Vocabulary(())
 PRODUCER: Final = "producer"
 _PRODUCERS: Final = ("producer_id", "producer_ids")
 _PUT_VOCABULARY: Final = Vocabulary(("id", "ids", "item", "items", *_PRODUCERS))
+_READ_LISTS: Final = ("input", "items")
+_REFERRING: Final = REFERENCE_KEYS | keys_of(_READ_LISTS)
 _HOLDERS: Final = ("item", "items", "ids")
 _MANY: Final = frozenset(
     {"filter", "itemids", "ops"}
@@ -46,15 +48,27 @@ def references_of_any(body: bytes, *, put: str = "", is_shared: bool = True) -> 
     """
     parsed = parse_body(body, _ANYTHING)
     (_PUT_VOCABULARY if put else _VOCABULARY).check(parsed)
+    if not put and not _may_refer(parsed.keys_anywhere):
+        return ()
     whole = parsed.fields
     if is_shared:
         _refuse_bulk_reads(whole)
-    read_lists = ("input",) if put else ("input", "items")  # a put object names its items by ids of its own kind, below
+    read_lists = ("input",) if put else _READ_LISTS  # a put object names its items by ids of its own kind, below
     found = dict.fromkeys((*stored_references(whole), *_read_items(whole, read_lists)))
     if put:
         found |= dict.fromkeys(StoredReference(put, id_) for id_ in _ids(whole))
         found |= dict.fromkeys(StoredReference(PRODUCER, id_) for id_ in _producers(whole))
     return tuple(found)
+
+
+def _may_refer(keys: frozenset[bytes]) -> bool:
+    """Return whether members of these names, of a body without others, may refer to stored objects or read them in bulk.
+
+    Whatever does has such a name, or else a `type`. keys: `ParsedBody.keys_anywhere`, with the body's vocabulary checked.
+    """
+    if not _REFERRING.isdisjoint(keys):
+        return True
+    return any(len(key) > KEY_BYTES_MAX or folded_key(key) == "type" for key in keys)
 
 
 def names_all(body: bytes) -> bool:

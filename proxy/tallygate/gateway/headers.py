@@ -15,6 +15,7 @@ VIA_PSEUDONYM: Final = "tallygate"
 # RFC 9110 section 7.6.3: the version is that of the message as it was received, from the client or from the upstream.
 _VIA: Final[Header] = (b"via", b"1.1 " + VIA_PSEUDONYM.encode())
 _VIA_1_0: Final[Header] = (b"via", b"1.0 " + VIA_PSEUDONYM.encode())
+_TOO_MANY_REQUESTS: Final = HTTPStatus.TOO_MANY_REQUESTS.value  # read once: a member of this enum takes a call to look up
 _NOT_WHOLE: Final = frozenset({b"accept-encoding", b"range", b"if-range", b"if-none-match", b"if-modified-since"})
 
 
@@ -95,7 +96,7 @@ def response_headers(
     all, since two different answers to "how much is left" help nobody; but for the time until which its own 429 asks to wait.
     The upstream's x-request-id, which its support will ask for, goes down as x-upstream-request-id beside ours.
     """
-    plan = downward_plan(columns(upstream)[0], columns(ours)[0], status == HTTPStatus.TOO_MANY_REQUESTS)
+    plan = downward_plan(columns(upstream)[0], columns(ours)[0], status == _TOO_MANY_REQUESTS)
     headers = list(compress(upstream, plan.passes))
     if plan.connections:
         headers = _without_named(headers, plan.lower, [upstream[place][1] for place in plan.connections])

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, StreamReader, web
 
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.http1.client_connection import ClientConnection
@@ -49,6 +49,8 @@ async def read_body(
     if length:
         reserve(length)
     send_continue(request)
+    if is_enough is None and isinstance(content, StreamReader) and content.is_eof():  # most bodies come with their head
+        return _at_hand(content, length=length, bytes_max=bytes_max, reserve=reserve)
     chunks: list[bytes] = []
     size = 0
     connection.await_body(bytes_max)
@@ -75,8 +77,25 @@ async def read_body(
         chunks.clear()  # the reader keeps its error, whose traceback has this frame: only the collector would free what came
 
 
+def _at_hand(content: StreamReader, *, length: int | None, bytes_max: int, reserve: Reserve) -> bytes:
+    """A body of which nothing is still to come."""
+    try:
+        body: bytes = content.read_nowait()
+    except web.RequestPayloadError:
+        raise Refused(MALFORMED_BODY) from None
+    except ConnectionError as error:
+        raise ClientLeftError from error
+    if len(body) > bytes_max:
+        raise Refused(too_large(bytes_max))
+    if length is None:
+        reserve(len(body))
+    return body
+
+
 def send_continue(request: web.BaseRequest) -> None:
     """Ask for the body of a client that waits for `100 Continue` (RFC 9110 section 10.1.1)."""
-    expects = request.headers.get("Expect", "").strip().lower() == "100-continue"
-    if expects and request.version >= HttpVersion11 and request.transport is not None:
+    expected = request.headers.get("Expect")
+    if expected is None:
+        return
+    if expected.strip().lower() == "100-continue" and request.version >= HttpVersion11 and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

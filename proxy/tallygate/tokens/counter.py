@@ -224,7 +224,7 @@ class CountMemory:
         """The key of a text; None if it is not worth remembering."""
         if not REMEMBERED_CHARS_MIN <= len(text) <= REMEMBERED_CHARS_MAX or not self._size_max:
             return None
-        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, person=name.value.encode()).digest()
+        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, person=name.encode()).digest()
 
     def get(self, key: bytes) -> int | None:
         with self._lock:

@@ -34,6 +34,7 @@ LIST_UNREADABLE: Final = Refusal(
     message="This list cannot be shown without the objects of others. Ask for a smaller page, or for objects by their ids.",
     should_retry=False,
 )
+_UNAUTHORIZED: Final = HTTPStatus.UNAUTHORIZED.value  # read once: a member of this enum takes a call to look up
 _REVEALS_OTHERS: Final = frozenset({b"etag", b"last-modified", b"link", b"x-total", b"x-total-count", b"content-range"})
 
 
@@ -115,7 +116,7 @@ class Relay:
     def on_headers(self, status: int, headers: list[Header], *, keep_alive: bool, content_length: int | None) -> None:
         del keep_alive
         self.first_byte_at = self._clock()
-        if status == HTTPStatus.UNAUTHORIZED and self._is_own_key:
+        if status == _UNAUTHORIZED and self._is_own_key:
             self._refuse_key()
             return
         is_http_1_0 = self.connection is not None and self.connection.is_http_1_0
