@@ -29,19 +29,12 @@ async def snapshot_of_redis(store: ScriptStore, org: str) -> Snapshot:
         else {scores[i].decode(): float(scores[i + 1]) for i in range(0, len(scores), 2)}
     )
     return {
-        "buckets": {
-            f[:-2]: (int(v), int(rates[f[:-2] + "|t"]), _held(rates, f[:-2])) for f, v in rates.items() if f.endswith("|l")
-        },
+        "buckets": {key: tuple(int(word) for word in text.split()) for key, text in rates.items() if "|" not in key},
         "open": {f[:-2]: int(v) for f, v in rates.items() if f.endswith("|n")},
         "windows": _windows(spend),
         "holds": {name: _hold(text) for name, text in holds.items()},
         "due": {name: int(score) for name, score in due.items()},
     }
-
-
-def _held(rates: dict[str, str], key: str) -> int:
-    level, units = rates.get(f"{key}|h", f"{rates[key + '|l']} 0").split()
-    return int(units) if level == rates[key + "|l"] else 0
 
 
 def _windows(spend: dict[str, str]) -> dict[str, Any]:

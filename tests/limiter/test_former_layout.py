@@ -150,7 +150,9 @@ async def test_each_reservation_ends_once(upgraded: Upgraded | None, ends: str) 
 async def test_any_history_goes_on_as_in_the_model(upgraded: Upgraded | None) -> None:
     if upgraded is None:
         return
-    await _both(upgraded, lambda limiter: limiter.admit(_asked("next", 1)))
+    upgraded.clock.now_ms += MINUTE_MS // 2
+    admitted = await _both(upgraded, lambda limiter: limiter.admit(_asked("next", 1)))
+    assert admitted.admitted  # and has brought each bucket into today's layout
     driver = TraceDriver(3, upgraded.clock, (upgraded.model, upgraded.limiter), upgraded.sweep)
     for step in range(250):
         said, (expected, found) = await driver.step()
@@ -161,7 +163,7 @@ async def test_any_history_goes_on_as_in_the_model(upgraded: Upgraded | None) ->
 
 
 async def test_a_former_gateway_beside_shares_spend_and_open_requests(upgraded: Upgraded | None) -> None:
-    """What its scripts write when they admit: a hold with its record, and an open request."""
+    """What its scripts write when they admit: a hold with its record, an open request, and levels of its own."""
     if upgraded is None:
         return
     upgraded.clock.now_ms += MINUTE_MS // 2
@@ -178,10 +180,14 @@ async def test_a_former_gateway_beside_shares_spend_and_open_requests(upgraded: 
     for demand in SPEND:
         await upgraded.store.command(b"HINCRBY", keys.spend, demand.key.encode() + b"|held", b"700")
     await upgraded.store.command(b"HINCRBY", keys.rates, b"cred:c1:open|n", b"1")
+    await upgraded.store.command(
+        b"HSET", keys.rates, b"org:requests_limit|l", b"0", b"org:requests_limit|t", b"%d" % upgraded.clock()
+    )
 
     beside = await upgraded.limiter.read_limits(ORG, RATES, SPEND)
     assert beside.spend[0].held_nano_usd == before.spend[0].held_nano_usd + 700
     assert beside.rate[3].remaining == before.rate[3].remaining - 1
+    assert beside.rate[0].remaining == before.rate[0].remaining  # each version counts its own
 
     upgraded.clock.now_ms = at
     assert (await upgraded.sweep())[1][1] == len(("open", "left", "ours", "theirs"))

@@ -109,26 +109,22 @@ async def test_what_is_held_no_longer_is_not_waited_for(world: World, ends: str)
     assert not (await world.limiter.admit(rates_only("r3", hour))).rate[0].waits_for_others
 
 
-async def test_what_a_former_version_wrote_of_a_bucket_is_held_by_nobody(world: World) -> None:
-    """Its scripts know levels alone. Rather the refill is told than a hold that nobody ends."""
+async def test_a_bucket_of_a_former_version_is_read_until_there_is_one_of_ours(world: World) -> None:
+    """Units that it did not write together with the level are held by nobody: rather the refill is told than what nobody ends."""
     if world.store is None:
         return
     rates, key = org_keys("acme").rates, b"org:tokens_limit"
     hour = a_rate(600, capacity=1000, window_ms=HOUR_MS, quantity=Quantity.TOKENS)
-    now = b"%d" % world.clock()
-    first = rates_only("r1", hour)
-    await world.limiter.admit(first)
-    await world.store.command(b"HSET", rates, key + b"|l", b"%d" % (350 * HOUR_MS), key + b"|t", now)  # it took 50
+    level, now = b"%d" % (350 * HOUR_MS), b"%d" % world.clock()
+
+    await world.store.command(b"HSET", rates, key + b"|l", level, key + b"|t", now, key + b"|h", level + b" 600")
+    assert (await world.limiter.admit(rates_only("r1", hour))).rate[0].waits_for_others
+    await world.store.command(b"HSET", rates, key + b"|h", b"0 600")
     assert waits(await world.limiter.admit(rates_only("r2", hour)))[2] == [(900_000, False)]
 
-    await world.limiter.settle(an_account(first, 0, 600, 0))
-    second = rates_only("r3", replace(hour, units=300))
-    assert (await world.limiter.admit(second)).admitted
-    assert (await world.limiter.admit(rates_only("r4", replace(hour, units=300)))).rate[0].waits_for_others  # counted again
-
-    await world.store.command(b"HDEL", rates, key + b"|l", key + b"|t")  # an idle bucket is dropped, but for what it does not know
-    assert (await world.limiter.admit(rates_only("r5", hour))).rate[0].remaining == 400
-    assert (await world.limiter.admit(rates_only("r6", hour))).rate[0].waits_for_others
+    assert (await world.limiter.admit(rates_only("r3", replace(hour, units=300)))).admitted
+    await world.store.command(b"HSET", rates, key + b"|l", b"0")  # of a gateway of that version, beside
+    assert (await world.limiter.admit(rates_only("r4", replace(hour, units=50)))).rate[0].remaining == 0
 
 
 async def test_a_refill_that_comes_sooner_is_what_is_waited_for(world: World) -> None:

@@ -63,10 +63,13 @@ local function end_pause_if_over(org, member, buckets, key, now)
 end
 
 local function drop_bucket_if_full(member, refill, full, key, now)
-  local stored = call('HMGET', RATES, key .. '|l', key .. '|t')
-  local idle_ms = now - tonumber(stored[2] or 0)
-  if idle_ms < DAY_MS or idle_ms < ceil((full - tonumber(stored[1] or full)) / refill) then return schedule(nil, member, now + DAY_MS) end
-  call('HDEL', RATES, key .. '|l', key .. '|t', key .. '|h')
+  local text = call('HGET', RATES, key) or former_bucket(key)
+  if text then
+    local level, at = string.match(text, BUCKET)
+    local idle_ms = now - at
+    if idle_ms < DAY_MS or idle_ms < ceil((full - level) / refill) then return schedule(nil, member, now + DAY_MS) end
+    call('HDEL', RATES, key, key .. '|l', key .. '|t', key .. '|h')
+  end
   call('ZREM', DUE, member)
 end
 

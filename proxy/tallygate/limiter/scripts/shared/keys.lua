@@ -3,8 +3,8 @@
 --
 -- KEYS   1 generation  2 events  3 orgs  (the partition's)    4 rates  5 holds  6 due  7 spend  (the organization's)
 --
--- rates  <key>|l level of a token bucket in units * window_ms, <key>|t its time in ms, <key>|h what open reservations hold of one
---        of model tokens, see rates.lua; <key>|n open requests
+-- rates  <key> a token bucket: "<level in units * window_ms> <its time in ms> <units that open reservations hold of one of model tokens>";
+--        <key>|n open requests. A former version had |l, |t and |h instead of the first, see rates.lua
 -- spend  <key>|spent, |held, |at (newest 5-minute bucket seen), |<n> one bucket; a calendar month has |id, |start, |end instead
 --        of buckets, and |idle when its month was first seen to be over; |warned the highest threshold announced, |mark see pauses.lua,
 --        |told when a pause or its end was last announced, |walk how a resume instant was found, see resume.lua

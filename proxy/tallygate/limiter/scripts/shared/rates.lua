@@ -3,32 +3,44 @@
 
 local OTHERS_MS = 1000  -- only open reservations stand in the way: when one ends is unknown, but soon
 
--- The level at `now` and the time it stands for; a bucket never seen is full. One that is ahead by more than its window goes on
--- from now, which `write` writes at once: else it would stay ahead for as long as it refuses.
-local function refilled(rate, now, level, at, write)
-  if not level then return rate.full, now end
-  level, at = tonumber(level), tonumber(at)
-  level = max(min(level, rate.full), rate.full - NUMBER_MAX)
-  if at - now > rate.window then
-    at = now
-    if write then call('HSET', RATES, rate.key .. '|t', int(at)) end
+local BUCKET = '^(-?%d+) (%d+) (%d+)$'  -- as it is kept: level, the time it stands for, units that open reservations hold of it
+
+local function bucket_text(rate) return format('%d %d %d', rate.level, rate.at, rate.held) end
+
+-- The text of a bucket that only a former version of the scripts has written, in fields of level, time and units; nil if there is none.
+-- Gateways of that version go on with theirs, beside ours, until they are replaced. Units count if they were written with the level.
+local function former_bucket(key)
+  local level, at, held = unpack(call('HMGET', RATES, key .. '|l', key .. '|t', key .. '|h'))
+  if not level then return nil end
+  local is_of_level = held and string.sub(held, 1, #level + 1) == level .. ' '
+  return format('%s %s %s', level, at, is_of_level and string.sub(held, #level + 2) or '0')
+end
+
+-- Moves a bucket to `now`. One that is ahead by more than its window goes on from now, which `write` writes at once: else it would
+-- stay ahead for as long as it refuses.
+local function refill(rate, now, write)
+  rate.level = max(min(rate.level, rate.full), rate.full - NUMBER_MAX)
+  if rate.at - now > rate.window then
+    rate.at = now
+    if write then call('HSET', RATES, rate.key, bucket_text(rate)) end
   end
-  if now <= at then return level, at end
-  if now - at >= ceil((rate.full - level) / rate.refill) then return rate.full, now end
-  return level + (now - at) * rate.refill, now
+  if now <= rate.at then return end
+  local idle_ms = now - rate.at
+  rate.at = now
+  rate.level = idle_ms >= ceil((rate.full - rate.level) / rate.refill) and rate.full or rate.level + idle_ms * rate.refill
 end
 
--- Units that open reservations hold of a bucket, and that come back as far as they are not used: "<level> <units>". Whoever writes a
--- level without them, as workers of a former version do, makes them void: rather too few than some that stay for ever.
-local function held_of(level, text)
-  if not level or not text or string.sub(text, 1, #level + 1) ~= level .. ' ' then return 0 end
-  return tonumber(string.sub(text, #level + 2))
-end
-
-local function put_bucket(fields, rate)
-  local n, level = #fields, int(rate.level)
-  fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = rate.key .. '|l', level, rate.key .. '|t', int(rate.at)
-  if rate.kind == UNTIL_KNOWN then fields[n + 5], fields[n + 6] = rate.key .. '|h', format('%s %d', level, rate.held) end
+-- Reads a bucket from its text, and moves it to `now`.
+local function load_bucket(rate, text, now, write)
+  text = text or former_bucket(rate.key)
+  rate.is_new = not text
+  if rate.is_new then
+    rate.level, rate.at, rate.held = rate.full, now, 0
+  else
+    local level, at, held = string.match(text, BUCKET)
+    rate.level, rate.at, rate.held = tonumber(level), tonumber(at), tonumber(held)
+    refill(rate, now, write)
+  end
 end
 
 -- Of a bucket that is written for the first time: when to look whether it has become idle.
@@ -39,14 +51,11 @@ end
 -- Gives back `units` (below zero: takes) of a token bucket, of which `ended` are held no longer: the estimate is replaced by the actual.
 local function correct_bucket(org, rate, units, ended, now)
   if units == 0 and ended == 0 then return end
-  local stored = call('HMGET', RATES, rate.key .. '|l', rate.key .. '|t', rate.key .. '|h')
-  rate.held = max(0, held_of(stored[1], stored[3]) - ended)
-  rate.level, rate.at = refilled(rate, now, stored[1], stored[2], true)
+  load_bucket(rate, call('HGET', RATES, rate.key), now, true)
+  rate.held = max(0, rate.held - ended)
   rate.level = max(min(rate.level + units * rate.window, rate.full), rate.full - NUMBER_MAX)
-  local fields = {}
-  put_bucket(fields, rate)
-  call('HSET', RATES, unpack(fields))
-  if not stored[1] then
+  call('HSET', RATES, rate.key, bucket_text(rate))
+  if rate.is_new then
     watch_bucket(org, rate)
     keep(RATES)
   end
@@ -62,27 +71,16 @@ end
 local function load_rates(rates, now, write)
   if #rates == 0 then return end
   local fields = {}
-  for _, rate in ipairs(rates) do
-    local n = #fields
-    rate.place = n
-    if rate.kind == WHILE_OPEN then
-      fields[n + 1] = rate.key .. '|n'
-    else
-      fields[n + 1], fields[n + 2] = rate.key .. '|l', rate.key .. '|t'
-      if rate.kind == UNTIL_KNOWN then fields[n + 3] = rate.key .. '|h' end
-    end
-  end
+  for i, rate in ipairs(rates) do fields[i] = rate.kind == WHILE_OPEN and rate.key .. '|n' or rate.key end
   local stored = call('HMGET', RATES, unpack(fields))
-  for _, rate in ipairs(rates) do
-    local n, units = rate.place, min(rate.units, rate.capacity)
+  for i, rate in ipairs(rates) do
+    local units = min(rate.units, rate.capacity)
     if rate.kind == WHILE_OPEN then
-      rate.count = tonumber(stored[n + 1] or 0)
+      rate.count = tonumber(stored[i] or 0)
       rate.fits = rate.count + units <= rate.capacity
       rate.taken, rate.wait, rate.others = units, rate.fits and 0 or OTHERS_MS, true
     else
-      rate.is_new = not stored[n + 1]
-      rate.held = rate.kind == UNTIL_KNOWN and held_of(stored[n + 1], stored[n + 3]) or 0
-      rate.level, rate.at = refilled(rate, now, stored[n + 1], stored[n + 2], write)
+      load_bucket(rate, stored[i], now, write)
       rate.fits = units == 0 or rate.level >= units * rate.window
       rate.taken = rate.fits and units or max(0, floor(rate.level / rate.window))
       rate.wait = rate.fits and 0 or ceil((units * rate.window - rate.level) / rate.refill) + rate.at - now
@@ -99,8 +97,9 @@ local function take_rates(org, rates)
       if rate.kind == WHILE_OPEN then
         rate.count = call('HINCRBY', RATES, rate.key .. '|n', rate.taken)
       else
-        rate.level, rate.held = rate.level - rate.taken * rate.window, rate.held + rate.taken
-        put_bucket(fields, rate)
+        rate.level = rate.level - rate.taken * rate.window
+        if rate.kind == UNTIL_KNOWN then rate.held = rate.held + rate.taken end
+        fields[#fields + 1], fields[#fields + 2] = rate.key, bucket_text(rate)
         if rate.is_new then watch_bucket(org, rate) end
       end
     end
