@@ -42,7 +42,6 @@ local function hold_spends(org, spends, granted, now)
       if granted >= mark.least or now - mark.refused_at >= PAUSE_FORGOTTEN_MS then end_pause(org, window, mark, now) end
     end
   end
-  if #spends > 0 then keep(SPEND) end
 end
 
 local function answer_of(now, admitted, refusing, wait, granted, demands)

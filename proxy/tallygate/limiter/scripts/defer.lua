@@ -26,7 +26,6 @@ if not late and not (record and ARGV[5] == '') then
       open_window(demands.org, window, now)
       window.held = call('HINCRBY', SPEND, window.key .. '|held', int(hold))
     end
-    if #demands.spends > 0 then keep(SPEND) end
     record = {status = 'held', hold = hold, rest = {}, demands = ARGV[3]}
     for i = 1, #demands.rates do record.rest[i] = 0 end
   end

@@ -46,6 +46,5 @@ if mark and mark.refused_at > now then   -- of a clock that was ahead: the sweep
   call('HSET', SPEND, window.key .. '|mark', format('%d %d %d %d %d', now, mark.least, now, min(mark.announce_at, now + ANNOUNCED_EVERY_MS), mark.limit))
   schedule(demands.org, pause_member(window), now)
 end
-keep(SPEND)
 keep(DUE)
 return int(spent)

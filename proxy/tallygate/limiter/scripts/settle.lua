@@ -56,7 +56,6 @@ for i, window in ipairs(demands.spends) do
     end
   end
 end
-if #demands.spends > 0 and (late or unheld) then keep(SPEND) end   -- else the admission has just seen to it
 
 local over = unheld and 0 or max(0, cost - record.hold)
 local flags = {}

@@ -18,11 +18,11 @@
 
 local GENERATION, EVENTS, ORGS, RATES, HOLDS, DUE, SPEND = unpack(KEYS)
 local DAY_MS = 86400000
-local KEEP_MS = 36500 * DAY_MS  -- of every key of an organization after its last use: no clock is ahead for longer, see `keep`
+local KEEP_MS = 36500 * DAY_MS  -- of every key of an organization: none is in use for longer, and no clock ahead, see `keep`
 
 -- Collects garbage and must decide nothing: what a clock that is ahead lets end is gone for good, of all organizations at once, and
--- leaves nothing by which that could be noticed. At most once a day of each key: the append-only file would have a line of it for
--- every exchange.
+-- leaves nothing by which that could be noticed. Called where a key may just have been made; at most once a day of each: the append-only
+-- file would have a line of it for every exchange.
 local function keep(key)
   if call('PTTL', key) < KEEP_MS - DAY_MS then call('PEXPIRE', key, KEEP_MS) end
 end

@@ -91,21 +91,23 @@ local function load_rates(rates, now, write)
 end
 
 local function take_rates(org, rates)
-  local fields = {}
+  local fields, is_new = {}, false
   for _, rate in ipairs(rates) do
     if rate.taken > 0 then
       if rate.kind == WHILE_OPEN then
         rate.count = call('HINCRBY', RATES, rate.key .. '|n', rate.taken)
+        is_new = is_new or rate.count == rate.taken
       else
         rate.level = rate.level - rate.taken * rate.window
         if rate.kind == UNTIL_KNOWN then rate.held = rate.held + rate.taken end
         fields[#fields + 1], fields[#fields + 2] = rate.key, bucket_text(rate)
         if rate.is_new then watch_bucket(org, rate) end
+        is_new = is_new or rate.is_new
       end
     end
   end
   if #fields > 0 then call('HSET', RATES, unpack(fields)) end
-  if #rates > 0 then keep(RATES) end
+  if is_new then keep(RATES) end
 end
 
 -- Of a rate that was loaded, as it stands now: remaining, reset_ms, retry_after_ms, refuses (2: only what others hold stands in the way).

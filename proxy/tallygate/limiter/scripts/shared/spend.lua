@@ -12,6 +12,7 @@ local function open_window(org, window, now)
     call('HSET', SPEND, window.key .. '|id', window.id, window.key .. '|start', int(window.starts), window.key .. '|end', int(window.ends))
     schedule(org, 'w|0|' .. window.key, max(window.ends, now + DAY_MS))
   end
+  keep(SPEND)
 end
 
 -- The highest threshold at or below the spend, in thousandths of the limit; they ascend.
