@@ -8,6 +8,9 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, Final, Protocol
 
+# Files whose names nearly every function uses. These are defined outside of the function that has all others: Lua finds what a
+# function uses of the very one that defines it by a search through all such names, and what lies further out at once.
+_OUTER: Final = ("base", "keys")
 _NEEDS: Final = re.compile(rb"^-- needs: (.+)$", re.MULTILINE)  # of a Lua file: the files of scripts/shared whose names it uses
 
 
@@ -71,4 +74,5 @@ def _joined(folder: Traversable, name: str) -> bytes:
 
     body = (folder / f"{name}.lua").read_bytes()
     define_needs(body)
-    return b"\n".join((*shared.values(), body))
+    outer = [shared.pop(file) for file in _OUTER if file in shared]
+    return b"\n".join((*outer, b"local function decide()", *shared.values(), body, b"end", b"return decide()"))

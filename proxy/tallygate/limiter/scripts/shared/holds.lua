@@ -17,17 +17,22 @@ local function record_of(text)
   local head, answer, demands, at
   head, at = line_at(text, 1)
   answer, at = line_at(text, at)
+  local status, hold, cost, prompt, completion, time, taken = string.match(head, '^(%a+) (%d+) (%d+) (%d+) (%d+) (%d+) ?(.*)$')
+  if not status then return {status = head, answer = answer} end
   demands, at = line_at(text, at)
-  local status, hold, cost, prompt, completion, time, more = string.match(head, '^(%S+) ?(%S*) ?(%S*) ?(%S*) ?(%S*) ?(%S*) ?(.*)$')
   local rest = {}
-  for word in string.gmatch(more, '%S+') do rest[#rest + 1] = word end
+  for units in string.gmatch(taken, '%d+') do rest[#rest + 1] = units end
   return {status = status, hold = tonumber(hold), cost = tonumber(cost), prompt = tonumber(prompt), completion = tonumber(completion),
-    at = tonumber(time), rest = rest, answer = answer, demands = demands, event = string.sub(text, at)}
+    at = tonumber(time), rest = rest, answer = answer, demands = demands, text = text, event_at = at}
+end
+
+-- A settlement does without: Lua hashes each byte of each text that it makes.
+local function event_of(record)
+  return record.event or record.text and string.sub(record.text, record.event_at) or ''
 end
 
 local function save_record(id, record)
   local head = format('%s %d %d %d %d %d', record.status, record.hold, record.cost, record.prompt, record.completion, record.at)
   if #record.rest > 0 then head = head .. ' ' .. table.concat(record.rest, ' ') end
-  local parts = {head, record.answer, record.demands, record.event}
-  call('HSET', HOLDS, id, table.concat(parts, '\n'))
+  call('HSET', HOLDS, id, head .. '\n' .. record.answer .. '\n' .. record.demands .. '\n' .. event_of(record))
 end
