@@ -77,7 +77,7 @@ async def test_a_notice_comes_with_the_state_of_its_deliveries(world: World, dat
 async def test_a_digest_is_shown_as_its_receivers_get_it(world: World, database: Database) -> None:
     digest = a_digest(NOW_MS)
     async with database.write() as connection:
-        await record_notices(connection, database, [digest], lambda _notice: ("ops",), now_ms=NOW_MS)
+        await connection.run_sync(record_notices, database, [digest], lambda _notice: ("ops",), now_ms=NOW_MS)
     (line,) = (await world.ok("/api/notices", type="usage.digest"))["notices"]
     sent = json.loads(message_of(digest).body)
 

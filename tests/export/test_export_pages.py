@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 from export_values import EVER_MS, START_MS, a_correction, an_entry, everything, odd_entries
 from msgspec import structs
+from msgspec.structs import asdict
 from search import cases
 from sqlalchemy import select
 from sqlalchemy.dialects.sqlite import dialect
@@ -134,7 +135,7 @@ async def test_counting_stops_one_above_its_bound(database: Database, book: Book
 
 @pytest.mark.search
 async def test_any_number_of_rows_pass_with_a_page_in_memory(sqlite: Database) -> None:
-    row = an_entry().row()
+    row = asdict(an_entry())
     async with sqlite.write() as connection:
         for start in range(0, ROWS, 5_000):
             rows = [

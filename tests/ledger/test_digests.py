@@ -184,8 +184,8 @@ async def test_a_ledger_that_ends_in_the_middle_leaves_nothing_half_done(
     await Book(database).record([an_entry(1)])
     record = digests_module.record_notices
 
-    async def cut_off(*arguments: Any, **named: Any) -> int:
-        await record(*arguments, **named)
+    def cut_off(*arguments: Any, **named: Any) -> int:
+        record(*arguments, **named)
         raise LedgerUnavailableError("cut off")
 
     with monkeypatch.context() as patch:

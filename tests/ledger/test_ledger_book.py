@@ -8,6 +8,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from ledger_values import START_MS, a_fact, an_entry, assert_no_drift, stream_fields, sums
+from msgspec.structs import asdict
 from sqlalchemy import Connection, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -172,7 +173,7 @@ async def test_two_writers_at_once_count_each_event_once(open_another: Callable[
 async def test_a_transaction_that_fails_leaves_nothing(database: Database, book: Book) -> None:
     async def half_a_transaction() -> None:
         async with database.write() as connection:
-            await connection.execute(ENTRIES.insert(), [an_entry().row()])
+            await connection.execute(ENTRIES.insert(), [asdict(an_entry())])
             raise InterruptedError
 
     with pytest.raises(LedgerUnavailableError):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from ledger_values import START_MS, a_fact, an_event_id, assert_no_drift, stream_fields, sums
+from msgspec.structs import asdict
 from sqlalchemy import select
 
 from tallygate.domain.usage_event import UsageEvent
@@ -67,16 +68,16 @@ class SteppedBook(Book):
         self._step()
         return recorded
 
-    async def _insert(self, *call: Any) -> Any:
+    def _insert(self, *call: Any) -> Any:
         self._step()
-        return await super()._insert(*call)
+        return super()._insert(*call)
 
-    async def _roll_up(self, *call: Any) -> Any:
+    def _roll_up(self, *call: Any) -> Any:
         self._step()
-        return await super()._roll_up(*call)
+        return super()._roll_up(*call)
 
-    async def _upsert(self, *call: Any) -> None:
-        await super()._upsert(*call)
+    def _add_to_lifetime(self, *call: Any) -> None:
+        super()._add_to_lifetime(*call)
         self._step()
 
 
@@ -198,10 +199,10 @@ async def test_malformed_entries_are_set_aside_and_block_nothing(
 class RefusingBook(Book):
     """A database that cannot take one of the events, whatever is tried."""
 
-    async def _insert(self, connection: Any, entries: Any) -> Any:
+    def _insert(self, connection: Any, entries: Any) -> Any:
         if any(entry.event_id == an_event_id(13) for entry in entries):
-            await connection.execute(ENTRIES.insert(), [{**entries[0].row(), "org": None}])
-        return await super()._insert(connection, entries)
+            connection.execute(ENTRIES.insert(), [{**asdict(entries[0]), "org": None}])
+        return super()._insert(connection, entries)
 
 
 async def test_an_event_that_the_database_refuses_is_set_aside_alone(redis_store: RedisConnection, database: Database) -> None:

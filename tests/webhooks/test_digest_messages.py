@@ -35,7 +35,7 @@ async def test_a_digest_is_delivered_signed_and_the_same_at_each_attempt(post: P
     async with running_receiver(Receiver(answer=lambda number: 204 if number else 500)) as receiver:
         post.endpoints.append(WebhookEndpoint(name="ops", url=receiver.url, keys=(KEY,), events=frozenset({DIGEST})))
         async with post.database.write() as connection:
-            await record_notices(connection, post.database, [a_digest()], lambda _notice: ("ops",), now_ms=post.clock())
+            await connection.run_sync(record_notices, post.database, [a_digest()], lambda _notice: ("ops",), now_ms=post.clock())
         dispatcher = post.dispatcher()
         await post.send(dispatcher)
         post.clock.now += 6_000

@@ -5,11 +5,13 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
-from sqlalchemy import RowMapping, select
+from msgspec.structs import astuple
+from sqlalchemy import Connection, RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.config.price_row import statement
@@ -43,6 +45,7 @@ from tallygate.ledger.stored_objects import ObjectChange, record_objects
 from tallygate.ledger.stream_positions import StreamPositions
 from tallygate.ledger.time_buckets import QUARTER_MS
 
+_amounts_of: Final = attrgetter(*AMOUNTS)
 _REFUSED: Final = ROLLUP_AMOUNTS.index("refused")
 _IDS_AT_ONCE: Final = 500  # in one IN (...)
 _log = logging.getLogger(__name__)
@@ -109,29 +112,38 @@ class Book:
 
         taken   by partition, the time in the id of the newest of its stream's entries that are recorded
         """
-        groups: defaultdict[str, list[Entry]] = defaultdict(list)
-        async with self._database.write() as connection:
-            for entry in await self._series.named(connection, incoming):
-                groups[entry.event_id].append(entry)
-            new = await self._insert(connection, [group[0] for _, group in sorted(groups.items())])
-            firsts = {entry.event_id for entry in new}
-            again = {id_: group[1:] if id_ in firsts else group for id_, group in groups.items()}
-            posted_again: set[str] = set()
-            new += await self._insert_following(connection, {id_: group for id_, group in again.items() if group}, posted_again)
-            numbering = await self._roll_up(connection, new)
-            await record_notices(connection, self._database, notices, self._endpoints_of, now_ms=now_ms)
-            await record_objects(connection, self._database, objects)
-            await record_jobs(connection, self._database, jobs)
-            await end_jobs(connection, new)
+
+        def store(connection: Connection) -> tuple[Recorded, Numbering]:
+            recorded, numbering = self._record(connection, incoming)
+            record_notices(connection, self._database, notices, self._endpoints_of, now_ms=now_ms)
+            record_objects(connection, self._database, objects)
+            record_jobs(connection, self._database, jobs)
             if malformed:
                 rows = [{name.name: getattr(entry, name.name) for name in fields(Malformed)} for entry in malformed]
                 statement = self._database.insert(MALFORMED).on_conflict_do_nothing()
-                await connection.execute(statement, [{**row, "seen_at_ms": now_ms} for row in rows])
-            await self._positions.record(connection, taken)
+                connection.execute(statement, [{**row, "seen_at_ms": now_ms} for row in rows])
+            self._positions.record(connection, taken)
+            return recorded, numbering
+
+        recorded, numbering = await self._database.transact(store)
         self._series.keep(numbering)
         self._positions.keep(taken)
+        return recorded
+
+    def _record(self, connection: Connection, incoming: Sequence[Entry]) -> tuple[Recorded, Numbering]:
+        groups: defaultdict[str, list[Entry]] = defaultdict(list)
+        for entry in self._series.named(connection, incoming):
+            groups[entry.event_id].append(entry)
+        new = self._insert(connection, [group[0] for _, group in sorted(groups.items())])
+        firsts = {entry.event_id for entry in new}
+        again = {id_: group[1:] if id_ in firsts else group for id_, group in groups.items()}
+        posted_again: set[str] = set()
+        new += self._insert_following(connection, {id_: group for id_, group in again.items() if group}, posted_again)
+        numbering = self._roll_up(connection, new)
+        end_jobs(connection, new)
         added = sum(entry.kind is not Kind.REVERSED for entry in new)
-        return Recorded(entries=len(new), repeated=len(incoming) - added, posted_again=frozenset(posted_again))
+        recorded = Recorded(entries=len(new), repeated=len(incoming) - added, posted_again=frozenset(posted_again))
+        return recorded, numbering
 
     async def correct(
         self, connection: AsyncConnection, corrections: Sequence[Entry], *, charged_as: Mapping[str, str] | None = None
@@ -142,10 +154,14 @@ class Book:
 
         Raises LedgerUnavailableError if another writer has meanwhile added to one of the events.
         """
-        new = await self._insert(connection, sorted(corrections, key=lambda entry: (entry.event_id, entry.sequence)))
-        if len(new) != len(corrections):
-            raise LedgerUnavailableError("an event got another entry meanwhile: to be done again")
-        return await self._roll_up(connection, new, charged_as)
+
+        def store(connection: Connection) -> Numbering:
+            new = self._insert(connection, sorted(corrections, key=lambda entry: (entry.event_id, entry.sequence)))
+            if len(new) != len(corrections):
+                raise LedgerUnavailableError("an event got another entry meanwhile: to be done again")
+            return self._roll_up(connection, new, charged_as)
+
+        return await connection.run_sync(store)
 
     def committed(self, numbering: Numbering) -> None:
         self._series.keep(numbering)
@@ -192,11 +208,7 @@ class Book:
                 index_elements=list(REFUSALS_TAKEN.primary_key.columns), set_={"requests": statement.excluded.requests}
             )
             await connection.execute(statement, changed)
-            numbering = await self._series.numbers(connection, sums)
-            await add_to_rollups(
-                self._database, connection, {(at_ms, series): amounts for series, amounts in sums.items()}, numbering
-            )
-            await self._add_to_lifetime(connection, refused_changes(refused))
+            numbering = await connection.run_sync(self._add_refusals, at_ms, sums, refused_changes(refused))
         self._series.keep(numbering)
         return new
 
@@ -210,23 +222,24 @@ class Book:
             async with self._database.write() as connection:
                 await connection.execute(self._database.insert(PRICE_VERSIONS).on_conflict_do_nothing(), rows)
 
-    async def _insert(self, connection: AsyncConnection, entries: Sequence[Entry]) -> list[Entry]:
-        """Insert entries; return those that are new."""
-        if not entries:
-            return []
-        key = (ENTRIES.c.event_id, ENTRIES.c.sequence)
-        statement = self._database.insert(ENTRIES).on_conflict_do_nothing().returning(*key)
-        rows = await connection.execute(statement, [entry.row() for entry in entries])
-        inserted = {(event_id, sequence) for event_id, sequence in rows}
-        return [entry for entry in entries if (entry.event_id, entry.sequence) in inserted]
+    def _add_refusals(self, connection: Connection, at_ms: int, sums: Mapping[Series, list[int]], changes: Changes) -> Numbering:
+        numbering = self._series.numbers(connection, sums)
+        add_to_rollups(connection, self._database, {(at_ms, series): amounts for series, amounts in sums.items()}, numbering)
+        self._add_to_lifetime(connection, changes)
+        return numbering
 
-    async def _insert_following(
-        self, connection: AsyncConnection, groups: Mapping[str, Sequence[Entry]], posted_again: set[str]
+    def _insert(self, connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
+        """Insert entries; return those that are new."""
+        are_new = self._database.insert_new(connection, ENTRIES, [astuple(entry) for entry in entries])
+        return [entry for entry, is_new in zip(entries, are_new, strict=True) if is_new]
+
+    def _insert_following(
+        self, connection: Connection, groups: Mapping[str, Sequence[Entry]], posted_again: set[str]
     ) -> list[Entry]:
         """Insert entries of events that already have some. Adds the organizations of events counted twice to posted_again."""
         if not groups:
             return []
-        existing = await entries_of(connection, list(groups))
+        existing = entries_of(connection, list(groups))
         wanted: list[Entry] = []
         for event_id, group in sorted(groups.items()):
             for incoming in group:
@@ -235,50 +248,49 @@ class Book:
                 more = following(existing[event_id], incoming)
                 existing[event_id] += more
                 wanted += more
-        new = await self._insert(connection, wanted)
+        new = self._insert(connection, wanted)
         if len(new) != len(wanted):
             raise LedgerUnavailableError("another writer corrects the same event: to be done again")
         return new
 
-    async def _roll_up(
-        self, connection: AsyncConnection, entries: Sequence[Entry], charged_as: Mapping[str, str] | None = None
-    ) -> Numbering:
+    def _roll_up(self, connection: Connection, entries: Sequence[Entry], charged_as: Mapping[str, str] | None = None) -> Numbering:
         """Add new entries to every sum."""
-        sums: dict[tuple[int, Series], list[int]] = {}
+        sums: dict[tuple[int, Series], Sequence[int]] = {}
         posted: defaultdict[tuple[str, int, str], int] = defaultdict(int)
         for entry in entries:
-            amounts = sums.setdefault(
-                (entry.settled_at_ms - entry.settled_at_ms % QUARTER_MS, series_of(entry)), [0] * len(ROLLUP_AMOUNTS)
-            )
-            for index, name in enumerate(AMOUNTS):
-                amounts[index] += getattr(entry, name)
+            key = (entry.settled_at_ms - entry.settled_at_ms % QUARTER_MS, series_of(entry))
+            before, amounts = sums.get(key), (*_amounts_of(entry), 0)
+            sums[key] = amounts if before is None else tuple(map(int.__add__, before, amounts))
             if entry.posted_nano_usd:
                 bucket = entry.posted_at_ms - entry.posted_at_ms % SPEND_BUCKET_MS
                 posted[entry.org, bucket, entry.credential] += entry.posted_nano_usd
-        priced = {(entry.org, entry.model) for entry in entries if entry.model == charged_model(entry.price_version)}
-        numbering = await self._series.numbers(connection, (series for _, series in sums), priced=priced)
-        await add_to_rollups(self._database, connection, sums, numbering)
-        await self._database.add_to_rows(
+
+        def priced() -> set[tuple[str, str]]:
+            return {(entry.org, entry.model) for entry in entries if entry.model == charged_model(entry.price_version)}
+
+        numbering = self._series.numbers(connection, (series for _, series in sums), priced=priced)
+        add_to_rollups(connection, self._database, sums, numbering)
+        self._database.add_to_rows(
             connection,
             SPEND_BUCKETS,
             POSTED_AMOUNTS,
             [(*place, amount, 0) for place, amount in sorted(posted.items())],
         )
-        await self._add_to_lifetime(connection, changes_of(entries, charged_as))
-        await add_to_lifetime_spend(self._database, connection, spend_changes_of(entries))
+        self._add_to_lifetime(connection, changes_of(entries, charged_as))
+        add_to_lifetime_spend(connection, self._database, spend_changes_of(entries))
         return numbering
 
-    async def _add_to_lifetime(self, connection: AsyncConnection, changes: Changes) -> None:
+    def _add_to_lifetime(self, connection: Connection, changes: Changes) -> None:
         rows = [(*key, *amounts) for key, amounts in sorted(changes.items()) if any(amounts)]
-        await self._database.add_to_rows(connection, LIFETIME_TOTALS, LIFETIME_AMOUNTS, rows)
+        self._database.add_to_rows(connection, LIFETIME_TOTALS, LIFETIME_AMOUNTS, rows)
 
 
-async def entries_of(connection: AsyncConnection, event_ids: Sequence[str]) -> dict[str, list[Entry]]:
+def entries_of(connection: Connection, event_ids: Sequence[str]) -> dict[str, list[Entry]]:
     """Every entry of these events, in their order."""
     found: dict[str, list[Entry]] = {event_id: [] for event_id in event_ids}
     for start in range(0, len(event_ids), _IDS_AT_ONCE):
         part = event_ids[start : start + _IDS_AT_ONCE]
-        rows = await connection.execute(
+        rows = connection.execute(
             select(*(ENTRIES.c[name] for name in Entry.__struct_fields__))
             .where(ENTRIES.c.event_id.in_(part))
             .order_by(ENTRIES.c.event_id, ENTRIES.c.sequence)

@@ -96,12 +96,12 @@ class Corrections:
 
     async def _look(self, figures: Sequence[Figures], now_ms: int) -> tuple[Corrected, ...]:
         async with self._database.read() as connection:
-            entries = await entries_of(connection, [each.event_id for each in figures])
+            entries = await connection.run_sync(entries_of, [each.event_id for each in figures])
         return tuple(self._corrected(each, entries, now_ms) for each in figures)
 
     async def _enter(self, figures: Sequence[Figures], now_ms: int, actor: str) -> tuple[Corrected, ...]:
         async with self._changes.begin(actor) as change:
-            entries = await entries_of(change.connection, [each.event_id for each in figures])
+            entries = await change.connection.run_sync(entries_of, [each.event_id for each in figures])
             found = tuple(self._corrected(each, entries, now_ms) for each in figures)
             new = [each.correction for each in found if each.correction is not None]
             charged_as = {entry.event_id: charged_model(last_word(entries[entry.event_id]).price_version) for entry in new}
@@ -131,7 +131,7 @@ class Corrections:
         async with self._database.read() as connection:
             ids = list((await connection.execute(statement)).scalars())
             found = []
-            for entries in (await entries_of(connection, ids)).values():
+            for entries in (await connection.run_sync(entries_of, ids)).values():
                 whole = last_word(entries)
                 if _ASSUMED in whole.flags.split(",") and all(entry.kind is not Kind.CORRECTED for entry in entries):
                     found.append(replace(whole, **sums_of(entries)))

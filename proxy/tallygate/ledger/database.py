@@ -4,17 +4,32 @@ SQLite: write-ahead log, synchronous=FULL, one connection that writes, others th
 PostgreSQL: entries are partitioned by month of their event id, whose first 12 digits are its time.
 """
 
+import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Executable, bindparam, column, event, func, inspect, select, table, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Executable,
+    bindparam,
+    column,
+    create_engine,
+    event,
+    func,
+    inspect,
+    select,
+    table,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
@@ -38,8 +53,10 @@ MIGRATION_WAITS: Final = 6  # times BUSY_MS: the time for which a starting proce
 STATEMENT_SECONDS: Final = 60  # PostgreSQL ends a query that takes longer
 MONTHS_AHEAD: Final = 2  # partitions that exist before their month begins
 _SQLITE: Final = "sqlite+aiosqlite"
+_PLAIN_SQLITE: Final = "sqlite"
 _POSTGRESQL: Final = "postgresql+asyncpg://"
 _log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 VERSION_TABLE: Final = "ledger_version"
 _MIGRATION_LOCK: Final = 0x7467_6C65  # any number that only the ledger's migrations use
 
@@ -111,25 +128,50 @@ class Database:
     """
 
     def __init__(
-        self, writer: AsyncEngine, reader: AsyncEngine, file: "OpenFile | None" = None, *, migration_waits: int = MIGRATION_WAITS
+        self,
+        writer: AsyncEngine,
+        reader: AsyncEngine,
+        file: "OpenFile | None" = None,
+        *,
+        threaded: Engine | None = None,
+        migration_waits: int = MIGRATION_WAITS,
     ) -> None:
         self._migration_waits = migration_waits
         self._writer = writer
         self._reader = reader
         self._file = file
+        self._threaded = threaded
+        # Both of SQLite's connections that write take turns here: who waits for its lock looks at it again and again, with pauses.
+        self._turn: AbstractAsyncContextManager[object] = nullcontext() if threaded is None else asyncio.Lock()
         self.dialect = writer.dialect.name
         self._expects_tables = False
         self.connections = 0
-        event.listen(writer.sync_engine, "connect", self._count_connection)
+        for engine in (writer.sync_engine, *([] if threaded is None else [threaded])):
+            event.listen(engine, "connect", self._count_connection)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction: committed at the end, undone by an exception. Raises LedgerUnavailableError, UnstorableError."""
         with _translated():
             self._require_file()
-            async with self._writer.begin() as connection:
+            async with self._turn, self._writer.begin() as connection:
                 await self._require_tables(connection)
                 yield connection
+
+    async def transact(self, work: Callable[[Connection], _Result]) -> _Result:
+        """Do `work` in a transaction, committed at its end, undone by an exception. Raises LedgerUnavailableError, UnstorableError.
+
+        For work of many statements. With SQLite all of it is done in one turn of a thread: each way there and back costs more than
+        most statements. Whoever is cancelled here does not know whether it was committed.
+        """
+        with _translated():
+            self._require_file()
+            if self._threaded is None or self._expects_tables:
+                async with self._turn, self._writer.begin() as connection:
+                    await self._require_tables(connection)
+                    return await connection.run_sync(work)
+            async with self._turn:
+                return await asyncio.to_thread(_done_in, self._threaded, work)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -187,9 +229,22 @@ class Database:
         """INSERT with this database's ON CONFLICT."""
         return (postgresql.insert if self.dialect == "postgresql" else sqlite.insert)(table)
 
-    async def add_to_rows(
-        self, connection: AsyncConnection, table: Table, amounts: tuple[str, ...], rows: Sequence[tuple[Any, ...]]
-    ) -> None:
+    def insert_new(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> list[bool]:
+        """Insert rows whose keys are not there; return of each whether it is new.
+
+        rows   in the order of the table's columns, each with a key of its own, and sorted, so that two writers never deadlock
+        """
+        if not rows:
+            return []
+        if self.dialect == "postgresql":
+            key = tuple(table.primary_key.columns)
+            new = set(map(tuple, connection.execute(_insertion_of_arrays(table), _arrays(table, rows))))
+            places = [list(table.columns).index(column) for column in key]
+            return [tuple(row[place] for place in places) in new for row in rows]
+        cursor, statement = connection.connection.cursor(), _insertion_of_rows(table)
+        return [cursor.execute(statement, row).rowcount > 0 for row in rows]
+
+    def add_to_rows(self, connection: Connection, table: Table, amounts: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
         """Add to existing rows, create missing ones.
 
         rows   in the order of the table's columns, and sorted, so that two writers never deadlock
@@ -197,11 +252,9 @@ class Database:
         if not rows:
             return
         if self.dialect == "postgresql":  # one statement, not one for each row: it looks up a table's partitions once
-            names = [column.name for column in table.columns]
-            arrays = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-            await connection.execute(_addition_of_arrays(table, amounts), arrays)
+            connection.execute(_addition_of_arrays(table, amounts), _arrays(table, rows))
         else:
-            await connection.exec_driver_sql(_addition_of_rows(table, amounts), list(rows))
+            run_in_sqlite(connection, _addition_of_rows(table, amounts), rows)
 
     async def migrate(self) -> None:
         """Migrate the tables to this version; several processes may do so at once.
@@ -263,6 +316,8 @@ class Database:
                 await greenlet_spawn(pool.dispose)
 
     async def close(self) -> None:
+        if self._threaded is not None:
+            self._threaded.dispose()
         await self._writer.dispose()
         if self._reader is not self._writer:
             await self._reader.dispose()
@@ -338,20 +393,17 @@ def _open_sqlite(url: URL, *, is_command: bool) -> Database:
     file = OpenFile(Path(url.database or ""))
     waits = {"timeout": (COMMAND_BUSY_MS if is_command else BUSY_MS) / 1000}
     writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=waits)
+    threaded = create_engine(url.set(drivername=_PLAIN_SQLITE), pool_size=1, max_overflow=0, connect_args=waits)
     reader = create_async_engine(url, pool_size=READERS_MAX, max_overflow=0, connect_args=waits)
-    for engine, begin, pragmas in (
-        (
-            writer,
-            "BEGIN IMMEDIATE",
-            ("journal_mode=WAL", f"journal_size_limit={WAL_BYTES_MAX}", "synchronous=FULL", "cache_size=-65536"),
-        ),
-        (reader, "BEGIN", ("query_only=ON", "cache_size=-65536", "mmap_size=1073741824", "temp_store=MEMORY")),
-    ):
-        _prepare_sqlite(engine, begin, pragmas, file)
-    return Database(writer, reader, file, migration_waits=1 if is_command else MIGRATION_WAITS)
+    for_writing = ("journal_mode=WAL", f"journal_size_limit={WAL_BYTES_MAX}", "synchronous=FULL", "cache_size=-65536")
+    for_reading = ("query_only=ON", "cache_size=-65536", "mmap_size=1073741824", "temp_store=MEMORY")
+    for engine in (writer.sync_engine, threaded):
+        _prepare_sqlite(engine, "BEGIN IMMEDIATE", for_writing, file)
+    _prepare_sqlite(reader.sync_engine, "BEGIN", for_reading, file)
+    return Database(writer, reader, file, threaded=threaded, migration_waits=1 if is_command else MIGRATION_WAITS)
 
 
-def _prepare_sqlite(engine: AsyncEngine, begin: str, pragmas: tuple[str, ...], file: OpenFile) -> None:
+def _prepare_sqlite(engine: Engine, begin: str, pragmas: tuple[str, ...], file: OpenFile) -> None:
     """Begin transactions explicitly: the driver's begin too late, so a read that becomes a write fails if another process wrote."""
 
     def connected(connection: Any, _record: Any) -> None:
@@ -365,8 +417,8 @@ def _prepare_sqlite(engine: AsyncEngine, begin: str, pragmas: tuple[str, ...], f
     def begun(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
-    event.listen(engine.sync_engine, "connect", connected)
-    event.listen(engine.sync_engine, "begin", begun)
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", begun)
 
 
 def _open_postgresql(url: PostgresUrl, statement_seconds: int) -> Database:
@@ -449,23 +501,54 @@ def _version(connection: Connection) -> str | None:
 
 def _is_locked(error: LedgerUnavailableError) -> bool:
     """Return whether another process was writing to the SQLite file for all of BUSY_MS."""
-    cause = getattr(error.__cause__, "orig", None)
-    return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+    return getattr(_driver_error(error.__cause__), "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+
+
+def _done_in(engine: Engine, work: Callable[[Connection], _Result]) -> _Result:
+    with engine.begin() as connection:
+        return work(connection)
+
+
+def run_in_sqlite(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Run a statement for each row, by the driver itself."""
+    connection.connection.cursor().executemany(statement, rows)
+
+
+def sqlite_text(statement: Any, **told: Any) -> str:
+    """The text of a statement with a mark for each value: SQLAlchemy's way to it, row by row, takes longer than the driver."""
+    return str(statement.compile(dialect=sqlite.dialect(), **told))
+
+
+@cache
+def _insertion_of_arrays(table: Table) -> Executable:
+    return _insert_of_arrays(table).on_conflict_do_nothing().returning(*table.primary_key.columns)
+
+
+@cache
+def _insertion_of_rows(table: Table) -> str:
+    return sqlite_text(sqlite.insert(table).on_conflict_do_nothing())
 
 
 @cache
 def _addition_of_arrays(table: Table, amounts: tuple[str, ...]) -> Executable:
-    names = [column.name for column in table.columns]
-    arrays = (bindparam(name, type_=postgresql.ARRAY(table.c[name].type)) for name in names)
-    rows = select(func.unnest(*arrays).table_valued(*names).render_derived())
-    statement: Executable = _adding(postgresql.insert(table).from_select(names, rows), table, amounts)
+    statement: Executable = _adding(_insert_of_arrays(table), table, amounts)
     return statement
 
 
 @cache
 def _addition_of_rows(table: Table, amounts: tuple[str, ...]) -> str:
-    """The text with a mark for each column: SQLAlchemy's way to it, row by row, takes longer than the driver."""
-    return str(_adding(sqlite.insert(table), table, amounts).compile(dialect=sqlite.dialect()))
+    return sqlite_text(_adding(sqlite.insert(table), table, amounts))
+
+
+def _insert_of_arrays(table: Table) -> postgresql.Insert:
+    """An insert of many rows whose parameters are their columns, each as an array."""
+    names = [column.name for column in table.columns]
+    arrays = (bindparam(name, type_=postgresql.ARRAY(table.c[name].type)) for name in names)
+    return postgresql.insert(table).from_select(names, select(func.unnest(*arrays).table_valued(*names).render_derived()))
+
+
+def _arrays(table: Table, rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    return dict(zip((column.name for column in table.columns), map(list, zip(*rows, strict=True)), strict=True))
 
 
 def _adding(statement: Any, table: Table, amounts: Sequence[str]) -> Any:
@@ -478,25 +561,32 @@ def _translated() -> Iterator[None]:
     """Translate drivers' errors. Errors that are not about the data may pass with time, and are never blamed on an event."""
     try:
         yield
-    except DBAPIError as error:
-        if is_about_data(error):
-            raise UnstorableError(f"{type(error.orig).__name__}: {error.orig}") from error
-        raise LedgerUnavailableError(str(error.orig), _obstacle_of(error)) from error
+    except (DBAPIError, sqlite3.Error) as error:
+        orig = _driver_error(error)
+        if _is_about_data(error):
+            raise UnstorableError(f"{type(orig).__name__}: {orig}") from error
+        raise LedgerUnavailableError(str(orig), _obstacle_of(orig)) from error
     except (PoolTimeoutError, OSError, TimeoutError) as error:
         raise LedgerUnavailableError(str(error) or type(error).__name__) from error
 
 
-def _obstacle_of(error: DBAPIError) -> Obstacle | None:
-    state, code = getattr(error.orig, "sqlstate", None), getattr(error.orig, "sqlite_errorcode", None)
+def _driver_error(error: BaseException | None) -> object:
+    """What the driver raised, whether SQLAlchemy has wrapped it or not."""
+    return getattr(error, "orig", error)
+
+
+def _obstacle_of(error: object) -> Obstacle | None:
+    state, code = getattr(error, "sqlstate", None), getattr(error, "sqlite_errorcode", None)
     key = state if code is None else code & 0xFF  # the primary code is the last byte of an extended one
     return None if key is None else _OBSTACLES.get(key)
 
 
-def is_about_data(error: DBAPIError) -> bool:
+def _is_about_data(error: DBAPIError | sqlite3.Error) -> bool:
     """Return whether the database refuses the values themselves (SQLSTATE class 22 and 23), however often it is tried."""
-    state = getattr(error.orig, "sqlstate", None)
+    orig = _driver_error(error)
+    state = getattr(orig, "sqlstate", None)
     return (
-        isinstance(error, (DataError, IntegrityError))
-        or isinstance(getattr(error.orig, "__cause__", None), (ValueError, OverflowError))  # the driver could not encode it
+        isinstance(error, (DataError, IntegrityError, sqlite3.DataError, sqlite3.IntegrityError))
+        or isinstance(getattr(orig, "__cause__", None), (ValueError, OverflowError))  # the driver could not encode it
         or (state is not None and state[:2] in {"22", "23"})
     )

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter, itemgetter
 from types import NoneType
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from tallygate.domain.billed import image_tokens
 from tallygate.domain.money import MONEY_MAX_NANO_USD
@@ -66,9 +67,6 @@ class Entry(ExchangeFacts, frozen=True, kw_only=True):
         """The model under which it counts: the one that answered, else the one asked for; "" if there is none."""
         return model_label(self.response_model or self.request_model or "")
 
-    def row(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in Entry.__struct_fields__}
-
 
 @dataclass(frozen=True, slots=True)
 class EntryField:
@@ -96,6 +94,10 @@ ENTRY_FIELDS: Final = fields_of(Entry)
 SUMMED_FIELDS: Final = tuple(field.name for field in ENTRY_FIELDS if field.is_amount)
 _NUMBERS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is int and field.name != "sequence")
 _TEXTS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is str and field.name != "billed")
+_FACTS: Final = ExchangeFacts.__struct_fields__
+_kinds_of: Final = attrgetter(*KIND_COSTS)
+_numbers_of: Final = itemgetter(*map(Entry.__struct_fields__.index, _NUMBERS))  # of an entry as a tuple
+_texts_of: Final = itemgetter(*map(Entry.__struct_fields__.index, _TEXTS))
 
 
 def model_label(name: str) -> str:
@@ -126,17 +128,17 @@ def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
         cost, posted = int(words[b"cost_nano_usd"]), int(words[b"posted_nano_usd"])
         prompt, completion = int(words[b"prompt_tokens"]), int(words[b"completion_tokens"])
         event_id = words[b"event_id"].decode()
-        flags = ",".join(dict.fromkeys([*fact.flags, *filter(None, words.get(b"flags", b"").decode().split(","))]))
+        flags = _flags_of(fact.flags, words.get(b"flags", b"").decode())
     except (KeyError, ValueError, RecursionError) as error:
         raise MalformedEntryError(f"{type(error).__name__}: {error}"[:TEXT_CHARS_MAX]) from error
     if event_id != fact.event_id or not 0 < len(event_id) <= _EVENT_ID_CHARS_MAX or not event_id.isprintable():
         raise MalformedEntryError("the event's id is not that of its stream entry, or unusable")
     if not fact.org or kind in {Kind.REVERSED, Kind.REPRICED, Kind.CORRECTED}:
         raise MalformedEntryError("no organization" if not fact.org else f"kind {kind} is not the limiter's")
-    facts: dict[str, Any] = {name: getattr(fact, name) for name in ExchangeFacts.__struct_fields__}
-    facts |= {"event_id": event_id, "cost_nano_usd": cost, "prompt_tokens": prompt, "completion_tokens": completion}
+    facts: dict[str, Any] = dict(zip(_FACTS, astuple(fact), strict=False))  # its first fields
+    facts |= {"event_id": event_id, "cost_nano_usd": cost, "prompt_tokens": prompt, "completion_tokens": completion, "flags": flags}
     facts["fee_nano_usd"] = min(fact.fee_nano_usd, cost)  # nothing is owed for a withdrawn hold, whatever its event states
-    if sum([getattr(fact, name) for name in KIND_COSTS]) + facts["fee_nano_usd"] > cost:  # the limiter's is less than the event's
+    if sum(_kinds_of(fact)) + facts["fee_nano_usd"] > cost:  # the limiter's is less than the event's
         facts |= dict.fromkeys(KIND_COSTS, 0)
     image_prompt, image_completion = image_tokens(fact.billed)
     return _checked(
@@ -150,20 +152,30 @@ def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
             entered_at_ms=entered_at_ms,
             posted_at_ms=counts_at_ms,
             posted_nano_usd=posted,
-            flags=flags,
         )
     )
 
 
+def _flags_of(event: Sequence[str], limiter: str) -> str:
+    return ",".join(dict.fromkeys([*event, *filter(None, limiter.split(","))])) if event or limiter else ""
+
+
 def _checked(entry: Entry) -> Entry:
     """The entry with texts that every database can store. Raises MalformedEntryError for numbers that exceed the counters."""
-    for name in _NUMBERS:
-        number = getattr(entry, name)
-        if number is not None and not -MONEY_MAX_NANO_USD <= number <= MONEY_MAX_NANO_USD:
-            raise MalformedEntryError(f"{name} is {number}")
-    changed: dict[str, Any] = {
-        name: plain for name in _TEXTS if (text := getattr(entry, name)) is not None and (plain := storable(text)) is not text
-    }
+    row = astuple(entry)
+    numbers = [0, *filter(None, _numbers_of(row))]
+    if min(numbers) < -MONEY_MAX_NANO_USD or max(numbers) > MONEY_MAX_NANO_USD:
+        named = zip(_NUMBERS, _numbers_of(row), strict=True)
+        raise MalformedEntryError(next(f"{name} is {number}" for name, number in named if abs(number or 0) > MONEY_MAX_NANO_USD))
+    texts = _texts_of(row)
+    changed: dict[str, Any] = {}
+    together = "".join(filter(None, texts))
+    if storable(together) is not together:  # hardly ever: the texts are looked at one by one only then
+        changed = {
+            name: plain
+            for name, text in zip(_TEXTS, texts, strict=True)
+            if text is not None and (plain := storable(text)) is not text
+        }
     if entry.billed is not None:
         changed["billed"] = entry.billed if len(entry.billed) <= BILLED_CHARS_MAX and "\0" not in entry.billed else None
     return replace(entry, **changed) if changed else entry

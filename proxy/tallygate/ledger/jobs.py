@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    Connection,
     Index,
     Integer,
     PrimaryKeyConstraint,
@@ -85,18 +86,18 @@ def job_of_stream(fields: Mapping[bytes, bytes]) -> Job:
     return job
 
 
-async def record_jobs(connection: AsyncConnection, database: Database, jobs: Iterable[Job]) -> None:
+def record_jobs(connection: Connection, database: Database, jobs: Iterable[Job]) -> None:
     """Enter jobs; those that are known stay as they are."""
     rows = [_row(job) for _, job in sorted({job.id: job for job in jobs}.items())]
     if rows:
-        await connection.execute(database.insert(JOBS).on_conflict_do_nothing(), rows)
+        connection.execute(database.insert(JOBS).on_conflict_do_nothing(), rows)
 
 
-async def end_jobs(connection: AsyncConnection, entries: Sequence[Entry]) -> None:
+def end_jobs(connection: Connection, entries: Sequence[Entry]) -> None:
     """Remove the jobs that these new entries end."""
     ended = [entry.event_id for entry in entries if entry.kind in FINAL and DEFERRED in entry.flags.split(",")]
     if ended:
-        await connection.execute(delete(JOBS).where(_C.id.in_(sorted(ended))))
+        connection.execute(delete(JOBS).where(_C.id.in_(sorted(ended))))
 
 
 def _row(job: Job) -> dict[str, Any]:

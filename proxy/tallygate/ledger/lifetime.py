@@ -6,6 +6,7 @@ Retention leaves them alone.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from tallygate.domain.price import Price
@@ -34,6 +35,8 @@ class TotalKey(NamedTuple):
     usage_source: str
 
 
+_sums_of: Final = attrgetter(*LIFETIME_SUMS)
+
 Changes = dict[TotalKey, list[int]]  # amounts in the order of LIFETIME_AMOUNTS
 
 
@@ -61,14 +64,14 @@ def changes_of(new: Sequence[Entry], charged_as: Mapping[str, str] | None = None
     for entry, before in with_reversals(new):
         model = (charged_as or {}).get(entry.event_id) or charged_model(entry.price_version)
         row = _row(changes, _key(entry, model))
-        amounts = [getattr(entry, name) for name in LIFETIME_SUMS]
+        amounts = _sums_of(entry)
         if before is None:
             row[0] += entry.requests
         else:
-            back = [getattr(before, name) for name in LIFETIME_SUMS]
+            back = _sums_of(before)
             model_before = charged_model(before.price_version)
             if model_before == model:
-                amounts = list(map(int.__add__, amounts, back))
+                amounts = tuple(map(int.__add__, amounts, back))
             else:
                 _add(_row(changes, _key(before, model_before)), back)
         _add(row, amounts)
@@ -99,14 +102,17 @@ def _key(entry: Entry, model: str) -> TotalKey:
 
 
 def _row(changes: Changes, key: TotalKey) -> list[int]:
-    return changes.setdefault(key, [0] * len(LIFETIME_AMOUNTS))
+    row = changes.get(key)
+    if row is None:
+        row = changes[key] = [0] * len(LIFETIME_AMOUNTS)
+    return row
 
 
 def _add(row: list[int], amounts: Sequence[int]) -> None:
     for index, amount in enumerate(amounts):
         if amount > 0:
             row[1 + index] += amount
-        else:
+        elif amount:
             row[_CREDITED + index] -= amount
 
 
@@ -117,7 +123,7 @@ def _count_oddities(row: list[int], entry: Entry) -> None:
         case Kind.UNHELD:
             row[_UNHELD] += 1
         case Kind.SETTLED | Kind.RELEASED | Kind.LATE:
-            row[_OVERRUN] += "overrun" in entry.flags.split(",")
+            row[_OVERRUN] += bool(entry.flags) and "overrun" in entry.flags.split(",")
             row[_LATE] += entry.kind is Kind.LATE
         case _:
             pass

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.domain.unit_kind import KIND_COSTS, UnitKind
@@ -50,7 +50,8 @@ def spend_changes_of(new: Sequence[Entry]) -> SpendChanges:
             amounts = list(map(int.__add__, amounts, _spent(before)))
         for kind, amount in zip(SPENT_ON, amounts, strict=True):
             if amount:
-                row = changes.setdefault(SpendKey(entry.org, entry.credential, entry.capability, kind), [0, 0, 0])
+                key = SpendKey(entry.org, entry.credential, entry.capability, kind)
+                row = changes.get(key) or changes.setdefault(key, [0, 0, 0])
                 row[amount < 0] += abs(amount)
     return changes
 
@@ -71,10 +72,10 @@ def purged_spend(gone: Iterable[Sequence[Any]]) -> SpendChanges:
     return changes
 
 
-async def add_to_lifetime_spend(database: Database, connection: AsyncConnection, changes: SpendChanges) -> None:
+def add_to_lifetime_spend(connection: Connection, database: Database, changes: SpendChanges) -> None:
     """Add changes within the connection's transaction."""
     rows = [(*key, *row) for key, row in sorted(changes.items())]
-    await database.add_to_rows(connection, LIFETIME_SPEND, LIFETIME_SPEND_AMOUNTS, rows)
+    database.add_to_rows(connection, LIFETIME_SPEND, LIFETIME_SPEND_AMOUNTS, rows)
 
 
 async def spend_of_entries(connection: AsyncConnection, org: str) -> dict[tuple[str, str, str], int]:

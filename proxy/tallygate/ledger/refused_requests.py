@@ -69,7 +69,7 @@ class RefusedRequests:
                 taken = 0
             rows = _rows([line for number, line in waiting.lines if number >= taken])
             values = [tuple(row[column.name] for column in REFUSED_REQUESTS.columns) for row in rows]
-            await self._database.add_to_rows(connection, REFUSED_REQUESTS, ("more",), values)
+            await connection.run_sync(self._database.add_to_rows, REFUSED_REQUESTS, ("more",), values)
             statement = self._database.insert(REFUSAL_FILES).values(source=waiting.source, lines=waiting.upto)
             await connection.execute(statement.on_conflict_do_update(index_elements=[columns.source], set_={"lines": waiting.upto}))
         await self._trim_after(rows)

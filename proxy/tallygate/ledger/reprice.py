@@ -97,7 +97,7 @@ class Repricing:
             corrections: list[Entry] = []
             charged_as: dict[str, str] = {}
             odd = 0
-            for entries in (await entries_of(connection, ids)).values():
+            for entries in (await connection.run_sync(entries_of, ids)).values():
                 try:
                     correction = self._correction(query, entries, now_ms)
                 except ValueError:

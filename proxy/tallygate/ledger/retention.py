@@ -107,7 +107,8 @@ class Retention:
                 elif table is ENTRIES:
                     rows = (await connection.execute(statement.returning(*SPENT_COLUMNS, *_POSTED_COLUMNS))).all()
                     count = len(rows)
-                    await add_to_lifetime_spend(self._database, connection, purged_spend(row[: len(SPENT_COLUMNS)] for row in rows))
+                    spent = purged_spend(row[: len(SPENT_COLUMNS)] for row in rows)
+                    await connection.run_sync(add_to_lifetime_spend, self._database, spent)
                     await self._remember_late_postings(connection, rows, before_ms)
                 else:
                     count = (await connection.execute(statement)).rowcount
@@ -125,7 +126,7 @@ class Retention:
                 place = (org, at_ms - at_ms % SPEND_BUCKET_MS, credential)
                 sums[place] = sums.get(place, 0) + amount
         rows = [(*place, 0, amount) for place, amount in sorted(sums.items())]
-        await self._database.add_to_rows(connection, SPEND_BUCKETS, POSTED_AMOUNTS, rows)
+        await connection.run_sync(self._database.add_to_rows, SPEND_BUCKETS, POSTED_AMOUNTS, rows)
 
     async def _remember(self, connection: AsyncConnection, removed: Sequence[Row[Any]]) -> None:
         """Add the removed days' rollups to `purged_totals`, in the same transaction."""
@@ -139,7 +140,7 @@ class Retention:
             sums = found.setdefault(tuple(names), [0] * len(PURGED_AMOUNTS))
             sums[:] = map(int.__add__, sums, by_series[number])
         rows = [(*names, *sums) for names, sums in sorted(found.items())]
-        await self._database.add_to_rows(connection, PURGED_TOTALS, PURGED_AMOUNTS, rows)
+        await connection.run_sync(self._database.add_to_rows, PURGED_TOTALS, PURGED_AMOUNTS, rows)
 
     async def _drop_empty_partitions(self, now_ms: int) -> None:
         """Drop empty partitions of past months. One that is in use stays until the next time."""

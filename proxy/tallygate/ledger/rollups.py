@@ -5,10 +5,10 @@ rows than series.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, NamedTuple
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, and_
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, and_
 
 from tallygate.ledger.database import Database
 from tallygate.ledger.schema import ROLLUP_AMOUNTS, ROLLUPS
@@ -41,7 +41,7 @@ class Level(NamedTuple):
 
 LEVELS: Final = tuple(Level(detail, length_ms) for detail, lengths_ms in LENGTHS_MS.items() for length_ms in lengths_ms)
 FINEST, *_, COARSEST = LEVELS
-_NAMED: Final = tuple((level, level.detail.value) for level in LEVELS)
+_IN_ORDER: Final = tuple(sorted((level.length_ms, level.detail.value, level.detail) for level in LEVELS))  # of their rows
 DAYS_OF_SERIES: Final = Level(Detail.SERIES, DAY_MS)
 
 
@@ -58,15 +58,18 @@ def coarsest(labels: Collection[str]) -> Mapping[int, Level]:
     return dict(sorted(found.items(), reverse=True))
 
 
-async def add_to_rollups(
-    database: Database, connection: AsyncConnection, sums: Mapping[tuple[int, Series], list[int]], numbering: Numbering
+def add_to_rollups(
+    connection: Connection, database: Database, sums: Mapping[tuple[int, Series], Sequence[int]], numbering: Numbering
 ) -> None:
     """Add ROLLUP_AMOUNTS by (instant, series) to their rows of every level, within the connection's transaction."""
-    rows: dict[tuple[int, str, str, int, int], Sequence[int]] = {}
-    for (at_ms, series), amounts in sums.items():
-        numbers = numbering.numbers[series]
-        for (detail, length_ms), name in _NAMED:
-            key = (length_ms, name, series.org, at_ms - at_ms % length_ms, numbers[detail])
-            before = rows.get(key)
-            rows[key] = amounts if before is None else list(map(int.__add__, before, amounts))
-    await database.add_to_rows(connection, ROLLUPS, ROLLUP_AMOUNTS, [(*key, *rows[key]) for key in sorted(rows)])
+    rows: list[tuple[Any, ...]] = []
+    ordered = [(series.org, at_ms, numbering.numbers[series], amounts) for (at_ms, series), amounts in sums.items()]
+    ordered.sort(key=itemgetter(0, 1))  # nearly the order of each level's rows
+    for length_ms, name, detail in _IN_ORDER:
+        of_level: dict[tuple[str, int, int], Sequence[int]] = {}
+        for org, at_ms, numbers, amounts in ordered:
+            key = (org, at_ms - at_ms % length_ms, numbers[detail])
+            before = of_level.get(key)
+            of_level[key] = amounts if before is None else list(map(int.__add__, before, amounts))
+        rows += [(length_ms, name, *key, *of_level[key]) for key in sorted(of_level)]
+    database.add_to_rows(connection, ROLLUPS, ROLLUP_AMOUNTS, rows)

@@ -4,13 +4,12 @@ Rows with less detail are numbered alike: a *kind* is a series without its crede
 of an organization, which are far fewer.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, select
 
 from tallygate.domain.usage_event import UNREGISTERED
 from tallygate.ledger.database import Database
@@ -83,33 +82,47 @@ def folded(series: Series, detail: Detail) -> Series:
 
 
 class SeriesNumbers:
-    """A process's cache of series numbers. A number never changes; those of a transaction count once it is committed."""
+    """A process's cache of series numbers. A number never changes; those of a transaction count once it is committed.
+
+    A transaction of SQLite reads it in another thread than the one that keeps what the transaction before made.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._orgs: dict[str, dict[Series, int]] = {}
+        self._rows: dict[Series, Mapping[Detail, int]] = {}  # numbers in every detail, of series that count under their own name
 
-    async def numbers(
-        self, connection: AsyncConnection, wanted: Iterable[Series], *, priced: Collection[tuple[str, str]] = ()
+    def numbers(
+        self, connection: Connection, wanted: Iterable[Series], *, priced: Callable[[], Collection[tuple[str, str]]] = tuple
     ) -> "Numbering":
         """The numbers of all `wanted` in every detail; new ones are made within the connection's transaction.
 
         priced   (organization, model) of models in the price list: they always keep their name
         """
+        distinct = set(wanted)
+        kept = {series: numbers for series in distinct if (numbers := self._rows.get(series)) is not None}
+        if len(kept) == len(distinct):
+            return Numbering({}, kept, {})
+        found = self._find(connection, sorted(distinct - kept.keys()), priced)
+        return found._replace(numbers={**kept, **found.numbers})
+
+    def _find(
+        self, connection: Connection, wanted: Sequence[Series], priced: Callable[[], Collection[tuple[str, str]]]
+    ) -> "Numbering":
         fresh: dict[str, dict[Series, int]] = {}
         folds: dict[Series, dict[Detail, Series]] = {}
         names: dict[Series, dict[Series, int]] = {}  # with what is known of their organization
         models: dict[str, set[str]] = {}  # of organizations with a new one
-        for series in sorted(set(wanted)):
+        for series in wanted:
             known = self._orgs.get(series.org) or fresh.get(series.org)
             if known is None:
-                known = fresh[series.org] = await self._load(connection, series.org)
+                known = fresh[series.org] = self._load(connection, series.org)
             name = series
             if series not in known:
                 named = models.get(series.org)
                 if named is None:
-                    named = models[series.org] = {one.model for one in known} - {""}
-                is_invented = bool(series.model) and series.model not in named and (series.org, series.model) not in priced
+                    named = models[series.org] = {one.model for one in list(known)} - {""}
+                is_invented = bool(series.model) and series.model not in named and (series.org, series.model) not in priced()
                 if len(known) >= SERIES_PER_ORG_MAX or (is_invented and len(named) >= MODELS_PER_ORG_MAX):
                     name = series._replace(model=OTHER_MODEL)
                 if name.model:
@@ -118,14 +131,14 @@ class SeriesNumbers:
             names |= dict.fromkeys(folds[series].values(), known)
         found: dict[Series, int] = {}
         for name in sorted(names):  # in one order everywhere, so that two writers cannot deadlock
-            found[name] = names[name].get(name) or await self._make(connection, name)
-        numbers = {
+            found[name] = names[name].get(name) or self._make(connection, name)
+        numbers: dict[Series, Mapping[Detail, int]] = {
             series: {Detail.ORG: 0} | {detail: found[fold] for detail, fold in of_series.items()}
             for series, of_series in folds.items()
         }
         return Numbering(found, numbers, fresh)
 
-    async def named(self, connection: AsyncConnection, entries: Sequence[Entry]) -> list[Entry]:
+    def named(self, connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
         """The entries, with unregistered clients counted as `other` if their organization has too many names.
 
         Otherwise anyone who can obtain tokens for arbitrary clients could create a series of every sum for each.
@@ -136,8 +149,8 @@ class SeriesNumbers:
             if UNREGISTERED in entry.flags.split(","):
                 known = credentials.get(entry.org)
                 if known is None:
-                    series = self._orgs.get(entry.org) or await self._load(connection, entry.org)
-                    known = credentials[entry.org] = {one.credential for one in series}
+                    series = self._orgs.get(entry.org) or self._load(connection, entry.org)
+                    known = credentials[entry.org] = {one.credential for one in list(series)}
                 if entry.credential not in known and len(known) >= CREDENTIALS_FREE_MAX:
                     found.append(replace(entry, credential=OTHER_CREDENTIAL))
                     continue
@@ -151,18 +164,21 @@ class SeriesNumbers:
             self._orgs.setdefault(org, known)
         for series, number in numbering.found.items():
             self._orgs[series.org][series] = number
+        for series, numbers in numbering.numbers.items():
+            if series in self._orgs[series.org]:
+                self._rows[series] = numbers
 
-    async def _load(self, connection: AsyncConnection, org: str) -> dict[Series, int]:
-        rows = await connection.execute(select(SERIES.c.id, *_LABELS).where(SERIES.c.org == org))
+    def _load(self, connection: Connection, org: str) -> dict[Series, int]:
+        rows = connection.execute(select(SERIES.c.id, *_LABELS).where(SERIES.c.org == org))
         return {Series(*labels): number for number, *labels in rows}
 
-    async def _make(self, connection: AsyncConnection, series: Series) -> int:
+    def _make(self, connection: Connection, series: Series) -> int:
         labels = series._asdict()
         insert = self._database.insert(SERIES).values(labels).on_conflict_do_nothing().returning(SERIES.c.id)
-        number = (await connection.execute(insert)).scalar()
+        number = (connection.execute(insert)).scalar()
         if number is None:  # another writer made it meanwhile
             same = [SERIES.c[name] == label for name, label in labels.items()]
-            number = (await connection.execute(select(SERIES.c.id).where(*same))).scalar_one()
+            number = (connection.execute(select(SERIES.c.id).where(*same))).scalar_one()
         return int(number)
 
 
@@ -175,7 +191,7 @@ class Numbering(NamedTuple):
     """
 
     found: dict[Series, int]
-    numbers: dict[Series, dict[Detail, int]]
+    numbers: dict[Series, Mapping[Detail, int]]
     fresh: dict[str, dict[Series, int]]
 
 

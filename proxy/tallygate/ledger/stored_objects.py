@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import delete, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, delete, select, tuple_
 
 from tallygate.domain.errors import StoreError
 from tallygate.domain.job import Job
@@ -76,20 +75,18 @@ def is_storable(made: MadeObject) -> bool:
     return is_text and (made.tokens is None or 0 <= made.tokens < 2**53)
 
 
-async def record_objects(connection: AsyncConnection, database: Database, changes: Iterable[ObjectChange]) -> None:
+def record_objects(connection: Connection, database: Database, changes: Iterable[ObjectChange]) -> None:
     """Enter created objects and remove deleted ones, in order; repeating it changes nothing."""
     last: dict[tuple[str, str, str, str], ObjectChange] = {change.key: change for change in changes}
     made = [object_row(change) for _, change in sorted(last.items()) if not change.is_deleted]
     if made:
-        await _enter(connection, database, made)
+        _enter(connection, database, made)
     for change in last.values():
         if change.is_deleted:
-            await connection.execute(
-                delete(STORED_OBJECTS).where(_COLUMNS.org == change.org, OBJECT_IDENTITY.in_([change.key[1:]]))
-            )
+            connection.execute(delete(STORED_OBJECTS).where(_COLUMNS.org == change.org, OBJECT_IDENTITY.in_([change.key[1:]])))
 
 
-async def _enter(connection: AsyncConnection, database: Database, rows: Sequence[Mapping[str, Any]]) -> None:
+def _enter(connection: Connection, database: Database, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert objects. An existing row keeps its creator but gets the latest size."""
     statement = database.insert(STORED_OBJECTS)
     statement = statement.on_conflict_do_update(
@@ -97,7 +94,7 @@ async def _enter(connection: AsyncConnection, database: Database, rows: Sequence
         set_={"tokens": statement.excluded.tokens},
         where=statement.excluded.tokens.is_not(None),
     )
-    await connection.execute(statement, list(rows))
+    connection.execute(statement, list(rows))
 
 
 def object_row(change: ObjectChange) -> dict[str, Any]:

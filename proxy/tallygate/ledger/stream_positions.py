@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database, LedgerUnavailableError, run_in_sqlite, sqlite_text
 from tallygate.ledger.schema import STREAM_POSITIONS
 
 
@@ -34,10 +33,7 @@ def _forward(inserted: Any) -> Any:
 
 
 _MOVE: Final = _forward(postgresql.insert(STREAM_POSITIONS))
-# As text, since SQLAlchemy's way to each row takes longer than the driver.
-_MOVE_IN_SQLITE: Final = str(
-    _forward(sqlite.insert(STREAM_POSITIONS)).compile(dialect=sqlite.dialect(), column_keys=["partition", "taken_ms"])
-)
+_MOVE_IN_SQLITE: Final = sqlite_text(_forward(sqlite.insert(STREAM_POSITIONS)), column_keys=["partition", "taken_ms"])
 
 
 class StreamPositions:
@@ -48,7 +44,7 @@ class StreamPositions:
         self._connections = 0  # of the database, when its positions were last compared
         self._kept: dict[int, int] = {}
 
-    async def record(self, connection: AsyncConnection, taken: Mapping[int, int]) -> None:
+    def record(self, connection: Connection, taken: Mapping[int, int]) -> None:
         """Move positions forward, never back, in the transaction that stores the entries, and in an order that two writers share.
 
         Raises LedgerUnavailableError if a new connection leads to an older state of the database than was committed before:
@@ -57,21 +53,21 @@ class StreamPositions:
         if not taken:
             return
         if self._connections != self._database.connections:
-            await self._require_as_new(connection)
+            self._require_as_new(connection)
             self._connections = self._database.connections
         rows = sorted(taken.items())
         if self._database.dialect == "sqlite":
-            await connection.exec_driver_sql(_MOVE_IN_SQLITE, rows)
+            run_in_sqlite(connection, _MOVE_IN_SQLITE, rows)
         else:
-            await connection.execute(_MOVE, [{"partition": partition, "taken_ms": at_ms} for partition, at_ms in rows])
+            connection.execute(_MOVE, [{"partition": partition, "taken_ms": at_ms} for partition, at_ms in rows])
 
     def keep(self, taken: Mapping[int, int]) -> None:
         """Remember what was committed."""
         for partition, at_ms in taken.items():
             self._kept[partition] = max(self._kept.get(partition, 0), at_ms)
 
-    async def _require_as_new(self, connection: AsyncConnection) -> None:
-        rows = await connection.execute(select(STREAM_POSITIONS.c.partition, STREAM_POSITIONS.c.taken_ms))
+    def _require_as_new(self, connection: Connection) -> None:
+        rows = connection.execute(select(STREAM_POSITIONS.c.partition, STREAM_POSITIONS.c.taken_ms))
         found = {row.partition: row.taken_ms for row in rows}
         kept, self._kept = self._kept, {}
         if any(found.get(partition, 0) < at_ms for partition, at_ms in kept.items()):

@@ -239,7 +239,7 @@ class UsageQueries:
                 statement = union_all(*(select(one.subquery()) for one in positions))
                 more = [tuple(row) for row in await connection.execute(statement)]
                 found = sorted([*found, *more], reverse=query.newest_first)[: limit + 1]
-            entries = await entries_of(connection, sorted({event_id for _, event_id, _ in found[:limit]}))
+            entries = await connection.run_sync(entries_of, sorted({event_id for _, event_id, _ in found[:limit]}))
         by_position = {_position(entry): entry for of_event in entries.values() for entry in of_event}
         page = [by_position[position] for position in found[:limit]]
         return EntriesPage(entries=tuple(page), cursor=_encode_cursor(page[-1]) if len(found) > limit else "")
@@ -247,7 +247,7 @@ class UsageQueries:
     async def event(self, event_id: str) -> list[Entry]:
         """Every entry of an event, in their order, whosever it is; none if there is none."""
         async with self._database.read() as connection:
-            return (await entries_of(connection, [event_id]))[event_id]
+            return (await connection.run_sync(entries_of, [event_id]))[event_id]
 
     async def posted(
         self, org: str, since_ms: int, until_ms: int | None = None, *, credential: str | None = None

@@ -127,7 +127,7 @@ class Digests:
         async with self._database.write() as connection:
             ours = (await connection.execute(statement, rows)).scalars().all()  # another ledger may have been faster
             notices = [digest_notice(org, digests[org], now_ms=now_ms) for org in ours if org in digests]
-            await record_notices(connection, self._database, notices, endpoints_of, now_ms=now_ms)
+            await connection.run_sync(record_notices, self._database, notices, endpoints_of, now_ms=now_ms)
         self._done |= {one.id: week.first_day for one in organizations}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection
 
 from tallygate.ledger.database import Database
 from tallygate.ledger.notices.digest import DigestNotice
@@ -28,8 +28,8 @@ def to_nobody(notice: Notice) -> tuple[str, ...]:
     return ()
 
 
-async def record_notices(
-    connection: AsyncConnection,
+def record_notices(
+    connection: Connection,
     database: Database,
     notices: Sequence[_Notice],
     endpoints_of: Callable[[_Notice], Collection[str]],
@@ -42,7 +42,7 @@ async def record_notices(
         return 0
     statement = database.insert(NOTICES).on_conflict_do_nothing().returning(NOTICES.c.event_id)
     rows = [row_of(notice, stored_at_ms=now_ms) for _, notice in sorted(by_id.items())]
-    inserted = set((await connection.execute(statement, rows)).scalars())
+    inserted = set((connection.execute(statement, rows)).scalars())
     deliveries = [
         {
             "event_id": event_id,
@@ -57,5 +57,5 @@ async def record_notices(
         for endpoint in sorted(endpoints_of(by_id[event_id]))
     ]
     if deliveries:
-        await connection.execute(database.insert(DELIVERIES).on_conflict_do_nothing(), deliveries)
+        connection.execute(database.insert(DELIVERIES).on_conflict_do_nothing(), deliveries)
     return len(inserted)
