@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -11,12 +12,16 @@ from urllib.parse import parse_qs
 
 import pytest
 from click.testing import CliRunner
-from new_ledger import ledger_file
+from new_ledger import ledger_file, postgres_ledger
+from postgres_process import PostgresProcess
+from sqlalchemy import insert
 from valkey_process import ValkeyProcess
 
 from tallygate.cli import main
 from tallygate.config.key_lookup import KeyLookup
 from tallygate.doctor.examination import _key_lookup
+from tallygate.ledger.database import open_database
+from tallygate.ledger.schema import SPOOL_COPIES
 from tallygate.limiter.keys import partition_keys
 from tallygate.outbound.way_out import WayOut
 
@@ -122,3 +127,21 @@ def test_the_database_is_examined_as_it_is_and_nothing_is_made(run_doctor: Any, 
     (tmp_path / "ledger.db").write_bytes(b"no database" * 1_000)
     assert findings(run_doctor)["database"] == (False, "takes no writes: its file is damaged, or is no SQLite database")
     assert not findings(run_doctor, TALLYGATE_DATABASE_URL="postgresql://:hunter2@127.0.0.1:1/x")["database"][0]
+
+
+async def test_spooled_settlements_that_nobody_settles_are_found(run_doctor: Any, postgres_server: PostgresProcess) -> None:
+    async def found(url: str) -> tuple[bool, str]:
+        return (await asyncio.to_thread(findings, run_doctor, TALLYGATE_DATABASE_URL=url))["spool copies"]
+
+    async with postgres_ledger(postgres_server) as url:
+        assert await found(url) == (True, "no spooled settlement waits")
+        database = open_database(url, Path())
+        for minutes, text in ((2, "1 spooled settlements wait"), (20, "2 spooled settlements wait")):
+            noted_at_ms = time.time_ns() // 1_000_000 - minutes * 60_000 - 1_000
+            row = {"id": text, "is_deferred": False, "org": "acme", "gateway": "g", "noted_at_ms": noted_at_ms, "record": b"{}"}
+            async with database.write() as connection:
+                await connection.execute(insert(SPOOL_COPIES).values(**row))
+            is_good, said = await found(url)
+            assert is_good == (minutes == 2)
+            assert said == f"{text} for their gateways or for a ledger, the oldest for {minutes} minutes"
+        await database.close()

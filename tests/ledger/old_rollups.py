@@ -36,6 +36,7 @@ _SINCE = ("rollups", "lifetime_spend", "jobs", "console_sessions", "sign_in_link
 
 def put_digests_back(connection: Connection) -> None:
     """Make a ledger of today what one of version 0020 was, but for columns of notices that may be null now."""
+    connection.execute(text("DROP TABLE spool_copies"))
     connection.execute(text("DROP TABLE stream_positions"))
     connection.execute(text("DROP TABLE digest_weeks"))
     connection.execute(text("ALTER TABLE notices DROP COLUMN digest"))

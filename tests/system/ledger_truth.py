@@ -18,7 +18,7 @@ from tallygate.ledger.audit import Drift, LedgerAudit, LimiterAudit, lifetime_dr
 from tallygate.ledger.database import Database, open_database
 from tallygate.ledger.entry import FINAL
 from tallygate.ledger.notices.schema import NOTICES
-from tallygate.ledger.schema import ENTRIES
+from tallygate.ledger.schema import ENTRIES, SPOOL_COPIES
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.keys import PARTITIONS, partition_keys
@@ -94,6 +94,10 @@ class LedgerTruth:
     async def notices(self) -> list[dict[str, Any]]:
         """Raises LedgerUnavailableError."""
         return await self._rows(NOTICES)
+
+    async def spool_copies(self) -> list[dict[str, Any]]:
+        """Raises LedgerUnavailableError."""
+        return await self._rows(SPOOL_COPIES)
 
     async def _rows(self, table: Table) -> list[dict[str, Any]]:
         database = self._open()

@@ -25,6 +25,7 @@ from tallygate.gateway.services import GatewayBounds
 from tallygate.gateway.settling.spool import Spool, spools_without_worker
 from tallygate.ledger.book import finished_events
 from tallygate.ledger.jobs import Jobs
+from tallygate.ledger.spool_copies import SpoolCopies
 from tallygate.ledger.stored_objects import owned_objects
 from tallygate.ledger.usage_queries import UsageQueries
 from tallygate.limiter.backlog import watch_backlog
@@ -86,6 +87,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     slot = int(counts.owner.removeprefix("worker-"))
     for left in spools_without_worker(spool_path.parent, slot=slot, workers=settings.workers):
         spool.take_over(left)
+    copies = SpoolCopies(database, gateway=f"{socket.gethostname()}/{counts.owner}", clock=time.monotonic)
     access_log = _access_log(settings, counts, metrics)
     telemetry = None if not settings.otlp_endpoint else _open_telemetry(settings, counts, metrics, holder)
     closes = [store.close, database.close]
@@ -137,6 +139,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
             now_ms=now_ms,
         ),
         store_run=lambda: fence.run_id,
+        keep_copies=None if database.dialect == "sqlite" else copies.keep,
         new_id=event_id_source(now_ms, Random(int.from_bytes(os.urandom(32)))),
         stored=directory,
         record_used=partial(record_last_used, store),

@@ -24,10 +24,12 @@ from tallygate.ledger.notices.digests import Digests
 from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.ledger.retention import Retention
+from tallygate.ledger.spool_copies import SpoolHeir
 from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.upkeep import ConfigInForce, Upkeep, sweep_forever, write_last_used_forever
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.fence import Fence
+from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 from tallygate.webhooks.dispatcher import SENDING_MAX, Dispatcher, endpoints_of
 from tallygate.webhooks.sender import Sender
@@ -83,19 +85,29 @@ def build_upkeep(resources: Resources) -> Upkeep:
         lease_ms=resources.settings.lease_seconds * 1000,
         may_open=lambda: clock.is_believed,
     )
+    writer = Writer(
+        streams,
+        book,
+        now_ms=now_ms,
+        loop_time=time.monotonic,
+        on_posted_again=rebuild.repair,
+        counted_at=clock.counted_at,
+        before_reading=rebuild.continuity.check,
+    )
+    heir = SpoolHeir(
+        database,
+        RedisLimiter(resources.store, scripts),
+        check_store=partial(resources.store.command, b"TIME"),
+        is_behind=lambda: writer.is_behind,
+        wait_seconds=resources.settings.spool_heir_seconds,
+        now_ms=now_ms,
+        clock=time.monotonic,
+    )
     return Upkeep(
         database=database,
         book=book,
         streams=streams,
-        writer=Writer(
-            streams,
-            book,
-            now_ms=now_ms,
-            loop_time=time.monotonic,
-            on_posted_again=rebuild.repair,
-            counted_at=clock.counted_at,
-            before_reading=rebuild.continuity.check,
-        ),
+        writer=writer,
         rebuild=rebuild,
         retention=Retention(database),
         refused_requests=RefusedRequests(database),
@@ -111,6 +123,7 @@ def build_upkeep(resources: Resources) -> Upkeep:
         now_ms=now_ms,
         fence=Fence(scripts.fence),
         clock=clock,
+        heir=None if database.dialect == "sqlite" else heir,
     )
 
 

@@ -299,6 +299,12 @@ class Settings(BaseSettings):
         le=2**40,
         description="Bytes of settlements that a worker keeps on disk while the store is away; past it requests are refused.",
     )
+    spool_heir_seconds: int = Field(
+        120,
+        ge=1,
+        le=86_400,
+        description="How long the store must have answered until the ledger settles what a gateway that is away has spooled.",
+    )
     stream_bytes_max: int = Field(
         2_000_000_000,
         ge=1_000_000,

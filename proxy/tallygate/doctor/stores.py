@@ -11,6 +11,7 @@ from tallygate.doctor.finding import Finding
 from tallygate.domain.errors import ConfigError, StoreError
 from tallygate.domain.obstacle import Obstacle
 from tallygate.ledger.database import Database, LedgerUnavailableError, newest_version, open_database, version_problem
+from tallygate.ledger.spool_copies import waiting_copies
 from tallygate.limiter.address import RedisAddress, parse_address, place_text
 from tallygate.limiter.backlog import Backlog, read_backlog
 from tallygate.limiter.commands import COMMANDS, access_list, check_commands, check_permissions
@@ -24,6 +25,7 @@ from tallygate.processes.valkey import damaged_log
 DEFAULT_USER: Final = "tallygate"
 _REPAIR: Final = "see docs/operate.md#a-store-that-does-not-load"
 TIMEOUT_MS: Final = 5_000
+COPIES_AGE_MS_MAX: Final = 900_000
 CLOCK_SKEW_MS_MAX: Final = 5_000  # harmless to limits, which use the store's clock; misleading in logs
 
 
@@ -173,6 +175,18 @@ async def _database_findings(database: Database) -> AsyncIterator[Finding]:
         if error.obstacle is None:
             raise
         yield _writes_finding("database writes", error.obstacle)
+    if database.dialect != "sqlite" and version == newest:
+        yield await _copies(database)
+
+
+async def _copies(database: Database) -> Finding:
+    """Check that no spooled settlement waits for a gateway that is lost, or for a ledger that does not settle it."""
+    count, oldest_ms = await waiting_copies(database)
+    if not count:
+        return Finding("spool copies", True, "no spooled settlement waits")
+    age_ms = time.time_ns() // 1_000_000 - oldest_ms
+    text = f"{count} spooled settlements wait for their gateways or for a ledger, the oldest for {age_ms // 60_000} minutes"
+    return Finding("spool copies", age_ms < COPIES_AGE_MS_MAX, text)
 
 
 def _writes_finding(check: str, obstacle: Obstacle | None) -> Finding:

@@ -40,6 +40,7 @@ from tallygate.gateway.server import GatewayServer
 from tallygate.gateway.services import Fallback, GatewayBounds, Services, TodaysUsage, Tokenizer, View
 from tallygate.gateway.settling.settler import Settler
 from tallygate.gateway.settling.spool import Spool
+from tallygate.gateway.settling.spool_copier import KeepCopies, SpoolCopier
 from tallygate.gateway.settling.withdrawals import Withdrawals
 from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
 from tallygate.gateway.upstream import UpstreamClient
@@ -65,6 +66,7 @@ class Parts:
     session       for requests off the hot path (OAuth2 tokens, price catalogues, issuers' keys, key look-ups)
     finished      which of these event ids the ledger has the final word of; raises StoreError
     store_run     id of the run of the limiter's store, as its connection has seen it; empty if the store reports none
+    keep_copies   keeps copies of what is spooled, as of `SpoolCopier`; None: the spool is where they would be
     owners        the owners of objects that upstreams store
     record_used   stores at intervals when credentials were last used; raises StoreError. None: it is not stored
     refusal_lines where the log of refused requests is written; None: there is none
@@ -98,6 +100,7 @@ class Parts:
     unpriced: UnpricedModels = field(default_factory=UnpricedModels)
     clock: Callable[[], float] = time.perf_counter
     store_run: Callable[[], str] = lambda: ""
+    keep_copies: KeepCopies | None = None
     stored: StoredDirectory = field(default_factory=NoStoredDirectory)
     record_used: Callable[[Mapping[str, int]], Awaitable[None]] | None = None
     refusal_lines: Lines | None = None
@@ -156,6 +159,9 @@ class Gateway(GatewayServer):
         self._count_source()
         self._catalogues = CatalogueRefresh(parts.holder, parts.session, now_ms=parts.now_ms, on_change=self.follow)
         self._reloading = Reloading(self.read_again)
+        self._copier = None
+        if parts.keep_copies is not None:
+            self._copier = SpoolCopier(parts.spool, services.settler.recent, parts.metrics, parts.keep_copies, clock=loop.time)
         super().__init__(
             services,
             timeouts=parts.timeouts,
@@ -165,6 +171,7 @@ class Gateway(GatewayServer):
                 self._reloading.reload_forever(),
                 parts.stored.follow_forever(self.follow_directory),
                 self._hand_over_used(),
+                *([] if self._copier is None else [self._copier.copy_forever()]),
                 *([] if parts.jobs is None else [Poller(services, parts.jobs, parts.session).poll_forever()]),
                 *(work() for work in parts.beside),
             ],
@@ -253,6 +260,8 @@ class Gateway(GatewayServer):
 
     async def close(self) -> None:
         await super().close()
+        if self._copier is not None:
+            await self._copier.copy_last()
         if self.services.refusal_log is not None:
             self.services.refusal_log.close()
         if self._parts.record_used is not None:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     Table,
@@ -267,4 +268,20 @@ STORED_OBJECTS: Final = Table(
     PrimaryKeyConstraint("org", "upstream", "kind", "id"),
     Index(None, "org", "made_at_ms"),
     sqlite_with_rowid=False,
+)
+
+# Copies of settlements that wait in gateways' spools; see `spool_copies`. record: JSON of the account. A deferred exchange may have
+# a second one, of its end.
+SPOOL_COPIES: Final = Table(
+    "spool_copies",
+    METADATA,
+    Column("id", NAME, nullable=False),
+    Column("is_deferred", Boolean, nullable=False),
+    Column("org", NAME, nullable=False),
+    Column("gateway", NAME, nullable=False),
+    Column("noted_at_ms", BigInteger, nullable=False),
+    Column("record", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("id", "is_deferred"),
+    Index(None, "noted_at_ms", "id"),
+    Index(None, "org"),
 )

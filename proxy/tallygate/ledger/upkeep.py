@@ -23,13 +23,22 @@ from tallygate.ledger.notices.digests import Digests
 from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.ledger.retention import Retention
+from tallygate.ledger.spool_copies import SpoolHeir
 from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.last_used import claim_last_used, delete_claimed
 from tallygate.limiter.script import ScriptStore
 from tallygate.telemetry.metric import Labels, Metric, Samples
-from tallygate.telemetry.metrics import LEDGER_DRIFT, LEDGER_GAPS, LEDGER_LACKS, LEDGER_MALFORMED, STORE_CLOCK_STEPS
+from tallygate.telemetry.metrics import (
+    LEDGER_DRIFT,
+    LEDGER_GAPS,
+    LEDGER_LACKS,
+    LEDGER_MALFORMED,
+    SPOOL_COPIES,
+    SPOOL_COPIES_SETTLED,
+    STORE_CLOCK_STEPS,
+)
 
 REBUILD_EVERY_SECONDS: Final = 0.5
 SWEEP_EVERY_SECONDS: Final = 1.0
@@ -38,6 +47,7 @@ RESTART_EVERY_SECONDS: Final = 0.2
 LAST_USED_EVERY_SECONDS: Final = 10.0
 AUDIT_EVERY_SECONDS: Final = 60.0
 DAILY_EVERY_SECONDS: Final = 3_600.0
+COPIES_EVERY_SECONDS: Final = 5.0
 DIGESTS_EVERY_SECONDS: Final = 1.0
 PREPARE_BACKOFF_SECONDS: Final = 2.0
 WAITS_EVERY_MS: Final = 60_000  # between two lines of the log about the same part
@@ -57,6 +67,7 @@ class Upkeep:
 
     fence      closes a store that was restarted
     clock      of the store, which is closed when it was set
+    heir       of gateways' spools; None beside SQLite, which is on their disk
     """
 
     def __init__(
@@ -76,6 +87,7 @@ class Upkeep:
         now_ms: Callable[[], int],
         fence: Fence,
         clock: StoreClock,
+        heir: SpoolHeir | None = None,
     ) -> None:
         self._database = database
         self._book = book
@@ -91,6 +103,7 @@ class Upkeep:
         self._now_ms = now_ms
         self._fence = fence
         self._clock = clock
+        self._heir = heir
         self._turns = AuditTurns(database)
         self._waits: dict[str, int] = {}  # by part that waits for a store: when that was logged last
         self._differing: dict[tuple[str, str], int] = {}  # by organization and window
@@ -105,6 +118,9 @@ class Upkeep:
             LEDGER_MALFORMED: {(): self._writer.counts.malformed},
             STORE_CLOCK_STEPS: {(): self._clock.steps},
         }
+        if self._heir is not None:
+            known[SPOOL_COPIES] = {(): self._heir.waiting}
+            known[SPOOL_COPIES_SETTLED] = {(): self._heir.settled}
         if self.drift_nano_usd is not None:
             known[LEDGER_DRIFT] = {(): self.drift_nano_usd}
         return known
@@ -127,6 +143,8 @@ class Upkeep:
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "comparison with the store", self.compare))
             tasks.create_task(self._every(DAILY_EVERY_SECONDS, "retention", self._daily))
             tasks.create_task(self._every(DIGESTS_EVERY_SECONDS, "digests", self.make_digests))
+            if self._heir is not None:
+                tasks.create_task(self._every(COPIES_EVERY_SECONDS, "copies of spools", self._heir.step))
 
     async def open_store(self) -> None:
         """Open closed partitions once, before anything may be admitted. `keep_forever` retries."""

@@ -252,6 +252,16 @@ LEDGER_LACKS: Final = Metric(
     kind=Kind.GAUGE,
     help="Nano-USD by which the limiter's windows are lower in such a ledger than in the store, over all organizations.",
 )
+SPOOL_COPIES: Final = Metric(
+    name="tallygate_spool_copies",
+    kind=Kind.GAUGE,
+    help="Copies of spooled settlements in PostgreSQL: they wait for their gateways or, if those are lost, for the ledger.",
+)
+SPOOL_COPIES_SETTLED: Final = Metric(
+    name="tallygate_spool_copies_settled_total",
+    kind=Kind.COUNTER,
+    help="Settlements of gateways that did not come back, which this ledger has settled from their copies since it started.",
+)
 LEDGER_MALFORMED: Final = Metric(
     name="tallygate_ledger_malformed_total",
     kind=Kind.COUNTER,
@@ -537,6 +547,13 @@ SPOOL_EVENTS: Final = Metric(
     source=Source.WORKERS,
     kind=Kind.GAUGE,
     help="Settlements that wait in the workers' spools for the limiter's store.",
+    lasts=Lasts.SLOT,
+)
+SPOOL_UNCOPIED: Final = Metric(
+    name="tallygate_spool_uncopied",
+    source=Source.WORKERS,
+    kind=Kind.GAUGE,
+    help="Settlements among them that PostgreSQL has no copy of: a lost disk takes them with it. Not counted beside SQLite.",
     lasts=Lasts.SLOT,
 )
 FAIL_OPEN: Final = Metric(

@@ -43,10 +43,15 @@ class RecentSettlements:
         while not at_ms - KEPT_MS <= kept[0][0] <= at_ms + KEPT_MS:  # also drops those of a clock that was ahead
             kept.popleft()
 
+    def kept(self) -> list[Account]:
+        """The settlements that the current run acknowledged last, oldest first."""
+        self._look_at_run()
+        return [_noted(kept) for kept in self._kept]
+
     def suspected(self, count_max: int) -> list[Account]:
         """The oldest of the settlements that a former run acknowledged last."""
         self._look_at_run()
-        return [replace(account, noted_at_ms=at_ms) for at_ms, account in islice(self._suspected, count_max)]
+        return [_noted(kept) for kept in islice(self._suspected, count_max)]
 
     def forget_suspected(self, count: int) -> None:
         """Drop the oldest `count` of them, which are safe."""
@@ -63,3 +68,8 @@ class RecentSettlements:
         room = KEPT_MAX - len(self._suspected)
         self._suspected.extend(suspects[max(0, len(suspects) - room) :])
         self._kept.clear()
+
+
+def _noted(kept: _Kept) -> Account:
+    at_ms, account = kept
+    return replace(account, noted_at_ms=at_ms)

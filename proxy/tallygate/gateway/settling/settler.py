@@ -53,7 +53,7 @@ class Settler:
         self._clock = clock
         self._on_job = on_job
         self.deferred = 0
-        self._recent = RecentSettlements(store_run, now_ms)
+        self.recent = RecentSettlements(store_run, now_ms)
         self._count_spooled()
 
     @property
@@ -112,13 +112,13 @@ class Settler:
 
     async def _spool_suspected(self) -> None:
         """Spool settlements that may have been lost with the store's last run, as far as there is room."""
-        while records := self._recent.suspected(REPLAY_BATCH):
+        while records := self.recent.suspected(REPLAY_BATCH):
             try:
                 spooled = await self._spool.append_some(records)
             except SpoolFullError as error:
                 _log.error("settlements that the store may have lost wait in memory: %s", error)
                 return
-            self._recent.forget_suspected(spooled)
+            self.recent.forget_suspected(spooled)
             self._count_spooled()
             if spooled < len(records):
                 return
@@ -161,7 +161,7 @@ class Settler:
 
     async def _post(self, account: Account) -> Settlement:
         settlement = await self._ask(account)
-        self._recent.keep(account, settlement)
+        self.recent.keep(account, settlement)
         return settlement
 
     async def _ask(self, account: Account) -> Settlement:

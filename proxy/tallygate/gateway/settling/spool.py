@@ -16,9 +16,10 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
@@ -67,6 +68,16 @@ class SpoolFullError(Exception):
     """The spool has reached its maximum, or the disk is full."""
 
 
+class Position(NamedTuple):
+    """A place between two records, while the spool is open: bytes and records before it, those that were dropped included."""
+
+    offset: int
+    number: int
+
+
+FIRST: Final = Position(0, 0)
+
+
 class Spool:
     """A worker's spool file. One writer thread keeps records in order, and the event loop never waits for the disk."""
 
@@ -79,6 +90,8 @@ class Spool:
         self._decoder = msgspec.json.Decoder(Account)
         self._start = self._end = _START.size  # offsets of the live records
         self._count = 0
+        self._dropped = 0  # records since the start
+        self._cut_off = 0  # bytes that the file has lost in front of its records since the start
         self._reserved = 0  # length of the file, with allocated blocks
         path.parent.mkdir(parents=True, exist_ok=True)
         self._load()
@@ -150,6 +163,17 @@ class Spool:
     async def read_oldest(self, count_max: int | None = None) -> list[Account | None]:
         """The oldest whole records, oldest first. A record that cannot be decoded is None, and is logged. Raises OSError."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: list(islice(self._records(), count_max)))
+
+    def count_after(self, position: Position) -> int:
+        """How many records wait behind a position."""
+        return self._dropped + self._count - max(position.number, self._dropped)
+
+    async def read_after(self, position: Position, bytes_max: int) -> tuple[list[Account], Position]:
+        """Records behind a position, oldest first, and the position behind them. FIRST is in front of all.
+
+        As many as make up `bytes_max`, and at least one, if there are any. What cannot be decoded is left out. Raises OSError.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._read_after, position, bytes_max)
 
     async def drop(self, count: int) -> None:
         """Remove the oldest `count` records, which have been settled. Raises OSError; they are then read again."""
@@ -223,6 +247,20 @@ class Spool:
                     )
                     yield None
 
+    def _read_after(self, position: Position, bytes_max: int) -> tuple[list[Account], Position]:
+        offset, number = max(position, Position(self._cut_off + self._start, self._dropped))
+        found: list[Account] = []
+        read = 0
+        with self._opened() as file:
+            for payload in self._payloads(file, offset - self._cut_off):
+                number += 1
+                read += _FRAME.size + len(payload)
+                with suppress(msgspec.DecodeError):  # the replay tells of it
+                    found.append(self._decoded(payload))
+                if read >= bytes_max:
+                    break
+        return found, Position(offset + read, number)
+
     def _decoded(self, payload: bytes) -> Account:
         try:
             return self._decoder.decode(payload)
@@ -252,9 +290,11 @@ class Spool:
             os.fsync(file.fileno())
             self._start = start
             self._count -= dropped
+            self._dropped += dropped
             if start == self._end:
                 file.truncate(_START.size)
                 _write(file, 0, _START.pack(_START.size))
+                self._cut_off += start - _START.size
                 self._start = self._end = self._reserved = _START.size
                 self._reserve(file)
                 return
@@ -273,6 +313,7 @@ class Spool:
             fresh.unlink(missing_ok=True)
             _log.warning("spool %s keeps its length: %s", self._path.name, error.strerror)
             return
+        self._cut_off += start - _START.size
         self._start, self._end = _START.size, _START.size + len(kept)
         self._reserved = self._end + self._room_bytes + _STEP_BYTES
 
