@@ -57,6 +57,19 @@ async def test_a_ledger_and_counts_that_are_deleted_while_it_runs(tmp_path: Path
         await serve_one()
 
 
+async def test_doctor_finds_a_gateway_whose_data_directory_is_gone(tmp_path: Path) -> None:
+    async with running_stack(tmp_path, workers="1") as stack:
+        stack.data_dir.rename(tmp_path / "aside")
+        await eventually(lambda: "data directory" in failed(stack).get("files", ""), "readiness names it")
+        port = ["--console-listen", stack.console.removeprefix("http://")]
+        doctor = [sys.executable, "-m", "tallygate", "doctor", "--json", "--data-dir", str(stack.data_dir), *port]
+        found = await asyncio.to_thread(subprocess.run, doctor, capture_output=True, text=True, check=False, timeout=120)
+        (tmp_path / "aside").rename(stack.data_dir)
+        assert found.returncode == 1
+        (text,) = [each["text"] for each in json.loads(found.stdout) if each["check"] == "files" and not each["is_good"]]
+        assert text.startswith(f"the tallygate at {stack.console} finds: deleted or replaced while in use: data directory")
+
+
 async def test_a_worker_that_crashes_while_the_organizations_are_missing_waits_for_them(tmp_path: Path) -> None:
     async with running_stack(tmp_path, workers="2") as stack, callers() as session:
         organizations = stack.config_dir / "organizations.yaml"

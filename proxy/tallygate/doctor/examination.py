@@ -25,6 +25,7 @@ from tallygate.domain.errors import ConfigError
 from tallygate.http1.server_connection import AIOHTTP_LEAST, AIOHTTP_TOO_NEW, has_c_parser
 from tallygate.outbound.way_out import ProxyServer, WayOut, tls_context
 from tallygate.processes.data_directory import directory_problem
+from tallygate.processes.listener import local_url
 from tallygate.processes.running_settings import read_running_settings
 
 TIMEOUT_SECONDS: Final = 5.0
@@ -90,10 +91,10 @@ def _running(settings: Settings) -> Iterator[Finding]:
     """What the process that runs on the data directory finds itself: each check of its /readyz that does not pass."""
     running = read_running_settings(settings.data_dir)
     if running is None or not running.is_running:
+        yield from _at_the_port(settings)
         return
     try:
-        _, _, body = _answer(f"{running.console_url}/readyz", "GET", proxy=None, ca_pem="")
-        checks = [(str(check["name"]), str(check["reason"])) for check in json.loads(body)["checks"] if not check["passed"]]
+        checks = _failed_checks(running.console_url)
     except (_NoAnswerError, ValueError, LookupError, TypeError) as error:
         yield Finding("running", False, f"the tallygate {running.role} on {settings.data_dir} does not answer: {error}")
         return
@@ -101,6 +102,23 @@ def _running(settings: Settings) -> Iterator[Finding]:
         yield Finding("running", True, f"the tallygate {running.role} on {settings.data_dir} finds nothing wrong")
     for name, reason in checks:
         yield Finding(name, False, f"the tallygate {running.role} that runs finds: {reason}")
+
+
+def _at_the_port(settings: Settings) -> Iterator[Finding]:
+    """The same of a process whose data directory is gone, which still answers at the console's port; nothing if none does."""
+    url = local_url(settings.console_listen)
+    try:
+        checks = _failed_checks(url)
+    except (_NoAnswerError, ValueError, LookupError, TypeError):
+        return
+    for name, reason in checks:
+        yield Finding(name, False, f"the tallygate at {url} finds: {reason}")
+
+
+def _failed_checks(console_url: str) -> list[tuple[str, str]]:
+    """Names and reasons. Raises _NoAnswerError; ValueError, LookupError or TypeError if it is no tallygate that answers."""
+    _, _, body = _answer(f"{console_url}/readyz", "GET", proxy=None, ca_pem="")
+    return [(str(check["name"]), str(check["reason"])) for check in json.loads(body)["checks"] if not check["passed"]]
 
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:
