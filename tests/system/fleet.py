@@ -23,7 +23,7 @@ from tallygate.simulator.ledger import Ledger
 from tallygate.simulator.server import running_simulator
 
 POLL_SECONDS = 0.05
-START_SECONDS = 90.0  # for a whole fleet on a busy machine
+START_SECONDS = 240.0  # for a whole fleet on a busy machine
 ADMIN_TOKEN = "tga_the_same_at_every_console"
 
 
