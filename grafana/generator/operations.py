@@ -121,6 +121,29 @@ def _further() -> list[Panel]:
     ]
 
 
+def _spools() -> list[Panel]:
+    return [
+        figure(
+            "Spooled settlements without a copy",
+            "Settlements on the machines' disks that PostgreSQL has no copy of: a lost disk takes them with it.",
+            at_the_end(or_zero("sum (tallygate_spool_uncopied)")),
+            colours=look.steps((1, look.YELLOW)),
+        ).no_value(look.NO_GATEWAY),
+        figure(
+            "Copies of spooled settlements",
+            "In PostgreSQL: they wait for their gateways or, if those are lost, for the ledger.",
+            at_the_end(or_zero(f"max ({one('tallygate_spool_copies')})")),
+            colours=look.steps((1, look.YELLOW)),
+        ).no_value(look.NO_DATABASE),
+        figure(
+            "Settled from copies",
+            "Settlements in the range of gateways that did not come back, which ledgers have settled from their copies. Exact.",
+            at_the_end(or_zero(queries.local_total_by("", "tallygate_spool_copies_settled_total"))),
+            colours=look.steps((1, look.YELLOW)),
+        ).no_value(look.NO_LEDGER),
+    ]
+
+
 def _jobs() -> list[Panel]:
     return [
         lines(
