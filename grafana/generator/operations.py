@@ -21,7 +21,12 @@ def counted(title: str, description: str, series: str, by: str) -> Panel:
 def stores_and_files() -> Section:
     return Section(
         title="Stores and files",
-        bands=[Band(panels=_stores(), height=4), Band(panels=_room(), height=8), Band(panels=_further(), height=4)],
+        bands=[
+            Band(panels=_stores(), height=4),
+            Band(panels=_room(), height=8),
+            Band(panels=_further(), height=4),
+            Band(panels=_spools(), height=4),
+        ],
     )
 
 
