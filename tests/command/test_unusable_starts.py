@@ -103,3 +103,9 @@ def test_a_store_whose_log_is_broken_in_the_middle(tmp_path: Path) -> None:
     (line,) = [line for line in ended.stderr.splitlines() if "did not start" in line]
     assert "valkey ended with 1 before it was ready: Bad file format reading the append only file" in line
     assert "Traceback" not in ended.stderr
+
+
+def test_a_snapshot_of_the_directory_that_no_worker_would_use(tmp_path: Path) -> None:
+    (tmp_path / "directory.snapshot").write_bytes(b"no snapshot")
+    is_fine, text = finding(tmp_path, "snapshot")
+    assert (is_fine, text.rpartition(": ")[0].endswith("it is damaged")) == (False, True)

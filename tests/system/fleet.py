@@ -165,7 +165,7 @@ async def running_fleet(
                     raise
 
 
-def started_member(directory: Path, role: str, shared: dict[str, str], upstream_url: str) -> Member:
+def started_member(directory: Path, role: str, shared: dict[str, str], upstream_url: str, **settings: str) -> Member:
     """A member whose process was started a moment ago. directory: of its own, which does not exist yet."""
     directory.mkdir()
     gateway, console = free_port(), free_port()
@@ -180,7 +180,7 @@ def started_member(directory: Path, role: str, shared: dict[str, str], upstream_
         own["TALLYGATE_DRAIN_DELAY_SECONDS"] = shared.get("TALLYGATE_DRAIN_DELAY_SECONDS", "0") if role == "console" else "0"
     member = Member(
         role=role,
-        environment=shared | own,
+        environment=shared | own | {f"TALLYGATE_{name.upper()}": value for name, value in settings.items()},
         console=f"http://127.0.0.1:{console}",
         url=f"http://127.0.0.1:{gateway}",
         directory=directory,

@@ -32,9 +32,8 @@ class RolesAtWill:
     members: list[Member] = field(default_factory=list)
 
     def start(self, role: str, **settings: str) -> Member:
-        own = {f"TALLYGATE_{name.upper()}": value for name, value in settings.items()}
         directory = self.directory / f"{role}-{len(self.members)}"
-        member = started_member(directory, role, self.shared | own, self.upstream_url)
+        member = started_member(directory, role, self.shared, self.upstream_url, **settings)
         self.members.append(member)
         return member
 

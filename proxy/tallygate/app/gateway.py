@@ -14,7 +14,7 @@ from tallygate.app.clients import client_timeouts
 from tallygate.app.clocks import event_id_source, monotonic_ms, new_file_identity, now_ms
 from tallygate.app.configuration import process_way_out, served_config_holder
 from tallygate.app.machine import connections_within, memory_bytes
-from tallygate.app.stores import open_served_ledger, open_store, served_directory
+from tallygate.app.stores import open_served_ledger, open_store
 from tallygate.config.holder import ConfigHolder, with_stored
 from tallygate.config.settings import Settings
 from tallygate.dialects.registry import dialects
@@ -76,9 +76,9 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     scripts = load_scripts()
     fence = Fence(scripts.fence)
     store = await open_store(settings, fence)
-    database = await open_served_ledger(settings, migrates=False)
     channel = DirectoryChannel(settings.redis_url.get_secret_value())
-    directory = await served_directory(database, holder, is_announced=lambda: channel.is_heard)
+    ledger = await open_served_ledger(settings, holder, migrates=False, is_announced=lambda: channel.is_heard)
+    database, directory = ledger.database, ledger.directory
     metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory.organizations)), now_ms=now_ms)
     tokens = TokenCounter(inline_chars_max=settings.tokenizer_thread_bytes)
     await tokens.start()

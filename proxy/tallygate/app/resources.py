@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tallygate.app.configuration import served_config_holder
-from tallygate.app.stores import open_ledger_link, open_served_ledger, open_store, served_directory
+from tallygate.app.stores import open_ledger_link, open_served_ledger, open_store
 from tallygate.config.directory import StoredSource
 from tallygate.config.holder import ConfigHolder, with_stored
 from tallygate.config.model import GatewayConfig
@@ -13,6 +13,7 @@ from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.directory.replica import DirectoryReplica
+from tallygate.ledger.directory.snapshot import SnapshotKeeper
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.directory_channel import DirectoryChannel
 
@@ -28,6 +29,7 @@ class Resources:
     database: Database
     directory: DirectoryReplica
     channel: DirectoryChannel | None = None  # of processes that follow the directory
+    snapshots: SnapshotKeeper | None = None  # of the one process of a machine with workers that keeps them
 
     def config(self) -> GatewayConfig:
         """The configuration in force now, with the organizations of the database."""
@@ -57,18 +59,21 @@ class Resources:
             await close()
 
 
-async def open_resources(settings: Settings, *, keeps_ledger: bool, signs_in: bool) -> Resources:
+async def open_resources(settings: Settings, *, has_workers: bool, keeps_ledger: bool, signs_in: bool) -> Resources:
     """Open the resources. Raises ConfigError, and StoreError if the limiter's store cannot be reached."""
     holder = served_config_holder(settings, sends_webhooks=keeps_ledger, signs_in=signs_in)
     store = await open_store(settings)
-    database = await open_served_ledger(settings, migrates=keeps_ledger)
     channel = DirectoryChannel(settings.redis_url.get_secret_value())
+    ledger = await open_served_ledger(
+        settings, holder, migrates=keeps_ledger, is_announced=lambda: channel.is_heard, keeps_snapshot=has_workers
+    )
     return Resources(
         settings=settings,
         holder=holder,
         store=store,
         link=await open_ledger_link(settings),
-        database=database,
-        directory=await served_directory(database, holder, is_announced=lambda: channel.is_heard),
+        database=ledger.database,
+        directory=ledger.directory,
         channel=channel,
+        snapshots=ledger.keeper,
     )

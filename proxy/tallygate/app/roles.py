@@ -54,7 +54,7 @@ _Found = TypeVar("_Found")
 
 async def build_console(role: Role, settings: Settings) -> Console:
     """Build the process behind the console's port. Raises ConfigError, and StoreError if the limiter's store cannot be reached."""
-    resources = await open_resources(settings, keeps_ledger=role.keeps_ledger, signs_in=role.has_api)
+    resources = await open_resources(settings, has_workers=role.has_workers, keeps_ledger=role.keeps_ledger, signs_in=role.has_api)
     parts = (*_parts(role, resources), Part(beside=(resources.follow_directory, resources.listen_to_directory)))
     book = open_directory(settings, resources.database, lambda: resources.holder.current)
     return console_of(
@@ -102,9 +102,14 @@ def workers_of(settings: Settings) -> Workers:
 
 
 def directory_part(resources: Resources) -> Part:
-    """The part that watches what the workers know of the organizations of the database."""
-    workers = workers_of(resources.settings)
-    return Part(probes=(directory_probe(workers, has_others=lambda: bool(resources.holder.current.organizations)),))
+    """The part that watches what the workers know of the organizations of the database, and keeps the snapshot of them."""
+    workers, snapshots = workers_of(resources.settings), resources.snapshots
+    return Part(
+        probes=(directory_probe(workers, has_others=lambda: bool(resources.holder.current.organizations)),),
+        samples=() if snapshots is None else (snapshots.samples,),
+        beside=() if snapshots is None else (snapshots.keep_forever,),
+        closing=() if snapshots is None else (snapshots.last,),
+    )
 
 
 def files_part(role: Role, settings: Settings) -> Part:

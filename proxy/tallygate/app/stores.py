@@ -2,18 +2,22 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy.engine import make_url
 
+from tallygate.app.clocks import now_ms
 from tallygate.config.holder import ConfigHolder
 from tallygate.config.settings import Settings
 from tallygate.domain.errors import ConfigError, StoreError
 from tallygate.domain.obstacle import SILENT
 from tallygate.ledger.database import Database, LedgerUnavailableError, newest_version, open_database, version_problem
 from tallygate.ledger.directory.replica import DirectoryReplica
+from tallygate.ledger.directory.snapshot import SnapshotFile, SnapshotKeeper, SnapshotUnusableError
 from tallygate.limiter.address import RedisAddress, parse_address
 from tallygate.limiter.commands import check_commands
 from tallygate.limiter.connection import RedisConnection
@@ -167,41 +171,92 @@ async def open_ledger(settings: Settings, *, is_command: bool = False) -> Databa
     return database
 
 
-async def open_served_ledger(settings: Settings, *, migrates: bool) -> Database:
-    """Open the SQL database of a process that serves, which needs not answer: whoever uses it tries again.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedLedger:
+    """The database of a process that serves. keeper: of the snapshot, if this process keeps it."""
 
-    migrates   whether this process keeps the ledger, and so its tables. Any other one waits for them a while, since a ledger that
-               was started with it may be making them.
+    database: Database
+    directory: DirectoryReplica
+    keeper: SnapshotKeeper | None
+
+
+async def open_served_ledger(
+    settings: Settings,
+    holder: ConfigHolder,
+    *,
+    migrates: bool,
+    is_announced: Callable[[], bool],
+    keeps_snapshot: bool = False,
+) -> ServedLedger:
+    """Open the SQL database of a process that serves, and read its organizations, which the process then follows.
+
+    It may be away: whoever uses it tries again, and the organizations are those of the snapshot, or unread.
+
+    migrates         whether this process keeps the ledger, and so its tables. Any other one waits for them a while, since a ledger
+                     that was started with it may be making them; not if it can serve from a snapshot.
+    keeps_snapshot   whether this process keeps the snapshot, for all of this machine
+
     Raises ConfigError for tables of a version that is not known.
     """
     database = open_database(settings.database_url.get_secret_value(), settings.data_dir)
+    snapshot = snapshot_file(settings, database)
+    keeper = SnapshotKeeper(snapshot, clock=time.monotonic, now_ms=now_ms) if keeps_snapshot and snapshot.age_ms_max else None
+    replica = DirectoryReplica(database, lambda: holder.current, is_announced=is_announced, keeper=keeper)
     try:
         if migrates:
             await database.migrate()
         else:
             database.expect_tables()
-            await _wait_for_tables(database)
-    except (LedgerUnavailableError, TimeoutError):
-        return database  # read_directory names the reason
+            await _wait_for_tables(database, seconds=0.0 if snapshot.is_there else TABLES_SECONDS)
+        await replica.read()
+    except (LedgerUnavailableError, TimeoutError) as error:
+        await _use_snapshot(replica, snapshot, error.reason if isinstance(error, LedgerUnavailableError) else SILENT.text)
     except BaseException:
         await database.close()
         raise
-    return database
+    return ServedLedger(database=database, directory=replica, keeper=keeper)
 
 
-async def _wait_for_tables(database: Database) -> None:
-    """Wait until the tables are those of this version, at most TABLES_SECONDS.
+def snapshot_file(settings: Settings, database: Database) -> SnapshotFile:
+    """The snapshot of the directory in the data directory."""
+    age_ms_max = settings.directory_snapshot_seconds_max * 1_000
+    return SnapshotFile(settings.data_dir, database=database.address, age_ms_max=age_ms_max, now_ms=now_ms)
+
+
+async def _use_snapshot(replica: DirectoryReplica, file: SnapshotFile, reason: str) -> None:
+    try:
+        if not file.age_ms_max:
+            raise SnapshotUnusableError("the setting directory_snapshot_seconds_max is 0")  # noqa: TRY301 - one reason of several
+        snapshot = await asyncio.to_thread(file.read)
+        await replica.use(snapshot, is_too_old=lambda: file.is_too_old(snapshot.at_ms))
+    except SnapshotUnusableError as error:
+        _log.warning(
+            "the ledger's database %s. Keys that are not in organizations.yaml get 503 until it can be read; no snapshot is used",
+            reason,
+            extra={"fields": {"snapshot": str(error)}},
+        )
+        return
+    _log.warning(
+        "the ledger's database %s. Its organizations are served from the snapshot in the data directory until it can be read",
+        reason,
+        extra={"fields": {"age_seconds": file.age_ms(snapshot.at_ms) // 1_000, "organizations": len(snapshot.lines)}},
+    )
+
+
+async def _wait_for_tables(database: Database, *, seconds: float) -> None:
+    """Wait until the tables are those of this version. seconds: at most.
 
     Raises ConfigError for those of a version that is not known, LedgerUnavailableError, and TimeoutError.
     """
-    for _ in range(round(TABLES_SECONDS / TABLES_EVERY_SECONDS)):
+    for looks_left in reversed(range(1 + round(seconds / TABLES_EVERY_SECONDS))):
         async with asyncio.timeout(LOOK_SECONDS):
             version = await database.version()
         if problem := version_problem(version):
             raise ConfigError((problem,))
         if version == newest_version():
             return
-        await asyncio.sleep(TABLES_EVERY_SECONDS)
+        if looks_left:
+            await asyncio.sleep(TABLES_EVERY_SECONDS)
 
 
 async def read_directory(database: Database, holder: ConfigHolder) -> DirectoryReplica:
@@ -211,17 +266,4 @@ async def read_directory(database: Database, holder: ConfigHolder) -> DirectoryR
         await replica.read()
     except LedgerUnavailableError as error:
         raise StoreError(f"the directory cannot be read: {error}") from error
-    return replica
-
-
-async def served_directory(database: Database, holder: ConfigHolder, *, is_announced: Callable[[], bool]) -> DirectoryReplica:
-    """The organizations of the database for a process that serves and follows them. `source` tells whether they could be read."""
-    replica = DirectoryReplica(database, lambda: holder.current, is_announced=is_announced)
-    try:
-        async with asyncio.timeout(LOOK_SECONDS):
-            await database.version()
-        await replica.read()
-    except (LedgerUnavailableError, TimeoutError) as error:
-        reason = error.reason if isinstance(error, LedgerUnavailableError) else SILENT.text
-        _log.warning("the ledger's database %s. Keys that are not in organizations.yaml get 503 until it can be read", reason)
     return replica

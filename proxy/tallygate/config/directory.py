@@ -35,6 +35,7 @@ class StoredSource(StrEnum):
     """Where a process has the organizations of the database from. Once it has read the database, it follows its changes."""
 
     DATABASE = "database"
+    SNAPSHOT = "snapshot"  # a file of the data directory, as the database was a while ago
     NOTHING = "nothing"  # the database has not answered since the process began
 
 

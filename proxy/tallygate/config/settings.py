@@ -293,6 +293,13 @@ class Settings(BaseSettings):
         description="Texts of a request or an answer with more characters than this in all are tokenised in a thread, "
         "off the event loop.",
     )
+    directory_snapshot_seconds_max: int = Field(
+        86_400,
+        ge=0,
+        le=30 * 86_400,
+        description="Age up to which a worker that starts while the database is away serves organizations from the snapshot in the "
+        "data directory, in which a key that was revoked since is still known; 0: none is written or used.",
+    )
     spool_bytes_max: int = Field(
         100_000_000,
         ge=10_000,

@@ -124,9 +124,13 @@ def directory_probe(workers: Workers, *, has_others: Callable[[], bool]) -> Prob
     """
 
     async def probe() -> Check:
-        unread = [process.worker for process in workers.processes() if process.is_unread]
-        reason = f"worker {', '.join(unread)} could not read the organizations of the database yet" if unread else ""
-        return Check(name="directory", reason=reason, is_needed=not has_others())
+        processes = workers.processes()
+        unread = [process.worker for process in processes if process.is_unread]
+        behind = [process.worker for process in processes if process.is_behind]
+        reasons = [f"worker {', '.join(unread)} could not read the organizations of the database yet"] if unread else []
+        if behind:
+            reasons.append(f"worker {', '.join(behind)} serves the organizations of a snapshot, while the database cannot be read")
+        return Check(name="directory", reason="; ".join(reasons), is_needed=bool(unread) and not has_others())
 
     return probe
 

@@ -9,6 +9,7 @@ from typing import Final
 from tallygate.telemetry.count_file import CountReader, Series, owners
 from tallygate.telemetry.metric import Lasts, Samples
 from tallygate.telemetry.metrics import (
+    DIRECTORY_SNAPSHOT,
     DIRECTORY_UNREAD,
     WORKER_CPU,
     WORKER_FILES,
@@ -22,7 +23,7 @@ from tallygate.telemetry.worker_state import STATE_SERIES, WorkerStatus
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 # A dead process has nothing open, but its spooled settlements wait; a slot that no longer runs has left its spool to another.
-_STATE: Final[tuple[Series, ...]] = (*STATE_SERIES, (DIRECTORY_UNREAD.name, ()))
+_STATE: Final[tuple[Series, ...]] = (*STATE_SERIES, (DIRECTORY_UNREAD.name, ()), (DIRECTORY_SNAPSHOT.name, ()))
 _GONE: Final = frozenset(metric.name for metric in WORKER_METRICS if metric.lasts is Lasts.PROCESS)
 _GONE_FOR_GOOD: Final = frozenset(metric.name for metric in WORKER_METRICS if metric.lasts is not Lasts.FOR_GOOD)
 
@@ -33,11 +34,13 @@ class WorkerProcess:
 
     is_hidden   its count file was there and is not any more: whether it is up cannot be seen
     is_unread   it could not read the organizations of the database yet
+    is_behind   the same, and it serves them from a snapshot
     """
 
     worker: str
     up: bool
     is_unread: bool = False
+    is_behind: bool = False
     is_hidden: bool = False
     starts: int
     cpu_seconds: float | None = None
@@ -98,6 +101,7 @@ class Workers:
             worker=slot.removeprefix("worker-"),
             up=status.up,
             is_unread=status.up and bool(series.get((DIRECTORY_UNREAD.name, ()), (0,))[0]),
+            is_behind=status.up and bool(series.get((DIRECTORY_SNAPSHOT.name, ()), (0,))[0]),
             is_hidden=not series and slot in self._seen,
             starts=status.starts,
             cpu_seconds=cpu_seconds,

@@ -2,15 +2,16 @@
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final
 
-from tallygate.app.stores import sqlite_file
+from tallygate.app.stores import snapshot_file, sqlite_file
 from tallygate.config.settings import Settings
 from tallygate.doctor.finding import Finding
 from tallygate.domain.errors import ConfigError, StoreError
 from tallygate.domain.obstacle import Obstacle
 from tallygate.ledger.database import Database, LedgerUnavailableError, newest_version, open_database, version_problem
+from tallygate.ledger.directory.snapshot import SnapshotUnusableError
 from tallygate.ledger.spool_copies import waiting_copies
 from tallygate.limiter.address import RedisAddress, parse_address, place_text
 from tallygate.limiter.backlog import Backlog, read_backlog
@@ -144,6 +145,8 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
     except ConfigError as error:
         yield Finding("database", False, error.problems[0])
         return
+    for finding in _snapshot(settings, database):
+        yield finding
     file = sqlite_file(settings)
     if file is not None and not file.exists():
         yield Finding("database", True, f"a SQLite database will be made: {file}")
@@ -155,6 +158,22 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("database", False, error.obstacle.text if error.obstacle else f"does not answer: {error}")
     finally:
         await database.close()
+
+
+def _snapshot(settings: Settings, database: Database) -> Iterator[Finding]:
+    """Whether workers could begin from the snapshot of the directory; nothing where none was written yet."""
+    file = snapshot_file(settings, database)
+    if not file.is_there:
+        return
+    try:
+        found = file.read()
+    except SnapshotUnusableError as error:
+        yield Finding("snapshot", False, f"{file.path} would not be used while the database is away: {error}")
+        return
+    age = file.age_ms(found.at_ms) // 1_000
+    yield Finding(
+        "snapshot", True, f"of {len(found.lines)} organizations, {age} seconds old, for workers that start without the database"
+    )
 
 
 async def _database_findings(database: Database) -> AsyncIterator[Finding]:

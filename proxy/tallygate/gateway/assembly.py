@@ -52,7 +52,7 @@ from tallygate.limiter.port import Limiter
 from tallygate.shares.fair_places import FairPlaces
 from tallygate.telemetry.access_log import AccessLog
 from tallygate.telemetry.metric import Metrics
-from tallygate.telemetry.metrics import CONFIG_RELOADS, DIRECTORY_UNREAD, KEY_LOOKUPS
+from tallygate.telemetry.metrics import CONFIG_RELOADS, DIRECTORY_SNAPSHOT, DIRECTORY_UNREAD, KEY_LOOKUPS
 from tallygate.telemetry.unpriced_models import UnpricedModels
 
 HAND_OVER_USED_S: Final = 10.0
@@ -246,7 +246,9 @@ class Gateway(GatewayServer):
         self._count_source()
 
     def _count_source(self) -> None:
-        self._parts.metrics.set(DIRECTORY_UNREAD, int(self._parts.stored.source is StoredSource.NOTHING))
+        source = self._parts.stored.source
+        self._parts.metrics.set(DIRECTORY_UNREAD, int(source is StoredSource.NOTHING))
+        self._parts.metrics.set(DIRECTORY_SNAPSHOT, int(source is StoredSource.SNAPSHOT))
 
     async def _hand_over_used(self) -> None:
         note = self._parts.record_used

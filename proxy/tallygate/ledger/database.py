@@ -123,6 +123,7 @@ class UnstorableError(Exception):
 class Database:
     """Connections to one ledger. Belongs to one event loop; `migrate` or `expect_tables` before use, `close` at the end.
 
+    address       where it is, without anything secret: two of the same address are taken for one database
     dialect       "sqlite" or "postgresql"
     connections   how many it has opened to write, so far: behind a new one may be another state of the database
     """
@@ -134,8 +135,10 @@ class Database:
         file: "OpenFile | None" = None,
         *,
         threaded: Engine | None = None,
+        address: str,
         migration_waits: int = MIGRATION_WAITS,
     ) -> None:
+        self.address = address
         self._migration_waits = migration_waits
         self._writer = writer
         self._reader = reader
@@ -400,7 +403,14 @@ def _open_sqlite(url: URL, *, is_command: bool) -> Database:
     for engine in (writer.sync_engine, threaded):
         _prepare_sqlite(engine, "BEGIN IMMEDIATE", for_writing, file)
     _prepare_sqlite(reader.sync_engine, "BEGIN", for_reading, file)
-    return Database(writer, reader, file, threaded=threaded, migration_waits=1 if is_command else MIGRATION_WAITS)
+    return Database(
+        writer,
+        reader,
+        file,
+        threaded=threaded,
+        address=str(file.path.absolute()),
+        migration_waits=1 if is_command else MIGRATION_WAITS,
+    )
 
 
 def _prepare_sqlite(engine: Engine, begin: str, pragmas: tuple[str, ...], file: OpenFile) -> None:
@@ -436,7 +446,7 @@ def _open_postgresql(url: PostgresUrl, statement_seconds: int) -> Database:
     event.listen(reader.sync_engine, "begin", _set_for_reading)
     for engine in (writer, reader):
         event.listen(engine.sync_engine, "handle_error", _drop_a_standby)
-    return Database(writer, reader)
+    return Database(writer, reader, address=url.address)
 
 
 def _set_for_reading(connection: Connection) -> None:

@@ -64,6 +64,13 @@ class PostgresUrl:
     hosts: tuple[_Host, ...]
     connect_seconds: int
 
+    @property
+    def address(self) -> str:
+        """Hosts and name of the database, and nothing secret."""
+        parameters = dict(parse_qsl(self.dsn.partition("?")[2]))
+        hosts = ",".join(f"{name or ''}:{port or ''}" for name, port in self.hosts)
+        return f"{hosts}/{parameters.get('dbname', '')}"
+
     async def connect(self, **options: Any) -> asyncpg.Connection:
         """Connect to the first host that answers and is what target_session_attrs asks for.
 

@@ -542,6 +542,18 @@ DIRECTORY_UNREAD: Final = Metric(
     help="Workers that have not been able to read the organizations of the database since they started.",
     lasts=Lasts.PROCESS,
 )
+DIRECTORY_SNAPSHOT: Final = Metric(
+    name="tallygate_directory_snapshot_workers",
+    source=Source.WORKERS,
+    kind=Kind.GAUGE,
+    help="Workers that serve organizations of the database from the snapshot on their disk, since it was away at their start.",
+    lasts=Lasts.PROCESS,
+)
+SNAPSHOT_AGE: Final = Metric(
+    name="tallygate_directory_snapshot_age_seconds",
+    kind=Kind.GAUGE,
+    help="Time since the snapshot of the directory in the data directory was what the database had.",
+)
 SPOOL_EVENTS: Final = Metric(
     name="tallygate_spool_events",
     source=Source.WORKERS,

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -18,6 +18,7 @@ from tallygate.ledger.directory.records import StoredCredential, StoredOrganizat
 from tallygate.ledger.directory.rows import organizations_with_credentials
 from tallygate.ledger.directory.rules import Rules
 from tallygate.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION, RETIRED_CLIENT_IDS
+from tallygate.ledger.directory.snapshot import Snapshot, SnapshotKeeper, row_line
 
 POLL_SECONDS: Final = 0.5  # the most that a copy lags if nobody announces changes
 QUIET_POLLS: Final = 30  # of which one is made while changes are announced: sessions of PostgreSQL are dear, and others' too
@@ -26,6 +27,7 @@ ANNOUNCED_MAX: Final = 2_000  # changed organizations announced at once, for the
 LOWERED_NAMED_MAX: Final = 20  # organizations that one line of the log names
 CHANGED_MAX: Final = 1_000  # organizations read one by one; when more have changed, all are read again
 _log = logging.getLogger(__name__)
+_Rows = tuple[StoredOrganization, Sequence[StoredCredential]]
 
 
 class DirectoryReplica:
@@ -41,12 +43,23 @@ class DirectoryReplica:
     """
 
     def __init__(
-        self, database: Database, config: Callable[[], GatewayConfig], *, is_announced: Callable[[], bool] = lambda: False
+        self,
+        database: Database,
+        config: Callable[[], GatewayConfig],
+        *,
+        is_announced: Callable[[], bool] = lambda: False,
+        keeper: SnapshotKeeper | None = None,
     ) -> None:
-        """is_announced: whether `wake` is called at each change, as far as this process can know."""
+        """Read nothing yet.
+
+        is_announced   whether `wake` is called at each change, as far as this process can know
+        keeper         gets the rows that are read
+        """
         self._database = database
         self._config = config
         self._is_announced = is_announced
+        self._keeper = keeper
+        self._is_too_old: Callable[[], bool] = lambda: False
         self._rules = Rules(config)
         self._read_under: GatewayConfig | None = None
         self._woken = asyncio.Event()
@@ -67,22 +80,44 @@ class DirectoryReplica:
     async def refresh(self) -> frozenset[str]:
         """Read possible changes; return the ids of organizations that are changed, new or gone. Raises LedgerUnavailableError."""
         config = self._config()
+        if self._keeper is not None:
+            self._keeper.begin()
         async with self._database.read() as connection:
             version = (await connection.execute(select(DIRECTORY_VERSION.c.version))).scalar_one()
             is_same_config = self._read_under is not None and _same_rules(self._read_under, config)
             if version == self.version and is_same_config:
+                if self._keeper is not None:
+                    self._keeper.confirm()
                 return frozenset()
             changed = await self._changed_ids(connection) if is_same_config and self.version >= 0 else None
-            hidden: dict[tuple[str, str], str] = {}
-            found = [organization async for organization in self._read(connection, config, changed, hidden)]
+            reading = _Reading(config, self._rules)
+            lines: dict[str, bytes] = {}
+            async for rows in _rows_of(connection, changed):
+                reading.take(rows)
+                if self._keeper is not None:
+                    lines.update((stored.id, row_line(stored, credentials)) for stored, credentials in rows)
+                await asyncio.sleep(0)
             retired = await self._retired(connection, changed)
-        lowered = [organization.id for organization in found if organization.plan.lowered]
-        if lowered:
-            named = ", ".join(sorted(lowered)[:LOWERED_NAMED_MAX])
-            _log.warning("spend limits above their plan's maximum are held at that maximum, of %d: %s", len(lowered), named)
-        self.retired = retired | hidden
+        reading.log()
+        self.retired = retired | reading.hidden
         self._read_under, self.version = config, version
-        return self._replace(found, changed)
+        before = {} if changed is None else {org: self.organizations.get(org) for org in changed}
+        replaced = self._replace(reading.found, changed)
+        if self._keeper is not None:
+            takes_away = changed is None or any(takes_away_from(old, self.organizations.get(org)) for org, old in before.items())
+            self._keeper.replace(lines, self.retired, changed=changed, takes_away=takes_away)
+        return replaced
+
+    async def use(self, snapshot: Snapshot, *, is_too_old: Callable[[], bool]) -> None:
+        """Serve from a snapshot until the database can be read, or until it is too old. Raises SnapshotUnusableError."""
+        reading = _Reading(self._config(), self._rules)
+        for start in range(0, len(snapshot.lines), CHUNK):
+            reading.take(list(snapshot.rows(start, start + CHUNK)))
+            await asyncio.sleep(0)
+        reading.log()
+        self._replace(reading.found, None)
+        self.retired = {**snapshot.retired, **reading.hidden}
+        self.source, self._is_too_old = StoredSource.SNAPSHOT, is_too_old
 
     async def follow_forever(self, on_change: Callable[[frozenset[str]], None]) -> None:
         """Refresh when woken, and every POLL_SECONDS. While the database is away the copy stays as it is.
@@ -104,18 +139,23 @@ class DirectoryReplica:
                 if not is_away:
                     _log.warning("the directory cannot be read; the last copy stays in force: %s", error)
                 is_away = True
+                await self._drop_old_snapshot(on_change)
                 continue
             is_away = False
             if self._is_quiet():
                 await self._database.close_idle()
-            ids = sorted(changed)
-            for start in range(0, len(ids), ANNOUNCED_MAX):
-                on_change(frozenset(ids[start : start + ANNOUNCED_MAX]))
-                await asyncio.sleep(0)
+            await _announce(changed, on_change)
             if self.source is not StoredSource.DATABASE:
                 self.source = StoredSource.DATABASE
                 _log.info("the directory is read from the database", extra={"fields": {"organizations": len(self.organizations)}})
                 on_change(frozenset())
+
+    async def _drop_old_snapshot(self, on_change: Callable[[frozenset[str]], None]) -> None:
+        """A key that was revoked since must not be served for ever."""
+        if self.source is StoredSource.SNAPSHOT and self._is_too_old():
+            _log.error("the snapshot of the directory is too old to be served: keys that are not in organizations.yaml get 503")
+            self.source = StoredSource.NOTHING
+            await _announce(self._replace([], None), on_change)
 
     def _is_quiet(self) -> bool:
         """Return whether a change would be announced, of the directory or of the rules that the process has read."""
@@ -139,32 +179,6 @@ class DirectoryReplica:
         rows = await connection.execute(query)
         return kept | {_retirement(row.id, row.org, is_self_made=row.is_self_made): row.org for row in rows}
 
-    async def _read(
-        self, connection: AsyncConnection, config: GatewayConfig, ids: frozenset[str] | None, hidden: dict[tuple[str, str], str]
-    ) -> AsyncIterator[Organization]:
-        """Read organizations. Adds revoked or disabled credentials of organizations that the file now has to hidden."""
-        in_file = {organization.id for organization in config.organizations}
-        taken = {credential.id for organization in config.organizations for credential in organization.credentials}
-        after = ""
-        while rows := await organizations_with_credentials(connection, ids=ids, after=after, limit=CHUNK):
-            for stored, credentials in rows:
-                if stored.id in in_file:
-                    _log.warning("organization %s stands in organizations.yaml too: the file holds", stored.id)
-                    ended = [item for item in credentials if item.revoked_at_ms is not None or not item.enabled]
-                    retired = [_retirement(item.id, stored.id, is_self_made=item.is_self_made) for item in ended]
-                    hidden.update({pair: stored.id for pair in retired if pair[0] not in taken})
-                    continue
-                yield self._organization(stored, [item for item in credentials if item.id not in taken])
-            after = rows[-1][0].id
-            await asyncio.sleep(0)
-
-    def _organization(self, stored: StoredOrganization, credentials: list[StoredCredential]) -> Organization:
-        try:
-            return self._rules.effective(stored, credentials)
-        except InvalidChangeError as error:
-            _log.error("organization %s is locked, since it breaks the rules in force: %s", stored.id, error.message)
-            return _locked(stored, credentials)
-
     def _replace(self, found: list[Organization], changed: frozenset[str] | None) -> frozenset[str]:
         now = {organization.id: organization for organization in found}
         if changed is None:
@@ -174,6 +188,73 @@ class DirectoryReplica:
             self.organizations.pop(org, None)
         self.organizations.update(now)
         return changed
+
+
+class _Reading:
+    """What rows of the directory come to under one configuration.
+
+    hidden   revoked or disabled credentials of organizations that the file now has, as in `retired`
+    """
+
+    def __init__(self, config: GatewayConfig, rules: Rules) -> None:
+        self._rules = rules
+        self._in_file = {organization.id for organization in config.organizations}
+        self._taken = {credential.id for organization in config.organizations for credential in organization.credentials}
+        self.found: list[Organization] = []
+        self.hidden: dict[tuple[str, str], str] = {}
+
+    def take(self, rows: Sequence[_Rows]) -> None:
+        """Take some more organizations."""
+        for stored, credentials in rows:
+            if stored.id in self._in_file:
+                _log.warning("organization %s stands in organizations.yaml too: the file holds", stored.id)
+                ended = [item for item in credentials if item.revoked_at_ms is not None or not item.enabled]
+                retired = [_retirement(item.id, stored.id, is_self_made=item.is_self_made) for item in ended]
+                self.hidden.update({pair: stored.id for pair in retired if pair[0] not in self._taken})
+            else:
+                self.found.append(self._organization(stored, [item for item in credentials if item.id not in self._taken]))
+
+    def log(self) -> None:
+        """Log, once all are taken, which of them a plan holds lower."""
+        lowered = [organization.id for organization in self.found if organization.plan.lowered]
+        if lowered:
+            named = ", ".join(sorted(lowered)[:LOWERED_NAMED_MAX])
+            _log.warning("spend limits above their plan's maximum are held at that maximum, of %d: %s", len(lowered), named)
+
+    def _organization(self, stored: StoredOrganization, credentials: list[StoredCredential]) -> Organization:
+        try:
+            return self._rules.effective(stored, credentials)
+        except InvalidChangeError as error:
+            _log.error("organization %s is locked, since it breaks the rules in force: %s", stored.id, error.message)
+            return _locked(stored, credentials)
+
+
+async def _rows_of(connection: AsyncConnection, ids: frozenset[str] | None) -> AsyncIterator[Sequence[_Rows]]:
+    """Organizations with their credentials, some at a time. ids: only these."""
+    after = ""
+    while rows := await organizations_with_credentials(connection, ids=ids, after=after, limit=CHUNK):
+        yield rows
+        after = rows[-1][0].id
+
+
+async def _announce(changed: Collection[str], on_change: Callable[[frozenset[str]], None]) -> None:
+    ids = sorted(changed)
+    for start in range(0, len(ids), ANNOUNCED_MAX):
+        on_change(frozenset(ids[start : start + ANNOUNCED_MAX]))
+        await asyncio.sleep(0)
+
+
+def takes_away_from(before: Organization | None, now: Organization | None) -> bool:
+    """Return whether a key that was served is served no more, or only until an earlier time."""
+    return not _served(before) <= _served(now)
+
+
+def _served(organization: Organization | None) -> frozenset[tuple[bytes, int | None]]:
+    if organization is None or not organization.plan.api_access:
+        return frozenset()
+    enabled = [credential for credential in organization.credentials if credential.enabled]
+    current = {(credential.key_sha256, credential.expires_at_ms) for credential in enabled}
+    return frozenset(current | {(credential.old_key_sha256, credential.old_key_until_ms) for credential in enabled})
 
 
 def _retirement(client_id: str, org: str, *, is_self_made: bool) -> tuple[str, str]:
