@@ -1,6 +1,7 @@
 """A store's clock that was wrong, a time zone that changed, a settlement that came late: limiter and ledger agree afterwards."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,9 +34,9 @@ from tallygate.ledger.writer import Writer
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.generation import read_period, read_posted, unmarked_partitions
-from tallygate.limiter.keys import org_keys, partition_of
+from tallygate.limiter.keys import ALL_PARTITIONS, org_keys, partition_of
 from tallygate.limiter.redis_limiter import RedisLimiter
-from tallygate.limiter.script import Script, load_scripts
+from tallygate.limiter.script import Script, StoreNode, load_scripts
 from tallygate.limiter.sweep import Sweeper
 
 ACME = ORGANIZATIONS[0]
@@ -65,6 +66,9 @@ class SetClock:
 
     async def run_script(self, *_: object) -> Any:
         raise NotImplementedError
+
+    def nodes(self) -> Sequence[StoreNode]:
+        return (StoreNode("set", self, ALL_PARTITIONS),)
 
     def clock(self) -> StoreClock:
         return StoreClock(self, steady_ms=lambda: self.steady_ms)
@@ -271,6 +275,9 @@ class ShiftedStore:
     async def run_script(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
         seconds, micros = await self.command(b"TIME")
         return await self._store.run_script(script, keys, (b"%d" % (int(seconds) * 1000 + int(micros) // 1000), *args[1:]))
+
+    def nodes(self) -> Sequence[StoreNode]:
+        return (StoreNode("shifted", self, ALL_PARTITIONS),)
 
 
 TEN_USD = SpendLimit(name="spend_7d", limit_nano_usd=10 * 10**9)

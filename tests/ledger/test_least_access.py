@@ -29,7 +29,7 @@ from tallygate.limiter.commands import COMMANDS, access_list, check_commands
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.directory_channel import DirectoryChannel, announce_change
 from tallygate.limiter.fence import Fence
-from tallygate.limiter.generation import is_unused, orgs_of, read_period, reanchor_org, reopen, store_run, stream_facts
+from tallygate.limiter.generation import is_unused, orgs_of, read_period, reanchor_org, reopen, stream_facts
 from tallygate.limiter.last_used import claim_last_used, delete_claimed, record_last_used
 from tallygate.limiter.object_marks import RedisObjectMarks, drop_marks
 from tallygate.limiter.probe import probe_server
@@ -53,7 +53,7 @@ def admin(server: ValkeyProcess) -> Iterator[redis.Redis]:
     """The server's administrator; the least user is made as `tallygate doctor --acl` says."""
     with server.client() as client:
         client.flushall()
-        client.execute_command(*access_list(USER).replace("PASSWORD", "hunter2").split())
+        client.execute_command(*access_list(USER, is_cluster=False).replace("PASSWORD", "hunter2").split())
         yield client
 
 
@@ -83,7 +83,7 @@ async def everything(store: RedisConnection, url: str, tmp_path: Path) -> None:
     assert await is_unused(store)
     await mark_all(store, "another run")
     assert await Fence(scripts.fence).check_run_id(store.command, await store.command(b"INFO", b"server"))
-    await reopen(store, await store_run(store))
+    await reopen(store)
     for number in range(3):
         await at_work.spend(acme, "acme-prod", 500 + number)
     limiter, request = at_work.limiter, await at_work.request(acme, "acme-prod")
@@ -196,7 +196,7 @@ async def test_a_permission_that_is_taken_away_while_it_runs_is_logged_and_named
 def test_doctor_prints_the_least_user_and_no_password(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALLYGATE_REDIS_URL", url)
     printed = CliRunner().invoke(main, ["doctor", "--acl"]).stdout
-    assert printed == f"{access_list(USER)}\n"
+    assert printed == f"{access_list(USER, is_cluster=False)}\n"
     assert "hunter2" not in printed
     monkeypatch.delenv("TALLYGATE_REDIS_URL")
     assert (

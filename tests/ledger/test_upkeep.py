@@ -25,8 +25,9 @@ from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.upkeep import ConfigInForce, Upkeep
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.fence import Fence
-from tallygate.limiter.generation import read_generation, store_run, unmarked_partitions
-from tallygate.limiter.script import ScriptStore, load_scripts
+from tallygate.limiter.generation import partition_runs, read_generation, unmarked_partitions
+from tallygate.limiter.keys import ALL_PARTITIONS
+from tallygate.limiter.script import ScriptStore, StoreNode, load_scripts
 
 DAY_MS = 86_400_000
 PLAN = Plan(id="paid", spend_limits=(SpendLimit(name="spend_7d", limit_nano_usd=10**12),), history_days=30)
@@ -95,7 +96,7 @@ async def test_a_restarted_store_is_closed_and_opened_again_with_what_the_ledger
     await upkeep.heal_after_restart()
 
     assert await unmarked_partitions(redis_store) == ()
-    assert await read_generation(redis_store, 0) == await store_run(redis_store) != "the run before"
+    assert await read_generation(redis_store, 0) == (await partition_runs(redis_store))[0] != "the run before"
     await upkeep.heal_after_restart()
     assert rebuild.steps == 1
 
@@ -110,6 +111,9 @@ async def test_a_store_that_goes_away_while_it_is_fenced_is_healed_the_next_time
             if self.is_away and words[0] == b"EVAL":
                 raise StoreError("away")
             return await redis_store.command(*words)
+
+        def nodes(self) -> Sequence[StoreNode]:
+            return (StoreNode("flaky", cast("ScriptStore", self), ALL_PARTITIONS),)
 
     await mark_all(redis_store, "the run before")
     store, rebuild = Flaky(), CountingRebuild()
@@ -130,6 +134,9 @@ async def test_what_waits_for_a_store_says_so_once_a_minute_however_often_it_is_
     class Away:
         async def command(self, *_words: bytes) -> Any:
             raise StoreError("away")
+
+        def nodes(self) -> Sequence[StoreNode]:
+            return (StoreNode("away", cast("ScriptStore", self), ALL_PARTITIONS),)
 
     at = [START_MS]
     upkeep = an_upkeep(database, Away(), now_ms=lambda: at[0])

@@ -15,7 +15,7 @@ from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.fence import Fence
-from tallygate.limiter.generation import is_unused, mark_partition, read_generation, store_run, unmarked_partitions
+from tallygate.limiter.generation import is_unused, mark_partition, partition_runs, read_generation, unmarked_partitions
 from tallygate.limiter.keys import PARTITIONS, partition_of
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
@@ -53,7 +53,7 @@ async def first_answer(limiter: RedisLimiter, name: str) -> Decision | LimiterWi
 async def test_nothing_is_admitted_by_a_restarted_store_before_it_is_rebuilt(server: ValkeyProcess) -> None:
     connections = [await a_connection(server.url) for _ in range(3)]
     limiters = [RedisLimiter(connection, load_scripts()) for connection in connections]
-    await mark_all(connections[0], await store_run(connections[0]))
+    await mark_all(connections[0], (await partition_runs(connections[0]))[0])
     assert (await limiters[0].admit(a_request("before", 10))).admitted
 
     server.kill()
@@ -63,7 +63,7 @@ async def test_nothing_is_admitted_by_a_restarted_store_before_it_is_rebuilt(ser
     assert await read_generation(connections[0], ACME) is None
     assert (await limiters[0].admit(a_request("rates", 0, spend=(), rate=(a_rate(),)))).admitted
 
-    await mark_partition(connections[0], ACME, await store_run(connections[0]))
+    await mark_partition(connections[0], ACME, (await partition_runs(connections[0]))[0])
     assert (await limiters[0].admit(a_request("after", 10))).admitted
     late = await a_connection(server.url)  # a worker that comes to it last does not close it again
     assert (await RedisLimiter(late, load_scripts()).admit(a_request("late", 10))).admitted
@@ -73,7 +73,7 @@ async def test_nothing_is_admitted_by_a_restarted_store_before_it_is_rebuilt(ser
 
 async def test_a_process_that_starts_beside_a_restarted_store_closes_it_too(server: ValkeyProcess) -> None:
     before = await a_connection(server.url)
-    await mark_all(before, await store_run(before))
+    await mark_all(before, (await partition_runs(before))[0])
     await before.close()
     server.kill()
     server.start()
@@ -87,7 +87,7 @@ async def test_a_connection_that_breaks_closes_nothing(valkey_server: ValkeyProc
     proxy = FaultProxy(valkey_server.port)
     await proxy.start()
     through = await a_connection(proxy.url)
-    await mark_all(through, await store_run(through))
+    await mark_all(through, (await partition_runs(through))[0])
     limiter = RedisLimiter(through, load_scripts())
     for name in ("r1", "r2"):
         proxy.cut()

@@ -41,9 +41,9 @@ from tallygate.ledger.directory.book import DirectoryBook, directory_book
 from tallygate.ledger.directory.objects import no_marks
 from tallygate.ledger.directory.sign_ins import purge_forever
 from tallygate.limiter.address import parse_address
-from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.directory_channel import announce_change
 from tallygate.limiter.object_marks import drop_marks
+from tallygate.limiter.opening import store_connection
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 from tallygate.outbound.session import open_session
@@ -149,7 +149,7 @@ def open_directory(settings: Settings, database: Database, config: Callable[[], 
 
 async def _unmark(url: str, org: str, objects: Sequence[MadeObject]) -> None:
     """Remove marks, over a connection of its own, since this is rare."""
-    store = RedisConnection(parse_address(url))
+    store = store_connection(parse_address(url))
     await store.open()
     try:
         await drop_marks(store.command, org, objects)

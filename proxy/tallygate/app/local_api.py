@@ -23,7 +23,7 @@ from tallygate.console.api_access import PlatformToken
 from tallygate.console.api_routes import Api
 from tallygate.domain.errors import StoreError
 from tallygate.limiter.address import parse_address
-from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.opening import store_connection
 
 _NO_STORE: Final = "unix:///nonexistent"  # nothing of ours: what needs the store says that it does not answer
 
@@ -38,7 +38,7 @@ class LocalApi:
 async def local_api(settings: Settings, *, actor: str) -> AsyncIterator[LocalApi]:
     """Serve the API. actor: as the log of changes names it. Raises ConfigError, and StoreError if the database is away."""
     holder = config_holder(settings)
-    link = RedisConnection(parse_address(settings.redis_url.get_secret_value() or _NO_STORE), timeout_ms=LEDGER_DEADLINE_MS)
+    link = store_connection(parse_address(settings.redis_url.get_secret_value() or _NO_STORE), timeout_ms=LEDGER_DEADLINE_MS)
     with suppress(StoreError):
         await link.open()
     database = await open_ledger(settings, is_command=True)

@@ -14,8 +14,8 @@ from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.ledger.directory.snapshot import SnapshotKeeper
-from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.directory_channel import DirectoryChannel
+from tallygate.limiter.opening import StoreConnection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +24,8 @@ class Resources:
 
     settings: Settings
     holder: ConfigHolder
-    store: RedisConnection
-    link: RedisConnection
+    store: StoreConnection
+    link: StoreConnection
     database: Database
     directory: DirectoryReplica
     channel: DirectoryChannel | None = None  # of processes that follow the directory

@@ -41,7 +41,7 @@ from tallygate.console.wrong_tokens import WrongTokens
 from tallygate.ledger.book import Book
 from tallygate.ledger.refusal_intake import RefusalIntake, WorkerRefusals
 from tallygate.ledger.refused_requests import RefusedRequests
-from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.opening import StoreConnection
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 from tallygate.limiter.sweep import Sweeper
@@ -143,7 +143,7 @@ def refusals_part(resources: Resources) -> Part:
     return Part(beside=(intake.store_forever,), closing=(intake.last,))
 
 
-def limiter_store(connection: RedisConnection, settings: Settings) -> LimiterStore:
+def limiter_store(connection: StoreConnection, settings: Settings) -> LimiterStore:
     """The console's view of the limiter's store."""
     scripts = load_scripts()
     return LimiterStore(

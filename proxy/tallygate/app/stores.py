@@ -20,9 +20,9 @@ from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.ledger.directory.snapshot import SnapshotFile, SnapshotKeeper, SnapshotUnusableError
 from tallygate.limiter.address import RedisAddress, parse_address
 from tallygate.limiter.commands import check_commands
-from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.fence import Fence
-from tallygate.limiter.generation import reopen, store_run, unmarked_partitions
+from tallygate.limiter.generation import reopen, unmarked_partitions
+from tallygate.limiter.opening import StoreConnection, store_connection
 from tallygate.limiter.probe import probe_server
 from tallygate.limiter.script import load_scripts
 from tallygate.limiter.writes import LOADING, PERMISSION
@@ -79,7 +79,7 @@ def sqlite_file(settings: Settings) -> Path | None:
     return Path(make_url(url).database or "") if url.startswith("sqlite") else None  # libpq's addresses have several hosts
 
 
-async def open_store(settings: Settings, fence: Fence | None = None) -> RedisConnection:
+async def open_store(settings: Settings, fence: Fence | None = None) -> StoreConnection:
     """Open the limiter's store, connected and probed. Raises StoreError.
 
     A store without marks is new or has lost its data. Only a ledger can tell which: the store is closed for spending until then.
@@ -87,23 +87,24 @@ async def open_store(settings: Settings, fence: Fence | None = None) -> RedisCon
     """
     address = parse_address(settings.redis_url.get_secret_value())
     fence = fence or Fence(load_scripts().fence)
-    store = RedisConnection(address, timeout_ms=settings.store_deadline_ms, on_run=fence.check_run_id)
+    store = store_connection(address, timeout_ms=settings.store_deadline_ms, fence=fence)
     await _open_once_loaded(store)
     try:
         await _need_permissions(store, address)
-        facts = await probe_server(store)
+        facts = {node.name: await probe_server(node.store) for node in store.nodes()}
         unmarked = await unmarked_partitions(store)
     except BaseException:
         await store.close()
         raise
-    for warning in facts.warnings:
-        _log.warning("store %s: %s", address, warning)
+    for server, found in facts.items():
+        for warning in found.warnings:
+            _log.warning("store %s: %s", server, warning)
     if unmarked:
         _log.debug("store %s admits no spending in %d partitions until a ledger has opened them", address, len(unmarked))
     return store
 
 
-async def _open_once_loaded(store: RedisConnection) -> None:
+async def _open_once_loaded(store: StoreConnection) -> None:
     """Open a connection, and wait while the server loads its data, which may take minutes. Raises StoreError for all else."""
     while True:
         try:
@@ -116,7 +117,7 @@ async def _open_once_loaded(store: RedisConnection) -> None:
             return
 
 
-async def _need_permissions(store: RedisConnection, address: RedisAddress) -> None:
+async def _need_permissions(store: StoreConnection, address: RedisAddress) -> None:
     """Raise ConfigError that names the commands which the store's user may not run. Any other obstacle may pass by itself."""
     try:
         await check_commands(store)
@@ -125,10 +126,10 @@ async def _need_permissions(store: RedisConnection, address: RedisAddress) -> No
             raise ConfigError((f"Redis at {address} {error.obstacle.text}",)) from error
 
 
-async def open_ledger_link(settings: Settings) -> RedisConnection:
+async def open_ledger_link(settings: Settings) -> StoreConnection:
     """Open the ledger's own connection to the limiter's store. Raises StoreError."""
     address = parse_address(settings.redis_url.get_secret_value())
-    link = RedisConnection(address, timeout_ms=LEDGER_DEADLINE_MS, name="tallygate-ledger")
+    link = store_connection(address, timeout_ms=LEDGER_DEADLINE_MS, name="tallygate-ledger")
     await link.open()
     return link
 
@@ -146,14 +147,14 @@ async def reopen_limiter(settings: Settings) -> int:
     """Let those partitions admit again with a spend of zero; returns their number. Raises StoreError."""
     store = await _running_store(settings)
     try:
-        return await reopen(store, await store_run(store))
+        return await reopen(store)
     finally:
         await store.close()
 
 
-async def _running_store(settings: Settings) -> RedisConnection:
+async def _running_store(settings: Settings) -> StoreConnection:
     """Open a command's own connection to the running store."""
-    store = RedisConnection(parse_address(settings.redis_url.get_secret_value()), timeout_ms=settings.store_deadline_ms)
+    store = store_connection(parse_address(settings.redis_url.get_secret_value()), timeout_ms=settings.store_deadline_ms)
     await store.open()
     return store
 

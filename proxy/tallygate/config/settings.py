@@ -168,8 +168,8 @@ class Settings(BaseSettings):
     )
     redis_url: Secret = Field(
         SecretStr(""),
-        description="Redis or Valkey of the limiter, redis://, rediss:// or unix://, or redis+sentinel://host,host/service; "
-        "empty: an embedded Valkey.",
+        description="Redis or Valkey of the limiter, redis://, rediss:// or unix://, redis+sentinel://host,host/service or "
+        "redis+cluster://host,host; empty: an embedded Valkey.",
     )
     database_url: Secret = Field(SecretStr(""), description="SQL database of the ledger; empty: SQLite in the data directory.")
     data_dir: Path = Field(Path("tallygate-data"), description="Directory for what must survive a restart: embedded stores, spool.")

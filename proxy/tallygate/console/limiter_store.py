@@ -13,7 +13,7 @@ from tallygate.limiter.commands import check_commands, check_writes
 from tallygate.limiter.generation import unmarked_partitions
 from tallygate.limiter.keys import PARTITIONS, partition_keys
 from tallygate.limiter.port import Limiter
-from tallygate.limiter.script import ScriptStore
+from tallygate.limiter.script import Store
 from tallygate.limiter.sweep import Sweeper
 
 
@@ -22,7 +22,7 @@ class LimiterStore:
 
     def __init__(
         self,
-        store: ScriptStore,
+        store: Store,
         limiter: Limiter,
         sweeper: Sweeper,
         *,

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from tallygate.app.stores import snapshot_file, sqlite_file
@@ -15,10 +16,10 @@ from tallygate.ledger.directory.snapshot import SnapshotUnusableError
 from tallygate.ledger.spool_copies import waiting_copies
 from tallygate.limiter.address import RedisAddress, parse_address, place_text
 from tallygate.limiter.backlog import Backlog, read_backlog
-from tallygate.limiter.commands import COMMANDS, access_list, check_commands, check_permissions
-from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.commands import access_list, check_commands, check_permissions, needed_commands
+from tallygate.limiter.opening import store_connection
 from tallygate.limiter.probe import UNHELD_MASTER, ServerFacts, check_scripts, server_facts
-from tallygate.limiter.script import ScriptStore
+from tallygate.limiter.script import ScriptStore, Store
 from tallygate.limiter.sentinel import SentinelLookup
 from tallygate.limiter.writes import PERMISSION
 from tallygate.processes.valkey import damaged_log
@@ -33,7 +34,8 @@ CLOCK_SKEW_MS_MAX: Final = 5_000  # harmless to limits, which use the store's cl
 def least_access(settings: Settings) -> str:
     """The command that makes the store's user, under the name that the URL has. Raises ConfigError."""
     url = settings.redis_url.get_secret_value()
-    return access_list((parse_address(url).username if url else "") or DEFAULT_USER)
+    address = parse_address(url) if url else RedisAddress()
+    return access_list(address.username or DEFAULT_USER, is_cluster=bool(address.seeds))
 
 
 async def examine_stores(settings: Settings) -> list[Finding]:
@@ -53,7 +55,7 @@ async def _store(settings: Settings) -> AsyncIterator[Finding]:
         address = parse_address(url)
         async for finding in _sentinels(address):
             yield finding
-        store = RedisConnection(address, timeout_ms=TIMEOUT_MS, name="tallygate-doctor")
+        store = store_connection(address, timeout_ms=TIMEOUT_MS, name="tallygate-doctor")
         await store.open()
     except (ConfigError, StoreError) as error:
         yield Finding("store", False, _reason(error))
@@ -82,34 +84,41 @@ async def _sentinels(address: RedisAddress) -> AsyncIterator[Finding]:
     )
 
 
-async def _store_findings(store: RedisConnection, stream_bytes_max: int) -> AsyncIterator[Finding]:
-    facts = await server_facts(store)
-    yield Finding("store", True, f"{facts.software.capitalize()} {'.'.join(map(str, facts.version))} answers")
+async def _store_findings(store: Store, stream_bytes_max: int) -> AsyncIterator[Finding]:
+    """Of each server by itself, then of all."""
+    nodes = store.nodes()
+    for node in nodes:
+        async for finding in _server_findings(node.store):
+            yield finding if len(nodes) == 1 else replace(finding, text=f"{node.name}: {finding.text}")
     yield _writes_finding("store writes", await _obstacle(check_commands, store))
+    yield _backlog(await read_backlog(store, bytes_max=stream_bytes_max))
+    refused = await _obstacle(check_permissions, store)
+    needed = f"its user may run the {len(needed_commands(is_cluster=store.is_cluster))} commands that are needed"
+    yield Finding("permissions", refused is None, needed if refused is None else refused.text)
+
+
+async def _server_findings(server: ScriptStore) -> AsyncIterator[Finding]:
+    facts = await server_facts(server)
+    yield Finding("store", True, f"{facts.software.capitalize()} {'.'.join(map(str, facts.version))} answers")
     has_policy = facts.policy == "noeviction"
     yield Finding("eviction", has_policy, f"maxmemory-policy is {facts.policy}; any but noeviction can forget spend")
     persists = facts.persists
     yield Finding("durability", persists, f"the append-only file is {'on' if persists else 'off: a restart would forget spend'}")
     yield _memory(facts)
-    yield _backlog(await read_backlog(store, bytes_max=stream_bytes_max))
     if facts.replicas:
         text = f"{facts.replicas} follow, and writes wait for them (min-replicas-to-write)" if facts.is_held_back else UNHELD_MASTER
         yield Finding("replicas", facts.is_held_back, text)
     try:
-        await check_scripts(store)
+        await check_scripts(server)
         yield Finding("scripts", True, "runs Lua scripts")
     except StoreError as error:
         yield Finding("scripts", False, f"does not run Lua scripts: {error}")
-    seconds, micros = await store.command(b"TIME")
+    seconds, micros = await server.command(b"TIME")
     skew_ms = abs(time.time_ns() // 1_000_000 - (int(seconds) * 1_000 + int(micros) // 1_000))
-    skew = f"the store's clock and ours differ by {skew_ms} ms"
-    yield Finding("clock", skew_ms <= CLOCK_SKEW_MS_MAX, skew)
-    refused = await _obstacle(check_permissions, store)
-    needed = f"its user may run the {len(COMMANDS)} commands that are needed"
-    yield Finding("permissions", refused is None, needed if refused is None else refused.text)
+    yield Finding("clock", skew_ms <= CLOCK_SKEW_MS_MAX, f"the store's clock and ours differ by {skew_ms} ms")
 
 
-async def _obstacle(check: Callable[[ScriptStore], Awaitable[None]], store: RedisConnection) -> Obstacle | None:
+async def _obstacle(check: Callable[[Store], Awaitable[None]], store: Store) -> Obstacle | None:
     try:
         await check(store)
     except StoreError as error:

@@ -25,16 +25,16 @@ from tallygate.limiter.generation import (
     is_unused,
     mark_partition,
     orgs_of,
+    partition_runs,
     read_period,
     reanchor_org,
     restore_window,
-    store_run,
     stream_facts,
     unmarked_partitions,
 )
 from tallygate.limiter.keys import PARTITIONS, partition_keys, partition_of
 from tallygate.limiter.redis_limiter import RedisLimiter
-from tallygate.limiter.script import Scripts, ScriptStore
+from tallygate.limiter.script import Scripts, Store
 
 _ORGS_AT_ONCE: Final = 100  # with their postings in memory: a busy week is about 2,000 numbers a credential
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Rebuild:
     def __init__(
         self,
         database: Database,
-        store: ScriptStore,
+        store: Store,
         scripts: Scripts,
         *,
         organizations: Callable[[], Sequence[Organization]],
@@ -78,13 +78,13 @@ class Rebuild:
         closed = await unmarked_partitions(self._store)
         if not closed or not self._may_open():
             return 0
-        run = await store_run(self._store)  # read first: if the store restarts meanwhile, the marks are another run's
+        runs = await partition_runs(self._store)  # read first: if the store restarts meanwhile, the marks are another run's
         is_new = await is_unused(self._store)
         await self.continuity.check()
         by_partition: defaultdict[int, list[Organization]] = defaultdict(list)
         for organization in self._organizations():
             by_partition[partition_of(organization.id)].append(organization)
-        opened = sum([await self._open(partition, by_partition[partition], run) for partition in closed])
+        opened = sum([await self._open(partition, by_partition[partition], runs[partition]) for partition in closed])
         self.continuity.report()
         if opened:
             _log.log(

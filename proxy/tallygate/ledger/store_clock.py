@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tallygate.domain.errors import StoreError
-from tallygate.limiter.script import ScriptStore
+from tallygate.limiter.script import ScriptStore, Store
 
 STEP_MS: Final = 600_000  # a smaller step is an ordinary correction, which the limiter tolerates
 BELIEVED_AFTER_MS: Final = 30_000
@@ -32,7 +32,7 @@ class StoreClock:
     steps   the number of detected steps of more than STEP_MS
     """
 
-    def __init__(self, store: ScriptStore, *, steady_ms: Callable[[], int]) -> None:
+    def __init__(self, store: Store, *, steady_ms: Callable[[], int]) -> None:
         self._store = store
         self._steady_ms = steady_ms
         self._offset_ms: int | None = None  # of the trusted time
@@ -49,10 +49,9 @@ class StoreClock:
 
     async def look(self) -> bool:
         """Return whether the clock was set since the last check. Raises StoreError."""
-        before = self._steady_ms()
-        seconds, micros = await self._store.command(b"TIME")
-        steady = self._steady_ms()
-        offset = int(seconds) * 1000 + int(micros) // 1000 - (before + steady) // 2
+        offsets = [await self._offset_of(node.store) for node in self._store.nodes()]
+        steady, trusted = self._steady_ms(), self._offset_ms or 0
+        offset = max(offsets, key=lambda found: abs(found - trusted))  # of a cluster, the clock that is off the most
         if self._offset_ms is None:
             self._offset_ms = offset
             return False
@@ -67,6 +66,11 @@ class StoreClock:
             _log.warning("the store's clock is believed again", extra={"fields": {"seconds_ahead": self._ahead_s(offset)}})
             self._offset_ms, self._away = offset, None
         return False
+
+    async def _offset_of(self, server: ScriptStore) -> int:
+        before = self._steady_ms()
+        seconds, micros = await server.command(b"TIME")
+        return int(seconds) * 1000 + int(micros) // 1000 - (before + self._steady_ms()) // 2
 
     def counted_at(self, at_ms: int) -> int:
         """The time at which an event counts: now, if an untrusted clock dated it into the future.

@@ -28,7 +28,7 @@ from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.last_used import claim_last_used, delete_claimed
-from tallygate.limiter.script import ScriptStore
+from tallygate.limiter.script import ScriptStore, Store
 from tallygate.telemetry.metric import Labels, Metric, Samples
 from tallygate.telemetry.metrics import (
     LEDGER_DRIFT,
@@ -82,7 +82,7 @@ class Upkeep:
         refused_requests: RefusedRequests,
         digests: Digests,
         limiter_audit: LimiterAudit,
-        store: ScriptStore,
+        store: Store,
         config: ConfigInForce,
         now_ms: Callable[[], int],
         fence: Fence,
@@ -185,7 +185,7 @@ class Upkeep:
         Gateways do the same as they connect; this covers deployments without any. Looking for differences first would not work:
         under load, recent losses cannot be distinguished from new postings.
         """
-        if await self._fence.check_run_id(self._store.command, await self._store.command(b"INFO", b"server")):
+        if await self._fence.check_nodes(self._store.nodes()):
             await self.rebuild()
 
     async def make_digests(self) -> None:

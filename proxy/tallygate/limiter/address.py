@@ -1,4 +1,4 @@
-"""Addresses of Redis: redis://, rediss:// and unix://, and redis+sentinel:// for one that sentinels watch."""
+"""Addresses of Redis: redis://, rediss:// and unix://, redis+sentinel:// of one that sentinels watch, redis+cluster://."""
 
 import re
 import ssl
@@ -11,6 +11,7 @@ from tallygate.domain.errors import ConfigError
 
 _Read = TypeVar("_Read")
 _VERIFIED: Final = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
+_DATABASE_MAX: Final = 2**31 - 1
 _SERVER: Final = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:,@/]+))(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 
 
@@ -30,12 +31,16 @@ class Sentinels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisAddress:
-    """path: of a Unix socket, else empty. tls: None for plain TCP. sentinels: who knows the place, instead of host and port."""
+    """tls: None for plain TCP.
+
+    Either path, of a Unix socket; or host and port; or sentinels, which know them; or seeds, some servers of a cluster.
+    """
 
     host: str = ""
     port: int = 6379
     path: str = ""
     sentinels: Sentinels | None = None
+    seeds: tuple[tuple[str, int], ...] = ()
     database: int = 0
     username: str = ""
     password: str = field(default="", repr=False)
@@ -49,6 +54,8 @@ class RedisAddress:
         if self.sentinels is not None:
             listed = ",".join(place_text(place) for place in self.sentinels.places)
             return f"{scheme}+sentinel://{listed}/{self.sentinels.service}/{self.database}"
+        if self.seeds:
+            return f"{scheme}+cluster://{','.join(place_text(place) for place in self.seeds)}"
         return f"{scheme}://{place_text((self.host, self.port))}/{self.database}"
 
 
@@ -57,7 +64,8 @@ def parse_address(url: str) -> RedisAddress:
 
     redis://[user:password@]host[:port][/database]
     redis+sentinel://[user:password@]host[:port],host[:port].../service[/database]
-    rediss://, rediss+sentinel://   the same over TLS
+    redis+cluster://[user:password@]host[:port],host[:port]...
+    rediss://, rediss+sentinel://, rediss+cluster://   the same over TLS
     unix://[user:password@]/path[?db=database]
 
     A rediss URL takes the options of TLS that redis-py's URLs have ("SSL Connection Examples" of its documentation):
@@ -73,24 +81,33 @@ def parse_address(url: str) -> RedisAddress:
     username, password = unquote(user), unquote(secret)
     try:
         if parts.scheme == "unix" and parts.path:
-            database = _number(options.pop("db", "") or "0", "the database")
+            database = _number(options.pop("db", "") or "0", "the database", most=_DATABASE_MAX)
             _refuse_others(options, has_tls=False)
             return RedisAddress(path=unquote(parts.path), database=database, username=username, password=password)
-        if scheme in {"redis", "rediss"} and topology in {"", "sentinel"} and servers:
+        if scheme in {"redis", "rediss"} and topology in {"", "sentinel", "cluster"} and servers:
             names = [unquote(name) for name in parts.path.split("/") if name]
-            sentinels = _sentinels(servers, names, options) if topology else None
-            host, port = ("", 0) if sentinels else _place(servers, default=6379)
-            database = _number(options.pop("db", "") or "/".join(names) or "0", "the database")
+            sentinels = _sentinels(servers, names, options) if topology == "sentinel" else None
+            seeds = _places(servers, default=6379) if topology == "cluster" else ()
+            host, port = ("", 0) if topology else _place(servers, default=6379)
+            most = 0 if seeds else _DATABASE_MAX  # a cluster has no other
+            database = _number(options.pop("db", "") or "/".join(names) or "0", "the database", most=most)
             tls = _tls(options) if scheme == "rediss" else None
             _refuse_others(options, has_tls=tls is not None)
             return RedisAddress(
-                host=host, port=port, sentinels=sentinels, database=database, username=username, password=password, tls=tls
+                host=host,
+                port=port,
+                sentinels=sentinels,
+                seeds=seeds,
+                database=database,
+                username=username,
+                password=password,
+                tls=tls,
             )
     except ValueError as error:
         raise ConfigError((f"Redis URL ({parts.scheme}://…): {error}",)) from error
     form = (
-        "redis://host:6379/0, rediss://host:6379/0?ssl_ca_certs=file, redis+sentinel://host:26379,host:26379/service/0 "
-        "or unix:///path?db=0"
+        "redis://host:6379/0, rediss://host:6379/0?ssl_ca_certs=file, redis+sentinel://host:26379,host:26379/service/0, "
+        "redis+cluster://host:6379,host:6379 or unix:///path?db=0"
     )
     raise ConfigError((f"Redis URL ({parts.scheme}://…) must look like {form}",))
 
@@ -100,18 +117,22 @@ def _sentinels(servers: str, names: list[str], options: dict[str, str]) -> Senti
     if not names:
         raise ValueError("name the service that the sentinels watch behind them: redis+sentinel://host,host/service")
     return Sentinels(
-        places=tuple(dict.fromkeys(_place(server, default=26379) for server in servers.split(",") if server)),
+        places=_places(servers, default=26379),
         service=names.pop(0),
         username=options.pop("sentinel_username", ""),
         password=options.pop("sentinel_password", ""),
     )
 
 
+def _places(servers: str, *, default: int) -> tuple[tuple[str, int], ...]:
+    return tuple(dict.fromkeys(_place(server, default=default) for server in servers.split(",") if server))
+
+
 def _place(server: str, *, default: int) -> tuple[str, int]:
     """Host and port of `host`, `host:port` or `[address]:port` (RFC 3986 section 3.2.2). Raises ValueError."""
     found = _SERVER.fullmatch(server)
     if found is None:
-        raise ValueError("a server is host, host:port or [address]:port; several are for redis+sentinel://")
+        raise ValueError("a server is host, host:port or [address]:port; several are for redis+sentinel:// and redis+cluster://")
     return unquote(found["literal"] or found["host"]), _number(found["port"] or str(default), "the port", most=65_535)
 
 
@@ -120,9 +141,9 @@ def place_text(place: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _number(text: str, what: str, *, most: int = 2**31) -> int:
+def _number(text: str, what: str, *, most: int) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= most):
-        raise ValueError(f"{what} must be a number")
+        raise ValueError(f"{what} must be a number, at most {most}")
     return int(text)
 
 

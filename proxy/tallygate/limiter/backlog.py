@@ -12,7 +12,7 @@ from typing import Final
 
 from tallygate.domain.errors import StoreError
 from tallygate.limiter.keys import PARTITIONS, partition_keys
-from tallygate.limiter.script import ScriptStore
+from tallygate.limiter.script import Store, StoreNode
 
 PARTS_OF_MEMORY: Final = 2  # of a store with a bound of its own, one is for what waits
 LOOK_SECONDS: Final = 5.0
@@ -22,7 +22,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """waiting_bytes: memory of the streams. memory_max_bytes: maxmemory of the store; 0 without."""
+    """What waits, and what there is room for.
+
+    waiting_bytes       memory of the streams; in a cluster, at the fullest server, whose share of the bound is waiting_max_bytes
+    memory_max_bytes    maxmemory; 0 without. In a cluster, of the server with the least room, whose used memory is memory_bytes
+    """
 
     waiting_bytes: int
     waiting_max_bytes: int
@@ -34,11 +38,24 @@ class Backlog:
         return self.waiting_bytes >= self.waiting_max_bytes
 
 
-async def read_backlog(store: ScriptStore, *, bytes_max: int) -> Backlog:
-    """Measure what waits. bytes_max: the bound of the settings. Raises StoreError."""
-    streams = [partition_keys(partition).events for partition in range(PARTITIONS)]
+async def read_backlog(store: Store, *, bytes_max: int) -> Backlog:
+    """Measure what waits; in a cluster, at the fullest server. bytes_max: the bound of the settings. Raises StoreError."""
+    nodes = store.nodes()
+    found = await asyncio.gather(*(_node_backlog(node, bytes_max * len(node.partitions) // PARTITIONS) for node in nodes))
+    fullest = max(found, key=lambda one: one.waiting_bytes / (one.waiting_max_bytes or 1))
+    least_room = max(found, key=lambda one: one.memory_bytes / (one.memory_max_bytes or 2**63))
+    return Backlog(
+        waiting_bytes=fullest.waiting_bytes,
+        waiting_max_bytes=fullest.waiting_max_bytes,
+        memory_bytes=least_room.memory_bytes,
+        memory_max_bytes=least_room.memory_max_bytes,
+    )
+
+
+async def _node_backlog(node: StoreNode, bytes_max: int) -> Backlog:
+    streams = [partition_keys(partition).events for partition in node.partitions]
     info, *sizes = await asyncio.gather(
-        store.command(b"INFO", b"memory"), *(store.command(b"MEMORY", b"USAGE", stream) for stream in streams)
+        node.store.command(b"INFO", b"memory"), *(node.store.command(b"MEMORY", b"USAGE", stream) for stream in streams)
     )
     facts = dict(line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line)
     memory_max = int(facts.get("maxmemory", 0))
@@ -50,7 +67,7 @@ async def read_backlog(store: ScriptStore, *, bytes_max: int) -> Backlog:
     )
 
 
-async def watch_backlog(store: ScriptStore, *, bytes_max: int, on_change: Callable[[bool], None]) -> None:
+async def watch_backlog(store: Store, *, bytes_max: int, on_change: Callable[[bool], None]) -> None:
     """Look again and again until cancelled, and report each time that the streams have become full, or are so no more."""
     was_full, seconds = False, LOOK_SECONDS
     while True:

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -28,8 +28,9 @@ import hiredis
 from tallygate.domain.errors import NothingSentError, StoreError
 from tallygate.domain.obstacle import Obstacle
 from tallygate.limiter.address import RedisAddress
+from tallygate.limiter.keys import ALL_PARTITIONS
 from tallygate.limiter.link import ConnectionLostError, Link, encoded, open_link
-from tallygate.limiter.script import Script
+from tallygate.limiter.script import Script, StoreNode
 from tallygate.limiter.sentinel import SentinelLookup
 from tallygate.limiter.writes import REPLICA, is_replica, obstacle_of
 
@@ -45,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 class RedisConnection:
-    """Implements ScriptStore. `open` it before use; from then on it reconnects by itself until `close`.
+    """Implements Store. `open` it before use; from then on it reconnects by itself until `close`.
 
     While Redis is away calls fail at once with StoreError; only calls made before the first attempt to reconnect has failed wait
     for it, within their time limit. Belongs to one event loop.
@@ -70,8 +71,9 @@ class RedisConnection:
         self._name = name
         self._on_run = on_run
         self._on_push = on_push
+        self._needs_master = not address.seeds  # what any server of a cluster may be asked, a replica may be, too
         self._link: Link | None = None
-        self._master = (address.host, address.port)  # of the last attempt to connect
+        self._place = (address.host, address.port)  # to which it connected last
         sentinels = address.sentinels  # asked in a third of the time, so that enough is left for connecting
         self._lookup = None if sentinels is None else SentinelLookup(address, sentinels, timeout_s=self._timeout_s / 3)
         self._following: asyncio.Task[None] | None = None
@@ -85,6 +87,15 @@ class RedisConnection:
     @property
     def is_up(self) -> bool:
         return self._link is not None
+
+    @property
+    def is_cluster(self) -> bool:
+        return bool(self._address.seeds)
+
+    @property
+    def host(self) -> str:
+        """The name of the server to which it connected last."""
+        return self._place[0]
 
     async def open(self) -> None:
         """Connect once. Raises StoreError if Redis cannot be reached or refuses the credentials."""
@@ -157,6 +168,9 @@ class RedisConnection:
             raise NothingSentError(f"no connection to Redis at {self._address}")
         return link.call(encoded(parts))
 
+    def nodes(self) -> Sequence[StoreNode]:
+        return (StoreNode(str(self._address), self, ALL_PARTITIONS),)
+
     def _refused(self, link: Link, call: str, error: hiredis.ReplyError) -> StoreError:
         """The error of a call that was answered with one. What refuses every write is logged by name, once in a while."""
         refused = _error_of(call, error)
@@ -203,13 +217,16 @@ class RedisConnection:
         failure: Exception = OSError("its name has no address")
         try:
             async with asyncio.timeout(self._timeout_s):
-                places = await self._places()
-                for host, port in places:
+                found = await self._resolved()
+                for place, host, port in found:
                     try:
-                        async with asyncio.timeout(self._timeout_s / len(places)):  # one that is silent leaves time for the others
-                            return await self._connect_to(host, port)
+                        async with asyncio.timeout(self._timeout_s / len(found)):  # one that is silent leaves time for the others
+                            link = await self._connect_to(place[0], host, port)
                     except (OSError, StoreError) as error:
                         failure = error
+                    else:
+                        self._place = place
+                        return link
         except (OSError, StoreError) as error:  # a TimeoutError is an OSError
             failure = error
         self._obstacle = failure.obstacle if isinstance(failure, StoreError) else None
@@ -219,20 +236,30 @@ class RedisConnection:
             self._log_obstacle(refused)
         raise refused from failure
 
-    async def _places(self) -> list[tuple[str, int]]:
-        """Host and port of each address that the master's name has now; of a Unix socket, one without either.
-
-        Raises OSError, StoreError.
-        """
-        if self._address.path:
-            return [("", 0)]
+    async def _resolved(self) -> list[tuple[tuple[str, int], str, int]]:
+        """Each place that may serve, and host and port of each address that its name has now. Raises OSError, StoreError."""
+        address = self._address
+        if address.path:
+            return [(self._place, "", 0)]
         if self._lookup is not None:
-            self._master = await self._lookup.master()
-        found = await asyncio.get_running_loop().getaddrinfo(*self._master, type=socket.SOCK_STREAM)
-        return [(str(place[0]), int(place[1])) for *_, place in found]
+            places: tuple[tuple[str, int], ...] = (await self._lookup.master(),)
+        else:
+            places = address.seeds or ((address.host, address.port),)
+        loop = asyncio.get_running_loop()
+        found = await asyncio.gather(
+            *(loop.getaddrinfo(*place, type=socket.SOCK_STREAM) for place in places), return_exceptions=True
+        )
+        if all(isinstance(addresses, BaseException) for addresses in found):
+            raise next(addresses for addresses in found if isinstance(addresses, BaseException))
+        return [
+            (place, str(each[4][0]), int(each[4][1]))
+            for place, addresses in zip(places, found, strict=True)
+            if not isinstance(addresses, BaseException)
+            for each in addresses
+        ]
 
-    async def _connect_to(self, host: str, port: int) -> Link:
-        """Raises OSError, StoreError."""
+    async def _connect_to(self, name: str, host: str, port: int) -> Link:
+        """name: for which a certificate must be. Raises OSError, StoreError."""
         address, loop = self._address, asyncio.get_running_loop()
 
         def new_link() -> Link:
@@ -243,7 +270,7 @@ class RedisConnection:
             if address.path:
                 _, link = await loop.create_unix_connection(new_link, address.path)
             else:
-                link = await open_link(new_link, host, port, tls=address.tls, name=self._master[0])
+                link = await open_link(new_link, host, port, tls=address.tls, name=name)
             await self._handshake(link)
         except BaseException:
             if link is not None:
@@ -264,7 +291,7 @@ class RedisConnection:
             if isinstance(reply, hiredis.ReplyError) and command[0] != b"CLIENT":  # a proxy may not know CLIENT SETNAME
                 raise _error_of(command[0].decode(), reply)
         info = replies[-1]
-        if is_replica(info):
+        if self._needs_master and is_replica(info):
             raise StoreError("INFO: role:slave", REPLICA)
         if self._on_run is not None:
             await self._on_run(partial(_command, link), info)
@@ -274,9 +301,9 @@ class RedisConnection:
     async def _follow_master(self, lookup: SentinelLookup) -> None:
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
-            link, master = self._link, self._master
+            link, place = self._link, self._place
             with suppress(StoreError):
-                if link is not None and await lookup.master() != master and link is self._link:
+                if link is not None and await lookup.master() != place and link is self._link:
                     _log.warning("the master of %s has moved", self._address)
                     self._link_lost(link)
                     link.close()

@@ -17,7 +17,7 @@ from tallygate.domain.spend_limit import WindowKind
 from tallygate.limiter import wire
 from tallygate.limiter.keys import PARTITIONS, org_keys, partition_keys
 from tallygate.limiter.redis_limiter import EXPIRED_MS
-from tallygate.limiter.script import Scripts, ScriptStore
+from tallygate.limiter.script import Scripts, ScriptStore, Store
 
 LEASE_MAX_MS: Final = 3_600_000  # of TALLYGATE_LEASE_SECONDS
 _ADMITS: Final = -1
@@ -28,8 +28,11 @@ def run_id_of(info: bytes) -> str:
     return next((line.removeprefix(b"run_id:").decode() for line in info.splitlines() if line.startswith(b"run_id:")), "")
 
 
-async def store_run(store: ScriptStore) -> str:
-    return run_id_of(await store.command(b"INFO", b"server"))
+async def partition_runs(store: Store) -> Mapping[int, str]:
+    """By partition, the run of the server that has it. Raises StoreError."""
+    nodes = store.nodes()
+    infos = await asyncio.gather(*(node.store.command(b"INFO", b"server") for node in nodes))
+    return {partition: run_id_of(info) for node, info in zip(nodes, infos, strict=True) for partition in node.partitions}
 
 
 async def unmarked_partitions(store: ScriptStore) -> tuple[int, ...]:
@@ -49,10 +52,10 @@ async def mark_partition(store: ScriptStore, partition: int, generation: str) ->
     await store.command(b"SET", partition_keys(partition).generation, generation.encode(), b"NX")
 
 
-async def reopen(store: ScriptStore, generation: str) -> int:
+async def reopen(store: Store) -> int:
     """Admit again in every partition that has lost its spend, as if nothing had been spent there; returns how many those were."""
-    lost = await unmarked_partitions(store)
-    await asyncio.gather(*(mark_partition(store, partition, generation) for partition in lost))
+    lost, runs = await unmarked_partitions(store), await partition_runs(store)
+    await asyncio.gather(*(mark_partition(store, partition, runs[partition]) for partition in lost))
     return len(lost)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 PARTITIONS: Final = 64
+ALL_PARTITIONS: Final = tuple(range(PARTITIONS))
 _ORG: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
@@ -18,13 +19,14 @@ def partition_of(org: str) -> int:
 class PartitionKeys:
     """generation: present while the partition's spend is known; former: what it was when the partition was fenced off.
 
-    events: stream to the ledger. orgs: sorted set, when each is due.
+    events: stream to the ledger. orgs: sorted set, when each is due. probe: begins the names with which commands are tried.
     """
 
     generation: bytes
     former: bytes
     events: bytes
     orgs: bytes
+    probe: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,11 @@ class OrgKeys:
 def partition_keys(partition: int) -> PartitionKeys:
     prefix = b"tg:{p%02d}:" % partition
     return PartitionKeys(
-        generation=prefix + b"generation", former=prefix + b"former", events=prefix + b"events", orgs=prefix + b"orgs"
+        generation=prefix + b"generation",
+        former=prefix + b"former",
+        events=prefix + b"events",
+        orgs=prefix + b"orgs",
+        probe=prefix + b"probe",
     )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
@@ -47,6 +48,31 @@ class ScriptStore(Protocol):
 
     async def command(self, *parts: bytes) -> Any:
         """One plain command's reply. Never retried."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreNode:
+    """A server of a store: the only one, or a master of a cluster.
+
+    name         its address, without a secret
+    store        calls it and no other
+    partitions   those that it has
+    """
+
+    name: str
+    store: ScriptStore
+    partitions: tuple[int, ...]
+
+
+class Store(ScriptStore, Protocol):
+    """All of the limiter's store, whatever servers it is made of."""
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether its servers are those of a Redis Cluster."""
+
+    def nodes(self) -> Sequence[StoreNode]:
+        """Its servers, each with its partitions."""
 
 
 @cache
