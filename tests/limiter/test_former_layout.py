@@ -86,6 +86,8 @@ class Upgraded:
 
         await history(self.model, self.clock, sweep)
         self.model.events.clear()
+        for bucket in self.model.orgs[ORG].buckets.values():
+            bucket.held = 0  # what former gateways hold of a bucket they may end in their own
         for key, (kind, value) in FORMER.items():
             words = [word.encode() for pair in value for word in pair]
             await self.store.command(b"HSET" if kind == "hash" else b"ZADD", key.encode(), *words)

@@ -8,12 +8,11 @@ local BUCKET = '^(-?%d+) (%d+) (%d+)$'  -- as it is kept: level, the time it sta
 local function bucket_text(rate) return format('%d %d %d', rate.level, rate.at, rate.held) end
 
 -- The text of a bucket that only a former version of the scripts has written, in fields of level, time and units; nil if there is none.
--- Gateways of that version go on with theirs, beside ours, until they are replaced. Units count if they were written with the level.
+-- Gateways of that version go on with theirs, beside ours, until they are replaced, and end there what they hold: units that were taken
+-- over would stay for ever.
 local function former_bucket(key)
-  local level, at, held = unpack(call('HMGET', RATES, key .. '|l', key .. '|t', key .. '|h'))
-  if not level then return nil end
-  local is_of_level = held and string.sub(held, 1, #level + 1) == level .. ' '
-  return format('%s %s %s', level, at, is_of_level and string.sub(held, #level + 2) or '0')
+  local stored = call('HMGET', RATES, key .. '|l', key .. '|t')
+  return stored[1] and format('%s %s 0', stored[1], stored[2]) or nil
 end
 
 -- Moves a bucket to `now`. One that is ahead by more than its window goes on from now, which `write` writes at once: else it would
