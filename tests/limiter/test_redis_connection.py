@@ -14,6 +14,7 @@ from snapshot import snapshot_of_redis
 from valkey_process import ValkeyProcess, running_valkey
 
 from tallygate.domain.errors import ConfigError, NothingSentError, StoreError
+from tallygate.domain.rate_limit import Quantity
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.generation import read_generation, restore_window, unmarked_partitions
@@ -288,7 +289,8 @@ async def test_every_key_of_an_organization_has_a_time_to_live(connection: Redis
     await limiter.admit(first)
     await limiter.settle(an_account(first, 7, 1, 1))
     await limiter.settle(an_account(unheld, 7, 1, 1))
-    for org in ("acme", "globex"):
+    await limiter.admit(a_request("r3", 10, org="initech", rate=(a_rate(quantity=Quantity.OPEN_REQUESTS),), spend=()))
+    for org in ("acme", "globex", "initech"):
         for key in org_keys(org).all[3:]:
             if await connection.command(b"EXISTS", key):
                 assert await connection.command(b"PTTL", key) > 90 * 365 * DAY_MS, key  # no clock is ahead for so long
