@@ -25,6 +25,7 @@ def stores_and_files() -> Section:
             Band(panels=_stores(), height=4),
             Band(panels=_room(), height=8),
             Band(panels=_further(), height=4),
+            Band(panels=_directory(), height=4),
             Band(panels=_spools(), height=4),
         ],
     )
@@ -117,11 +118,28 @@ def _further() -> list[Panel]:
             at_the_end(f"max ({one('tallygate_list_prices_age_seconds')})"),
             unit=look.SECONDS,
         ).no_value(look.NO_CONSOLE),
+    ]
+
+
+def _directory() -> list[Panel]:
+    return [
         figure(
             "Workers without organizations",
             "Workers that have not been able to read the organizations of the database since they started.",
             at_the_end(or_zero("sum (tallygate_directory_unread_workers)")),
             colours=look.never(),
+        ).no_value(look.NO_GATEWAY),
+        figure(
+            "Workers on a snapshot",
+            "Workers that serve organizations of the database from the snapshot on their disk, since it was away at their start.",
+            at_the_end(or_zero("sum (tallygate_directory_snapshot_workers)")),
+            colours=look.never(),
+        ).no_value(look.NO_GATEWAY),
+        figure(
+            "Age of the oldest snapshot",
+            "Since the snapshot of organizations on a gateway's disk was what the database had.",
+            at_the_end("max (tallygate_directory_snapshot_age_seconds)"),
+            unit=look.SECONDS,
         ).no_value(look.NO_GATEWAY),
     ]
 
