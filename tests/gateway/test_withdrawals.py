@@ -1,10 +1,14 @@
 """What waits to be withdrawn while the store is away."""
 
+import asyncio
+import logging
+
 import pytest
 from small_admission import small_admission
 
 from tallygate.domain.admission import AdmissionRequest
 from tallygate.domain.errors import NothingSentError, StoreError
+from tallygate.gateway.settling import withdrawals as withdrawals_module
 from tallygate.gateway.settling.withdrawals import AT_ONCE, WAITING_MAX, Withdrawals
 
 AWAY = StoreError("away")
@@ -53,3 +57,25 @@ async def test_past_the_maximum_the_leases_speak_and_one_line_says_so(caplog: py
     limiter.is_up = True
     await withdrawals.attempt()
     assert len(limiter.withdrawn) == WAITING_MAX
+
+
+async def test_the_log_has_one_line_when_they_begin_to_wait_and_one_when_none_does(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(withdrawals_module, "RETRY_SECONDS", 0)
+    limiter = SlowToAnswer()
+    withdrawals = Withdrawals(limiter)  # type: ignore[arg-type]
+    trying = asyncio.ensure_future(withdrawals.withdraw_forever())
+    for outage in range(2):
+        limiter.is_up = False
+        withdrawals.note(small_admission(f"r{outage}"), after=AWAY)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"] * outage + ["WARNING"]
+        limiter.is_up = True
+        async with asyncio.timeout(10):
+            while "INFO" not in caplog.records[-1].levelname:
+                await asyncio.sleep(0)
+    trying.cancel()
+    assert limiter.withdrawn == ["r0", "r1"]

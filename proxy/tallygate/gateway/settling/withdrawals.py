@@ -23,6 +23,7 @@ class Withdrawals:
         self._waiting: dict[str, AdmissionRequest] = {}
         self._noted = asyncio.Event()
         self._is_full_logged = False
+        self._is_waiting_logged = False
 
     @property
     def count(self) -> int:
@@ -55,13 +56,20 @@ class Withdrawals:
         self._noted.clear()
 
     async def withdraw_forever(self) -> None:
-        """Withdraw as soon as an admission is queued, and retry every half second."""
+        """Withdraw as soon as an admission is queued, and retry every half second. The log has a line when they begin to wait, and
+        one when they no longer do.
+        """
         while True:
             await self._noted.wait()
             try:
                 await self.attempt()
+                if self._is_waiting_logged:
+                    _log.info("all admissions that waited are withdrawn")
+                    self._is_waiting_logged = False
             except StoreError as error:
-                _log.warning("%d admissions wait to be withdrawn: %s", len(self._waiting), error)
+                if not self._is_waiting_logged:
+                    _log.warning("%d admissions wait to be withdrawn: %s", len(self._waiting), error)
+                    self._is_waiting_logged = True
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception:  # noqa: BLE001 - the outermost handler of this loop
                 _log.exception("admissions not withdrawn")
