@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from bench.call_counts import CallCounts
-from bench.instructions import NAIVE, excesses
+from bench.instructions import AT_REST, NAIVE, excesses
 from bench.procfs import parse_parent, parse_pss_kib, parse_written
 from bench.report import SUBJECT, aims, bars, grids, markdown
 from bench.run import Figures
@@ -189,6 +189,14 @@ def test_what_became_dearer_than_is_kept_has_a_sentence() -> None:
     assert excesses(kept, another_build) == []
     assert excesses(kept, {**kept, "unmetered request": {**counts, "python calls": 104.0}}) == [
         "unmetered request: 104.0 python calls, and at most 103.0 are kept"
+    ]
+
+
+def test_what_a_worker_does_at_rest_may_have_one_poll_more() -> None:
+    kept = {NAIVE["chat request"]: {"instructions": 1_000.0}, AT_REST: {"instructions": 1_000.0}}
+    assert excesses(kept, {**kept, AT_REST: {"instructions": 1_250.0}}) == []
+    assert excesses(kept, {**kept, AT_REST: {"instructions": 1_260.0}}) == [
+        f"{AT_REST}: 1,260.0 instructions, and at most 1,250.0 are kept"
     ]
 
 
