@@ -4,11 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prices import price_of
+from search import cases
 from splits import assert_split_invariant, metered, pieces_at, run
 
+from tallygate.dialects import anthropic_meter
 from tallygate.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
 from tallygate.dialects.dialect import RequestFacts, units_of
 from tallygate.domain.prompt import PromptShape
@@ -376,3 +378,57 @@ def test_deep_nesting_is_survived() -> None:
         deep = '{"a":' * depth + "1" + "}" * depth
         body = f'{{"content":[{{"type":"tool_use","input":{deep}}}],"usage":{{"input_tokens":1,"output_tokens":1}}}}'.encode()
         assert metered(DIALECT, WHOLE, body, content_type="application/json").relayed == body
+
+
+DELTAS = (
+    'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"%s"}%s}\n\n',
+    'event: content_block_delta\ndata: {"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"%s"}%s}\n\n',
+    'data: {"type":"content_block_delta","delta":{"text":"%s","type":"text_delta"}%s}\n\n',
+    'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"type":"thinking_delta","thinking":"%s"}%s}\n\n',
+    'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"%s","name":"f"}%s}\n\n',
+    'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"a","text":"%s"}%s}\n\n',
+    'event: error\ndata: {"type":"error","error":{"text":"%s"}%s}\n\n',
+    'event: message_delta\ndata: {"type":"message_delta","delta":{"text":"%s"},"usage":{"output_tokens":7}%s}\n\n',
+)
+SAID = st.sampled_from(["", "word ", "ü", '\\"', "\\n", "\\u00fc", "\n", "\t", "\u2028", '"', '"},"text":"b', "a\udcff"])
+PADDED = st.sampled_from(["", "", " ", "      ", "\t", "x", ',"delta":{"type":"text_delta","text":"b"}'])
+
+
+@st.composite
+def repetitions(draw: st.DrawFn) -> list[bytes]:
+    """Events that repeat one another in all but text and padding, most of the time."""
+    form, events = draw(st.sampled_from(DELTAS)), []
+    for _ in range(draw(st.integers(1, 10))):
+        if not draw(st.integers(0, 4)):
+            form = draw(st.sampled_from(DELTAS))
+        events.append((form % (draw(SAID), draw(PADDED))).encode(errors="surrogateescape"))
+    return events
+
+
+@given(events=repetitions(), joined=st.sets(st.integers(0, 9)), cuts=st.lists(st.integers(0, 1_500), max_size=2))
+@settings(max_examples=cases(short=300, steady=1_500, deep=15_000), deadline=None)
+def test_repetitions_are_read_as_by_the_general_reader(events: list[bytes], joined: set[int], cuts: list[int]) -> None:
+    repeated, general = (DIALECT.meter(STREAM, content_type="text/event-stream", hide_usage_chunk=False) for _ in range(2))
+    for meter in (repeated, general):
+        meter.feed(PING)
+    general.feed.__self__._patterns_left = 0
+    body, ends, at = b"".join(events), {0}, 0
+    for number, each in enumerate(events):
+        at += len(each)
+        if number not in joined:
+            ends.add(at)
+    for piece in pieces_at(body, [*ends, *cuts]):
+        assert repeated.feed(piece) == general.feed(piece)
+        assert repeated.reading == general.reading
+    assert run(repeated, []) == run(general, [])
+
+
+def test_a_repetition_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = DIALECT.meter(STREAM, content_type="text/event-stream", hide_usage_chunk=False)
+    for said in (PING, (DELTAS[0] % ("one ", "   ")).encode()):
+        meter.feed(said)
+    monkeypatch.setattr(anthropic_meter, "lenient_decode", None)
+    for text, padding in (("two ", ""), ("drüi", "      "), (" ", " ")):
+        again = (DELTAS[0] % (text, padding)).encode()
+        assert meter.feed(again) == again
+    assert meter.reading.drain_text() == "one two drüi "

@@ -201,6 +201,8 @@ CLOSED = (
     '"},"finish_reason":"stop"}]}',
     '"},"finish_reason":null}],"usage":null,"obfuscation":"%s"}',
     '"},"finish_reason":null}],"obfuscation":"%s","usage":null}',
+    '"},"finish_reason":null}],"usage":null  %s  }',
+    '"},"finish_reason":null}]     }',
     '","tool_calls":null},"finish_reason":null,"error":null}]}',
     '"},"finish_reason":null}],"error":{"message":"x"}}',
     '"},"finish_reason":null}],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}',
@@ -225,7 +227,7 @@ SAID = st.sampled_from(
         "a\udcff",
     ]
 )
-PADDED = st.sampled_from(["", "a", "Xy7", "a b", 'a"b', "a\\nb", "-", "ü"])
+PADDED = st.sampled_from(["", " ", "   ", "a", "Xy7", "a b", 'a"b', "a\\nb", "-", "ü"])
 
 
 @st.composite

@@ -1,6 +1,6 @@
 """Meters of Anthropic's Messages API."""
 
-from typing import Any
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -9,7 +9,13 @@ from tallygate.dialects.counts import IMPOSSIBLE
 from tallygate.dialects.dialect import MeterReading, RequestFacts
 from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
+from tallygate.dialects.ordinary_choices import fitting
+from tallygate.dialects.repeated_chunk import RepeatedChunk
 from tallygate.dialects.sse import SseEvent
+
+_PATTERNS_MAX: Final = 4  # of a stream: each content block has another, of which most answers have one
+_OPENING: Final = b'"text":"'  # of the text of a piece
+_FRAMES: Final = (b"event: content_block_delta\ndata: ", b"data: ")
 
 
 class AnthropicEvent(msgspec.Struct, gc=False):
@@ -26,15 +32,46 @@ class AnthropicEvent(msgspec.Struct, gc=False):
     stop_reason: Any = None
 
 
+class _TextDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    type: Literal["text_delta"]
+    text: str
+
+
+class _TextPiece(msgspec.Struct, gc=False):
+    type: Literal["content_block_delta"]
+    delta: _TextDelta
+
+
+_TEXT_PIECES: Final = msgspec.json.Decoder(_TextPiece)
+
+
 class AnthropicEventMeter(EventStreamMeter):
     """Reads message_start, content blocks and message_delta; message_stop is the end."""
 
-    __slots__ = ("_decoder", "_usage")
+    __slots__ = ("_decoder", "_patterns_left", "_repeated", "_usage")
 
     def __init__(self, facts: RequestFacts, decoder: "msgspec.json.Decoder[AnthropicEvent]") -> None:
         super().__init__()
         self._decoder = decoder
         self._usage = AnthropicUsage(facts)
+        self._repeated: RepeatedChunk | None = None  # a piece of text, whose repetition is expected
+        self._patterns_left = _PATTERNS_MAX
+
+    def feed(self, data: bytes) -> bytes:
+        """Read bytes: a piece that repeats one before it in all but its text at once, and all else event by event."""
+        repeated = self._repeated
+        if repeated is not None and (again := repeated.read(data)) is not None and self._parser.is_between_events:
+            add_text(self.reading, again[0])
+            return data
+        if self._patterns_left and self._parser.is_between_events and _text_of_piece(data) is not None:
+            self._expect_repetition(data)
+        return super().feed(data)
+
+    def _expect_repetition(self, event: bytes) -> None:
+        if self._repeated is not None and self._repeated.begins(event):
+            return
+        self._patterns_left -= 1
+        self._repeated = RepeatedChunk.of(event, opening=_OPENING, text_of=_text_of_piece) or self._repeated
 
     def _read(self, event: SseEvent) -> bytes:
         reading = self.reading
@@ -97,6 +134,18 @@ class AnthropicJsonMeter(JsonMeter):
         self._usage.note_stop(parsed.stop_reason, reading)
         self._usage.update(parsed.usage, reading)
         return True
+
+
+def _text_of_piece(event: bytes) -> str | None:
+    """The text of one event that is a piece of text and nothing else; None for any other bytes."""
+    if event.find(_OPENING) < 0:
+        return None
+    frame = next((frame for frame in _FRAMES if event.startswith(frame)), b"")
+    payload = event[len(frame) : -2]
+    if not frame or event[-2:] != b"\n\n" or payload.find(b"\n") >= 0 or payload.find(b"\r") >= 0:
+        return None
+    piece = fitting(payload, _TEXT_PIECES)
+    return None if piece is None else piece.delta.text
 
 
 def _add_block_text(reading: MeterReading, block: object) -> None:

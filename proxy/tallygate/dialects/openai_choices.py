@@ -23,6 +23,7 @@ DONE_BYTES_MAX: Final = 16
 # Text that may follow a top-level member if no object or array does: a quick proof that the member is a top-level one.
 _SCALARS_TO_END: Final = re.compile(rb'(?:\s*,\s*"(?:[^"\\]++|\\.)*+"\s*:\s*(?:"(?:[^"\\]++|\\.)*+"|[^"\[\]{},\s]++))*\s*\}\s*')
 _NULL_USAGE: Final = b'"usage":null'
+_OPENING: Final = b'"content":"'  # of the text of a chunk
 
 
 class ChoicesBody(msgspec.Struct, gc=False):
@@ -90,7 +91,7 @@ class ChoicesStreamMeter(EventStreamMeter):
                 self._odd_left -= 1
             else:
                 text, shown = chunk.choices[0].delta.content, self._shown(data, payload)
-                if self._patterns_left:
+                if self._patterns_left and not (self._repeated is not None and self._repeated.begins(data)):
                     self._expect_repetition(chunk, data)
         if chunk is None or text is None or (chunk.service_tier != self._tier and chunk.service_tier is not None):
             return super().feed(data)
@@ -104,7 +105,7 @@ class ChoicesStreamMeter(EventStreamMeter):
     def _expect_repetition(self, chunk: TextChunk, event: bytes) -> None:
         """Compare what comes next with this ordinary chunk, unless others that looked like that were not repeated."""
         self._patterns_left -= 1
-        repeated = RepeatedChunk.of(event, _ordinary_text, self._shown_event)
+        repeated = RepeatedChunk.of(event, opening=_OPENING, text_of=_ordinary_text, shown=self._shown_event)
         if repeated is not None:
             self._chunk, self._repeated = chunk, repeated
 
