@@ -9,7 +9,7 @@ from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.gateway.callers.key_traces import gives_away, key_words, may_give_away
 from tallygate.gateway.header_plans import downward_plan, form_places, upward_plan
 from tallygate.gateway.passages import IDENTITY, Passage, readable_accept
-from tallygate.http1.header import Header, columns, http_date
+from tallygate.http1.header import Header, http_date, names_of, values_of
 
 VIA_PSEUDONYM: Final = "tallygate"
 # RFC 9110 section 7.6.3: the version is that of the message as it was received, from the client or from the upstream.
@@ -36,8 +36,7 @@ def request_headers(
     is_http_1_0  how the request came
     A header in which a gateway key stands, the caller's own or another's, stays here whatever its name (`key_traces`).
     """
-    names, values = columns(client)
-    plan = upward_plan(names, type(passage), passage.is_own_key, passage.more, columns(credentials)[0])
+    plan = upward_plan(names_of(client), type(passage), passage.is_own_key, passage.more, names_of(credentials))
     headers = list(compress(client, plan.passes))
     for place in plan.accepts:
         name, value = headers[place]
@@ -45,11 +44,11 @@ def request_headers(
     for place in plan.idempotent:
         headers[place] = passage.idempotent(headers[place])
     if plan.connections:
-        headers = _without_named(headers, plan.lower, [values[place] for place in plan.connections])
+        headers = _without_named(headers, plan.lower, [client[place][1] for place in plan.connections])
     keys = [query_key.encode("utf-8", "surrogateescape")] if query_key else []
     for place in plan.keys:
-        keys += key_words(values[place])
-    if may_give_away(b"\n".join(columns(headers)[1]), keys):
+        keys += key_words(client[place][1])
+    if may_give_away(b"\n".join(values_of(headers)), keys):
         headers = [header for header in headers if not gives_away(header[1], keys)]
     headers += passage.ours
     headers += credentials
@@ -69,7 +68,7 @@ def check_form(client: Sequence[Header], more: Collection[bytes], *, is_media: b
     more       names that pass all the same
     is_media   the answer may be of any type
     """
-    forms, accepts = form_places(columns(client)[0])
+    forms, accepts = form_places(names_of(client))
     unreadable = [place for place in accepts if not is_media and client[place][1] and not readable_accept(client[place][1])]
     if not forms and not unreadable:
         return
@@ -96,7 +95,7 @@ def response_headers(
     all, since two different answers to "how much is left" help nobody; but for the time until which its own 429 asks to wait.
     The upstream's x-request-id, which its support will ask for, goes down as x-upstream-request-id beside ours.
     """
-    plan = downward_plan(columns(upstream)[0], columns(ours)[0], status == _TOO_MANY_REQUESTS)
+    plan = downward_plan(names_of(upstream), names_of(ours), status == _TOO_MANY_REQUESTS)
     headers = list(compress(upstream, plan.passes))
     if plan.connections:
         headers = _without_named(headers, plan.lower, [upstream[place][1] for place in plan.connections])

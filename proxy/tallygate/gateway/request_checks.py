@@ -12,7 +12,7 @@ from aiohttp import HttpVersion11, web
 from tallygate.domain.errors import ErrorCode, PathRefused, Refusal, Refused
 from tallygate.gateway.headers import VIA_PSEUDONYM
 from tallygate.http1.faults import EXPECTATION, METHODS, OTHER_VERSION, UNKNOWN_METHOD, Fault
-from tallygate.http1.header import columns
+from tallygate.http1.header import names_of, values_of
 from tallygate.http1.hosts import is_host
 from tallygate.http1.received_head import SPOKEN, asks_about_nothing, fault_of_hosts, fault_of_target
 
@@ -104,8 +104,7 @@ def check_headers(headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool =
     """
     if len(headers) > HEADERS_MAX:
         raise _too_many(bytes_max)
-    sent, values_sent = columns(headers)
-    names, values = _read_names(sent), b"".join(values_sent)
+    names, values = _read_names(names_of(headers)), b"".join(values_of(headers))
     if names.size + len(values) > bytes_max:
         raise _too_many(bytes_max)
     if names.has_underscore:

@@ -21,9 +21,11 @@ def _of_second(seconds: int) -> bytes:
     return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True).encode()
 
 
-def columns(headers: Sequence[Header]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """The names and the values of headers, each in order."""
-    if not headers:
-        return (), ()
-    names, values = zip(*headers, strict=True)
-    return names, values
+def names_of(headers: Sequence[Header]) -> tuple[bytes, ...]:
+    """The names of headers, in order."""
+    return tuple([name for name, _ in headers])
+
+
+def values_of(headers: Sequence[Header]) -> list[bytes]:
+    """The values of headers, in order."""
+    return [value for _, value in headers]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from tallygate.http1.header import columns
+from tallygate.http1.header import names_of, values_of
 
 # RFC 9110 section 5.6.2 (token), section 5.5 (field value: visible ASCII, obs-text, space, tab), RFC 3986 section 3 (target)
 _TOKEN: Final = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
@@ -46,9 +46,8 @@ def build_request_head(
     are ours to send (RESERVED_NAMES).
     """
     # Joined and stripped of what is allowed, all names (values) are checked in one pass at C speed: nothing may remain.
-    names, values = columns(headers)
-    _check_names(names)
-    if b"".join(values).translate(None, _VALUE):
+    _check_names(names_of(headers))
+    if b"".join(values_of(headers)).translate(None, _VALUE):
         raise InvalidRequestHeadError("a header value has control characters")
     lines = [_first_lines(method, target, host, is_absolute=is_absolute)]
     lines += map(b": ".join, headers)

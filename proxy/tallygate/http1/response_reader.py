@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from tallygate.http1.header import columns
+from tallygate.http1.header import names_of
 from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
 
 HEAD_BYTES_MAX: Final = 64 * 1024  # of one header section; also of chunk extensions and trailers between two pieces of body
@@ -207,7 +207,7 @@ class ResponseReader:
 
     def _read_framing(self) -> None:
         fields = self._fields
-        length, codings = _framing_places(columns(fields)[0])
+        length, codings = _framing_places(names_of(fields))
         if length >= 0:
             self._content_length = int(fields[length][1])  # digits: llhttp has seen to that, and refuses a second one
         if codings:

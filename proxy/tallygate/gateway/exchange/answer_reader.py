@@ -11,7 +11,7 @@ from tallygate.dialects.made_objects import MadeReader
 from tallygate.dialects.meters import NO_METER
 from tallygate.gateway.exchange.coded_meter import CodedMeter
 from tallygate.http1.content_codings import answer_codings
-from tallygate.http1.header import Header, columns
+from tallygate.http1.header import Header, names_of
 
 UNCOUNTED_CHARS_MAX: Final = 1 << 18  # generated text kept for counting; more of it is counted before the next checkpoint
 _NAMES_READ_MAX: Final = 256  # sequences of names: an upstream sends the same ones again and again
@@ -51,7 +51,7 @@ def _described_places(names: tuple[bytes, ...]) -> tuple[tuple[int, ...], tuple[
 
 def head_of(status: int, headers: list[Header], *, content_length: int | None, is_http_1_0: bool) -> AnswerHead:
     """The head of an answer with these headers. Of several content types the first counts."""
-    types, coded = _described_places(columns(headers)[0])
+    types, coded = _described_places(names_of(headers))
     codings: tuple[str, ...] = ()
     for place in coded:
         codings += answer_codings(headers[place][1])
