@@ -468,3 +468,16 @@ async def test_a_deleted_organizations_objects_are_not_its_successors(call: Call
     await call("POST", "/api/organizations", {"id": "big", "plan": "enterprise"})
 
     assert (await call("GET", "/api/organizations/big/objects"))[1]["objects"] == []
+
+
+async def test_who_is_answered_is_told_to_the_ledger(book: DirectoryBook) -> None:
+    asked: list[bool] = []
+    app = web.Application()
+    platform = PlatformToken(hashlib.sha256(ROOT.encode()).digest())
+    api = Api(directory_routes(book), DirectoryTokens(platform, book.tokens))
+    api.add_to(app, [lambda: asked.append(True)])
+    async with TestClient(TestServer(app)) as client:
+        assert (await client.get("/api/organizations")).status == 401
+        assert asked == []
+        assert (await client.get("/api/organizations", headers={"Authorization": f"Bearer {ROOT}"})).status == 200
+    assert asked == [True]

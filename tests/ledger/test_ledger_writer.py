@@ -1,6 +1,7 @@
 """The writer: from the limiter's streams into the ledger, exactly once, whatever happens on the way."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,9 +16,10 @@ from tallygate.ledger.book import Book, Recorded
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.event_stream import EventStreams
 from tallygate.ledger.schema import ENTRIES, MALFORMED
-from tallygate.ledger.writer import Writer
+from tallygate.ledger.writer import Gathering, Writer
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.keys import partition_keys, partition_of
+from tallygate.limiter.generation import is_unused, unmarked_partitions
+from tallygate.limiter.keys import PARTITIONS, partition_keys, partition_of
 
 
 class Steps:
@@ -148,7 +150,7 @@ async def test_a_writer_cut_off_at_any_await_loses_nothing_and_counts_nothing_tw
         assert await backlog(redis_store) == 0, f"cut off at await {fatal}"
         if survived:
             break
-    assert fatal > 20
+    assert fatal > 15
     await assert_no_drift(database)
 
 
@@ -273,6 +275,67 @@ async def test_a_running_writer_goes_on_when_the_database_is_back(redis_store: R
     await asyncio.gather(running, return_exceptions=True)
 
     assert (await assert_no_drift(database))[0] == 10
+
+
+async def test_where_events_trickle_in_the_writer_gathers_until_enough_come_at_once() -> None:
+    gathering = Gathering()
+    assert [gathering.pause_after(found) for found in (0, 1, 1, 2, 4, 8, 16, 99)] == [0.2, 0.4, 0.8, 1.6, 3.2, 4.0, 4.0, 4.0]
+    assert [gathering.pause_after(found) for found in (100, 300, 300, 500, 500, 500)] == [2.0, 1.0, 0.5, 0.25, 0.2, 0.2]
+    assert [gathering.pause_after(found) for found in (1, 1, 0, 1)] == [0.4, 0.8, 0.2, 0.4]
+
+
+class OneLongPause(Gathering):
+    def pause_after(self, found: int) -> float:
+        return 3_600 if found else 0.001
+
+
+async def test_who_asks_for_usage_ends_a_pause(redis_store: RedisConnection, database: Database, book: Book) -> None:
+    writer = a_writer(redis_store, book)
+    writer._gathering, writer._loop_time = OneLongPause(), time.monotonic
+
+    async def is_stored() -> bool:
+        return await backlog(redis_store) == 0
+
+    await append_some(redis_store, 10)
+    running = asyncio.ensure_future(writer.write_forever())
+    await _until(is_stored)
+    for number in range(10, 20):
+        await append(redis_store, a_fact(number))
+    writer.hurry()
+    await _until(is_stored)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert (await assert_no_drift(database))[0] == 20
+
+
+class CountingStore:
+    """A ScriptStore that counts its commands."""
+
+    def __init__(self, store: RedisConnection) -> None:
+        self._store = store
+        self.commands: list[bytes] = []
+
+    async def run_script(self, *call: Any) -> Any:
+        return await self._store.run_script(*call)
+
+    async def command(self, *parts: bytes) -> Any:
+        self.commands.append(parts[0])
+        return await self._store.command(*parts)
+
+
+async def test_a_look_at_all_streams_is_one_command(redis_store: RedisConnection, book: Book) -> None:
+    store = CountingStore(redis_store)
+    writer = a_writer(store, book)
+    await append_some(redis_store, 9)
+    await writer.step()
+    store.commands.clear()
+
+    assert await writer.step() == 0
+    assert store.commands == [b"XREADGROUP"]
+    assert await unmarked_partitions(store) == tuple(range(PARTITIONS))
+    assert await is_unused(store)
+    assert store.commands == [b"XREADGROUP", b"MGET", b"EXISTS"]
 
 
 async def test_a_writer_is_behind_while_a_stream_may_have_more_than_it_reads_at_once(

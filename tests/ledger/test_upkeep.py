@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 from ledger_values import START_MS, an_entry
+from limiter_at_work import ORGANIZATIONS, LimiterAtWork
 from marked_partitions import mark_all
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,8 +26,8 @@ from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.upkeep import ConfigInForce, Upkeep
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.fence import Fence
-from tallygate.limiter.generation import partition_runs, read_generation, unmarked_partitions
-from tallygate.limiter.keys import ALL_PARTITIONS
+from tallygate.limiter.generation import close_partition, partition_runs, read_generation, unmarked_partitions
+from tallygate.limiter.keys import ALL_PARTITIONS, partition_of
 from tallygate.limiter.script import ScriptStore, StoreNode, load_scripts
 
 DAY_MS = 86_400_000
@@ -35,6 +36,8 @@ MANY = tuple(Organization(id=f"org-{number:04d}", name="", plan=PLAN) for number
 
 
 class CountingRebuild:
+    waits_for_writer = False
+
     def __init__(self, rebuild: Rebuild | None = None) -> None:
         self.steps = 0
         self._rebuild = rebuild
@@ -238,3 +241,41 @@ async def test_digests_are_made_by_the_earlier_clock_and_while_it_is_believed(da
     clock.is_believed = False
     await upkeep.make_digests()
     assert made == [START_MS - 5]
+
+
+async def test_while_a_partition_is_closed_the_writer_lets_nothing_wait(database: Database) -> None:
+    class Clock:
+        async def look(self) -> bool:
+            return False
+
+    class ClosedRebuild:
+        waits_for_writer = True
+
+        async def step(self) -> int:
+            return 0
+
+    class Writer:
+        hurries = 0
+
+        def hurry(self) -> None:
+            self.hurries += 1
+
+    rebuild, writer = ClosedRebuild(), Writer()
+    upkeep = an_upkeep(database, clock=Clock(), rebuild=rebuild, writer=writer)
+    await upkeep.rebuild()
+    rebuild.waits_for_writer = False
+    await upkeep.rebuild()
+    assert writer.hurries == 1
+
+
+async def test_a_rebuild_waits_for_the_writer_while_a_closed_partition_has_events(at_work: LimiterAtWork) -> None:
+    rebuild = at_work.rebuilding()
+    await rebuild.step()
+    assert not rebuild.waits_for_writer
+    await at_work.spend(ORGANIZATIONS[0], "acme-prod", 11)
+    await close_partition(at_work.store, partition_of("acme"))
+    await rebuild.step()
+    assert rebuild.waits_for_writer
+    await at_work.writer.drain()
+    await rebuild.step()
+    assert not rebuild.waits_for_writer

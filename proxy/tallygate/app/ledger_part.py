@@ -43,6 +43,7 @@ def ledger_part(resources: Resources, store: LimiterStore) -> Part:
         samples=(upkeep.samples,),
         probes=(continuity_probe(lambda: upkeep.lack),),
         opening=(upkeep.open_store,),
+        asked=(upkeep.hurry,),
         beside=(
             upkeep.keep_forever,
             partial(sweep_forever, store.sweep),

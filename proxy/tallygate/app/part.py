@@ -25,6 +25,7 @@ class Part:
     probes    conditions of readiness
     writes    shown by /metrics: whether store and database take writes
     opening   awaited before the process reports that it is ready
+    asked     called when the API is asked for something
     beside    runs as long as the process does
     closing   called at its end, before the stores are closed
     """
@@ -38,5 +39,6 @@ class Part:
     probes: tuple[Probe, ...] = ()
     writes: tuple[WriteCheck, ...] = ()
     opening: tuple[Callable[[], Awaitable[None]], ...] = ()
+    asked: tuple[Callable[[], None], ...] = ()
     beside: tuple[Callable[[], Coroutine[None, None, None]], ...] = ()
     closing: tuple[Callable[[], Awaitable[None]], ...] = ()

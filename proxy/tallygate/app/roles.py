@@ -188,6 +188,7 @@ def console_of(
         readiness=readiness,
         token_sha256=asked_token_sha256(settings),
         api=api,
+        asked=[asked for part in parts for asked in part.asked],
         page=None if api is None else PageFiles.of_package(),
         openid=_only(part.openid for part in parts),
         tokens=tokens,

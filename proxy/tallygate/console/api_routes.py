@@ -5,7 +5,7 @@ before the handler runs, and the OpenAPI document.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -70,8 +70,11 @@ class Api:
         self.routes = tuple(routes)
         self.sessions = sessions
         self._tokens = tokens
+        self._asked: Sequence[Callable[[], None]] = ()
 
-    def add_to(self, app: web.Application) -> None:
+    def add_to(self, app: web.Application, asked: Sequence[Callable[[], None]] = ()) -> None:
+        """asked: called for each authorized call, before it is answered."""
+        self._asked = asked
         for route in self.routes:
             app.router.add_route(route.method, route.path, self._endpoint(route))
 
@@ -96,5 +99,7 @@ class Api:
     async def _answer(self, route: ApiRoute, request: web.Request) -> object:
         is_open = route.is_public or route.admits
         access = _ANYONE if is_open else await authorize(request, self._tokens, route.access, self.sessions)
+        for asked in self._asked:
+            asked()
         values = read_parameters(route.parameters, {Place.QUERY: request.query, Place.PATH: request.match_info})
         return await route.handler(ApiCall(request=request, access=access, values=values))

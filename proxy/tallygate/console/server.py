@@ -5,7 +5,7 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -77,6 +77,7 @@ class ConsoleServer:
     token_sha256   digest of a token that /metrics requires; None if requests under a known host need none, as on loopback.
                    Health is open to all, since it reveals nothing that a port scan would not.
     api            further routes, which require their own tokens wherever the console listens
+    asked          called for each call of the API
     tokens         further tokens that /metrics accepts, if they may see all organizations; so it does sessions of the API
     page           the page's files, served under known hosts
     openid         signing in at a provider
@@ -93,6 +94,7 @@ class ConsoleServer:
         token_sha256: bytes | None,
         timeouts: ClientTimeouts,
         api: Api | None = None,
+        asked: Sequence[Callable[[], None]] = (),
         tokens: AdminTokens | None = None,
         page: PageFiles | None = None,
         openid: OpenIdSignIn | None = None,
@@ -112,7 +114,7 @@ class ConsoleServer:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         if api is not None:
-            api.add_to(app)
+            api.add_to(app, asked)
         if page is not None:
             page.add_to(app, self._hosts)
         if openid is not None:

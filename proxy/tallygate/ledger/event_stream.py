@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tallygate.domain.errors import StoreError
 from tallygate.limiter.keys import PARTITIONS, partition_keys
-from tallygate.limiter.script import ScriptStore
+from tallygate.limiter.script import ScriptStore, asked_together
 
 GROUP: Final = b"ledger"
 CLAIM_IDLE_MS: Final = 30_000  # longer than a transaction with its retries
@@ -50,7 +50,9 @@ class EventStreams:
     async def claim(self, most: int, *, idle_ms: int = CLAIM_IDLE_MS) -> list[StreamEntry]:
         """Claim entries that any writer left unfinished for idle_ms. Raises StoreError."""
         parts = (GROUP, self._consumer, b"%d" % idle_ms, b"0-0", b"COUNT", b"%d" % most)
-        replies = await asyncio.gather(*(self._command(p, b"XAUTOCLAIM", stream, *parts) for p, stream in enumerate(self._streams)))
+        replies = await asyncio.gather(
+            *(self._command((p,), b"XAUTOCLAIM", stream, *parts) for p, stream in enumerate(self._streams))
+        )
         return [entry for partition, reply in enumerate(replies) if reply for entry in _entries(partition, reply[1])]
 
     async def finish(self, entries: Sequence[StreamEntry]) -> None:
@@ -85,37 +87,42 @@ class EventStreams:
 
     async def _consumers(self, partition: int) -> Any:
         try:
-            return await self._command(partition, b"XINFO", b"CONSUMERS", self._streams[partition], GROUP)
+            return await self._command((partition,), b"XINFO", b"CONSUMERS", self._streams[partition], GROUP)
         except StoreError as error:
             if "no such key" in str(error):  # nothing was ever added here
                 return []
             raise
 
     async def _read(self, after: bytes, most: int) -> list[StreamEntry]:
-        head = (b"GROUP", GROUP, self._consumer, b"COUNT", b"%d" % most, b"STREAMS")
-        replies = await asyncio.gather(
-            *(self._command(p, b"XREADGROUP", *head, stream, after) for p, stream in enumerate(self._streams))
-        )
-        return [entry for partition, reply in enumerate(replies) if reply for entry in _entries(partition, _first(reply))]
+        """One command for all streams where the store takes it: it is sent again and again, also while there is nothing to read."""
+        replies = await asyncio.gather(*(self._read_some(some, after, most) for some in asked_together(self._store)))
+        return [entry for reply in replies for entry in reply]
 
-    async def _command(self, partition: int, *parts: bytes) -> Any:
-        """Run a command on a stream; create its group if it is missing, at the first start or after the store lost its data."""
+    async def _read_some(self, partitions: Sequence[int], after: bytes, most: int) -> list[StreamEntry]:
+        head = (b"GROUP", GROUP, self._consumer, b"COUNT", b"%d" % most, b"STREAMS")
+        streams = [self._streams[partition] for partition in partitions]
+        reply = await self._command(partitions, b"XREADGROUP", *head, *streams, *(after for _ in streams))
+        found = dict(reply or ())  # [[stream, entries]], or {stream: entries} in the newer protocol
+        return [
+            entry for p, stream in zip(partitions, streams, strict=True) if stream in found for entry in _entries(p, found[stream])
+        ]
+
+    async def _command(self, partitions: Sequence[int], *parts: bytes) -> Any:
+        """Run a command on streams; create groups that are missing, at the first start or after the store lost its data."""
         try:
             return await self._store.command(*parts)
         except StoreError as error:
             if "NOGROUP" not in str(error):
                 raise
-        try:
-            await self._store.command(b"XGROUP", b"CREATE", self._streams[partition], GROUP, b"0", b"MKSTREAM")
-        except StoreError as error:
-            if "BUSYGROUP" not in str(error):  # another writer was faster
-                raise
+        await asyncio.gather(*(self._create_group(self._streams[partition]) for partition in partitions))
         return await self._store.command(*parts)
 
-
-def _first(reply: Any) -> Any:
-    """The entries of the one stream asked for: [[stream, entries]], or {stream: entries} in the newer protocol."""
-    return next(iter(reply.values())) if isinstance(reply, dict) else reply[0][1]
+    async def _create_group(self, stream: bytes) -> None:
+        try:
+            await self._store.command(b"XGROUP", b"CREATE", stream, GROUP, b"0", b"MKSTREAM")
+        except StoreError as error:
+            if "BUSYGROUP" not in str(error):  # it is there, or another writer was faster
+                raise
 
 
 def _entries(partition: int, found: Any) -> list[StreamEntry]:

@@ -69,6 +69,7 @@ class Rebuild:
         self.continuity = Continuity(database, store, scripts)
         self._may_open = may_open
         self._has_opened = False
+        self.waits_for_writer = False  # whether a partition was left closed: nothing of it may wait in its stream
         self._calendars: dict[
             str, tuple[str, int]
         ] = {}  # the time zone and billing day with which an organization's months were last checked
@@ -76,6 +77,7 @@ class Rebuild:
     async def step(self) -> int:
         """Open every closed partition whose stream is stored; return how many. Raises LedgerUnavailableError, StoreError."""
         closed = await unmarked_partitions(self._store)
+        self.waits_for_writer = bool(closed)
         if not closed or not self._may_open():
             return 0
         runs = await partition_runs(self._store)  # read first: if the store restarts meanwhile, the marks are another run's
@@ -86,6 +88,7 @@ class Rebuild:
             by_partition[partition_of(organization.id)].append(organization)
         opened = sum([await self._open(partition, by_partition[partition], runs[partition]) for partition in closed])
         self.continuity.report()
+        self.waits_for_writer = opened < len(closed)
         if opened:
             _log.log(
                 logging.INFO if is_new or not self._has_opened else logging.WARNING,  # at its own start it is no surprise

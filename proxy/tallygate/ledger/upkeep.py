@@ -125,6 +125,10 @@ class Upkeep:
             known[LEDGER_DRIFT] = {(): self.drift_nano_usd}
         return known
 
+    def hurry(self) -> None:
+        """Somebody asks for usage."""
+        self._writer.hurry()
+
     @property
     def lack(self) -> Lack:
         """What the ledger was last found to lack of the store's events."""
@@ -155,6 +159,8 @@ class Upkeep:
         if await self._clock.look():
             await self._rebuild.close_all()
         await self._rebuild.step()
+        if self._rebuild.waits_for_writer:
+            self._writer.hurry()
 
     async def compare(self) -> None:
         """Look for what the ledger lacks of the store's events, also while nothing is to be rebuilt."""

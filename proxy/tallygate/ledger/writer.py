@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +28,10 @@ from tallygate.limiter.keys import partition_of
 
 BATCH_MAX: Final = 1_000  # entries of one transaction
 READ_MAX: Final = 200  # entries of one partition in one read: at most 12,800 are in memory, about 20 MB
-POLL_SECONDS: Final = 0.2  # between two reads that found little: events are in the ledger well within a second
+POLL_SECONDS: Final = 0.2  # between two reads, where nothing came last time or somebody asks
+GATHER_SECONDS: Final = 4.0  # the most between two reads while events trickle in
+ENOUGH: Final = 100  # events of one transaction: with more of them, an event costs hardly less
+HURRY_SECONDS: Final = 5.0  # since somebody asked last
 CLAIM_EVERY_SECONDS: Final = 10.0
 BACKOFF_FIRST_SECONDS: Final = 0.1
 BACKOFF_MAX_SECONDS: Final = 5.0
@@ -78,6 +82,9 @@ class Writer:
         self._before_reading = before_reading
         self._recovered = False
         self._claimed_at = loop_time()
+        self._gathering = Gathering()
+        self._asked = asyncio.Event()
+        self._hurries_until = 0.0
         self.counts = WriterCounts()
         self.is_database_away = False
         self.is_behind = True  # whether streams may have more than was read at once
@@ -99,7 +106,19 @@ class Writer:
             self.is_database_away = False
             pause = BACKOFF_FIRST_SECONDS
             if found < self._batch_max // 2:
-                await asyncio.sleep(POLL_SECONDS)
+                await self._rest(self._gathering.pause_after(found))
+
+    def hurry(self) -> None:
+        """Somebody asks what the ledger has: for a while, events are stored as they come."""
+        self._hurries_until = self._loop_time() + HURRY_SECONDS
+        self._asked.set()
+
+    async def _rest(self, seconds: float) -> None:
+        self._asked.clear()
+        await asyncio.sleep(min(seconds, POLL_SECONDS))
+        if seconds > POLL_SECONDS and self._loop_time() >= self._hurries_until:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), seconds - POLL_SECONDS)
 
     async def step(self) -> int:
         """Read, store, and remove entries from the streams; return how many. Raises LedgerUnavailableError, StoreError."""
@@ -202,6 +221,26 @@ class Writer:
             _log.error("the limiter took an event twice and is rebuilt", extra={"fields": {"partition": partition}})
             await self._on_posted_again(partition)
         return []
+
+
+class Gathering:
+    """How long a writer waits between two reads. A transaction costs as much as ten events, and fills some twenty pages of a file.
+
+    Where events trickle in, each pause is twice the one before, until one brings enough of them. After a read that found nothing
+    the next event is stored at once.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = POLL_SECONDS
+
+    def pause_after(self, found: int) -> float:
+        if not found:
+            self._seconds = POLL_SECONDS
+        elif found < ENOUGH:
+            self._seconds = min(self._seconds * 2, GATHER_SECONDS)
+        else:
+            self._seconds = max(self._seconds / 2, POLL_SECONDS)
+        return self._seconds
 
 
 def _taken(parsed: Sequence[tuple[StreamEntry, Entry | Notice | Job]], aside: Sequence[Malformed]) -> dict[int, int]:

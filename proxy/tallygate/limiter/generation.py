@@ -15,9 +15,9 @@ from tallygate.domain.admission import CalendarPeriod, SpendDemand
 from tallygate.domain.errors import StoreError
 from tallygate.domain.spend_limit import WindowKind
 from tallygate.limiter import wire
-from tallygate.limiter.keys import PARTITIONS, org_keys, partition_keys
+from tallygate.limiter.keys import org_keys, partition_keys
 from tallygate.limiter.redis_limiter import EXPIRED_MS
-from tallygate.limiter.script import Scripts, ScriptStore, Store
+from tallygate.limiter.script import Scripts, ScriptStore, Store, asked_together
 
 LEASE_MAX_MS: Final = 3_600_000  # of TALLYGATE_LEASE_SECONDS
 _ADMITS: Final = -1
@@ -37,14 +37,17 @@ async def partition_runs(store: Store) -> Mapping[int, str]:
 
 async def unmarked_partitions(store: ScriptStore) -> tuple[int, ...]:
     """Partitions that must be rebuilt from the ledger, then marked. All of them at the first start ever."""
-    marks = await asyncio.gather(*(store.command(b"GET", partition_keys(p).generation) for p in range(PARTITIONS)))
-    return tuple(partition for partition, mark in enumerate(marks) if mark is None)
+    asked = asked_together(store)
+    marks = await asyncio.gather(*(store.command(b"MGET", *(partition_keys(p).generation for p in some)) for some in asked))
+    return tuple(p for some, found in zip(asked, marks, strict=True) for p, mark in zip(some, found, strict=True) if mark is None)
 
 
 async def is_unused(store: ScriptStore) -> bool:
     """Return whether no partition was ever marked: this is the first start ever, or the store has lost everything."""
-    kept = (partition_keys(partition) for partition in range(PARTITIONS))
-    return not any(await asyncio.gather(*(store.command(b"EXISTS", keys.generation, keys.former) for keys in kept)))
+    kept = [
+        [key for p in some for key in (partition_keys(p).generation, partition_keys(p).former)] for some in asked_together(store)
+    ]
+    return not any(await asyncio.gather(*(store.command(b"EXISTS", *keys) for keys in kept)))
 
 
 async def mark_partition(store: ScriptStore, partition: int, generation: str) -> None:

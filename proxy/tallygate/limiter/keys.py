@@ -4,6 +4,7 @@ import hashlib
 import re
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 PARTITIONS: Final = 64
@@ -41,6 +42,7 @@ class OrgKeys:
     all: tuple[bytes, ...]
 
 
+@cache
 def partition_keys(partition: int) -> PartitionKeys:
     prefix = b"tg:{p%02d}:" % partition
     return PartitionKeys(

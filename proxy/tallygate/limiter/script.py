@@ -9,6 +9,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, Final, Protocol
 
+from tallygate.limiter.keys import ALL_PARTITIONS
+
 # Files whose names nearly every function uses. These are defined outside of the function that has all others: Lua finds what a
 # function uses of the very one that defines it by a search through all such names, and what lies further out at once.
 _OUTER: Final = ("base", "keys")
@@ -73,6 +75,13 @@ class Store(ScriptStore, Protocol):
 
     def nodes(self) -> Sequence[StoreNode]:
         """Its servers, each with its partitions."""
+
+
+def asked_together(store: ScriptStore) -> Sequence[Sequence[int]]:
+    """Partitions whose keys one command may have: all of them, but of a cluster, which takes keys of one slot, each alone."""
+    if getattr(store, "is_cluster", False):  # what only calls scripts does not say: it is one server
+        return [(partition,) for partition in ALL_PARTITIONS]
+    return [ALL_PARTITIONS]
 
 
 @cache
