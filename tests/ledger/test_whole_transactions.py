@@ -10,7 +10,7 @@ from msgspec.structs import astuple
 from new_ledger import new_ledger
 from sqlalchemy import Connection, func, select, text
 
-from tallygate.ledger import database as database_module
+from tallygate.console.ledger_totals import LedgerTotals
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database, LedgerUnavailableError, UnstorableError
 from tallygate.ledger.schema import ENTRIES
@@ -55,19 +55,25 @@ async def test_a_database_without_the_table_is_away(database: Database) -> None:
         await database.transact(lambda connection: database.insert_new(connection, ENTRIES, [astuple(an_entry(1))]))
 
 
+def counted_turns(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The calls that are made in the database's threads from now on."""
+    turns: list[Any] = []
+    submit = database._threads.submit
+
+    def counted(*call: Any) -> Any:
+        turns.append(call)
+        return submit(*call)
+
+    monkeypatch.setattr(database._threads, "submit", counted)
+    return turns
+
+
 async def test_recording_is_one_turn_of_a_thread(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each way there and back costs about as much as an event."""
     database = await new_ledger(tmp_path)
     book = Book(database)
     await book.record([an_entry(number) for number in range(5)], taken={3: 7})
-    turns = []
-    to_thread = asyncio.to_thread
-
-    async def counted(*call: Any) -> Any:
-        turns.append(call)
-        return await to_thread(*call)
-
-    monkeypatch.setattr(database_module.asyncio, "to_thread", counted)
+    turns = counted_turns(database, monkeypatch)
     monkeypatch.setattr(database, "write", None)  # the way in which each statement is a turn
     recorded = await book.record([an_entry(number) for number in range(5, 10)], taken={3: 8})
     monkeypatch.undo()
@@ -100,4 +106,36 @@ async def test_a_caller_that_is_cancelled_disturbs_nobody_who_comes_later(tmp_pa
     assert (await second).entries == 1
     await third
     assert (await assert_no_drift(database))[0] == 1
+    await database.close()
+
+
+async def test_a_question_sees_what_is_committed_and_changes_nothing(database: Database) -> None:
+    assert await database.ask(count) == 0
+    await Book(database).record([an_entry(1)])
+    assert await database.ask(count) == 1
+
+
+async def test_a_question_to_a_database_without_the_table_says_so(database: Database) -> None:
+    async with database.write() as connection:
+        await connection.execute(text("DROP TABLE entries"))
+    with pytest.raises(LedgerUnavailableError, match="entries"):
+        await database.ask(count)
+
+
+async def test_the_totals_of_a_scrape_are_four_questions(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = await new_ledger(tmp_path)
+    await Book(database).record([an_entry(number, org=f"org-{number:03d}") for number in range(120)])
+    turns = counted_turns(database, monkeypatch)
+    monkeypatch.setattr(database, "read", None)
+    totals = await LedgerTotals(database).fetch([f"org-{number:03d}" for number in range(120)])
+    monkeypatch.undo()
+
+    assert (len(turns), totals.organizations_skipped) == (4, 0)
+    await database.close()
+
+
+async def test_a_file_is_not_written_by_a_question(tmp_path: Any) -> None:
+    database = await new_ledger(tmp_path)
+    with pytest.raises(LedgerUnavailableError, match="readonly"):
+        await database.ask(lambda connection: connection.execute(text("DELETE FROM entries")))
     await database.close()

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import aclosing
 from typing import Final
 
 from tallygate.console.ports import Totals
@@ -72,17 +71,13 @@ class LedgerTotals:
         values[metrics.WEBHOOK_QUEUE][()] = await self._deliveries.waiting()
         open_jobs = await count_jobs(self._database)
         values[metrics.JOBS_OPEN] |= {(kind.value,): open_jobs.get(kind.value, 0) for kind in JobKind}
-        skipped, rows = set(orgs), 0
-        async with aclosing(self._queries.fetch(orgs)) as parts:
-            async for part in parts:
-                if isinstance(part, OverallTotals):
-                    _add(values, _overall_samples(part))
-                    continue
-                rows += part.rows
-                if rows > ROWS_MAX:
-                    break
-                _add(values, _samples(part))
-                skipped.difference_update(part.organizations)
+        skipped = set(orgs)
+        overall, parts = await self._queries.fetch(orgs, rows_max=ROWS_MAX)
+        _add(values, _overall_samples(overall))
+        for part in parts:
+            _add(values, _samples(part))
+            skipped.difference_update(part.organizations)
+            await asyncio.sleep(0)  # others' turn: many organizations take a while
         return Totals(samples=values, organizations_skipped=len(skipped - {OTHER}))
 
 

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import cache
@@ -135,6 +136,7 @@ class Database:
         file: "OpenFile | None" = None,
         *,
         threaded: Engine | None = None,
+        asking: Engine | None = None,
         address: str,
         migration_waits: int = MIGRATION_WAITS,
     ) -> None:
@@ -144,6 +146,9 @@ class Database:
         self._reader = reader
         self._file = file
         self._threaded = threaded
+        self._asking = asking
+        # Its own: with a disk that hangs, these threads hang, and no others. Those that are idle end with the database.
+        self._threads = ThreadPoolExecutor(1 + READERS_MAX, thread_name_prefix="ledger")
         # Both of SQLite's connections that write take turns here: who waits for its lock looks at it again and again, with pauses.
         self._turn: AbstractAsyncContextManager[object] = nullcontext() if threaded is None else asyncio.Lock()
         self.dialect = writer.dialect.name
@@ -174,7 +179,7 @@ class Database:
                     await self._require_tables(connection)
                     return await connection.run_sync(work)
             async with self._turn:
-                return await asyncio.to_thread(_done_in, self._threaded, work)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, _done_in, self._threaded, work)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -184,6 +189,18 @@ class Database:
             async with self._reader.connect() as connection:
                 await self._require_tables(connection)
                 yield connection
+
+    async def ask(self, work: Callable[[Connection], _Result]) -> _Result:
+        """The answer of `work`, which only reads. For what is asked again and again. Raises LedgerUnavailableError.
+
+        With SQLite it is one turn of a thread, as `transact`.
+        """
+        if self._asking is None or self._expects_tables:
+            async with self.read() as connection:
+                return await connection.run_sync(work)
+        with _translated():
+            self._require_file()
+            return await asyncio.get_running_loop().run_in_executor(self._threads, _answered_by, self._asking, work)
 
     def expect_tables(self) -> None:
         """Read and write nothing before the tables are those of this version, which another process makes them by `migrate`."""
@@ -319,8 +336,9 @@ class Database:
                 await greenlet_spawn(pool.dispose)
 
     async def close(self) -> None:
-        if self._threaded is not None:
-            self._threaded.dispose()
+        for engine in (self._threaded, self._asking):
+            if engine is not None:
+                engine.dispose()
         await self._writer.dispose()
         if self._reader is not self._writer:
             await self._reader.dispose()
@@ -398,16 +416,19 @@ def _open_sqlite(url: URL, *, is_command: bool) -> Database:
     writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=waits)
     threaded = create_engine(url.set(drivername=_PLAIN_SQLITE), pool_size=1, max_overflow=0, connect_args=waits)
     reader = create_async_engine(url, pool_size=READERS_MAX, max_overflow=0, connect_args=waits)
+    asking = create_engine(url.set(drivername=_PLAIN_SQLITE), pool_size=READERS_MAX, max_overflow=0, connect_args=waits)
     for_writing = ("journal_mode=WAL", f"journal_size_limit={WAL_BYTES_MAX}", "synchronous=FULL", "cache_size=-65536")
     for_reading = ("query_only=ON", "cache_size=-65536", "mmap_size=1073741824", "temp_store=MEMORY")
     for engine in (writer.sync_engine, threaded):
         _prepare_sqlite(engine, "BEGIN IMMEDIATE", for_writing, file)
-    _prepare_sqlite(reader.sync_engine, "BEGIN", for_reading, file)
+    for engine in (reader.sync_engine, asking):
+        _prepare_sqlite(engine, "BEGIN", for_reading, file)
     return Database(
         writer,
         reader,
         file,
         threaded=threaded,
+        asking=asking,
         address=str(file.path.absolute()),
         migration_waits=1 if is_command else MIGRATION_WAITS,
     )
@@ -516,6 +537,11 @@ def _is_locked(error: LedgerUnavailableError) -> bool:
 
 def _done_in(engine: Engine, work: Callable[[Connection], _Result]) -> _Result:
     with engine.begin() as connection:
+        return work(connection)
+
+
+def _answered_by(engine: Engine, work: Callable[[Connection], _Result]) -> _Result:
+    with engine.connect() as connection:
         return work(connection)
 
 

@@ -249,9 +249,8 @@ async def held_by_jobs(database: Database, org: str) -> tuple[int, int]:
 
 async def count_jobs(database: Database) -> Mapping[str, int]:
     """How many jobs are open, by kind. Raises LedgerUnavailableError."""
-    async with database.read() as connection:
-        rows = await connection.execute(select(_C.kind, func.count()).group_by(_C.kind))
-        return {row[0]: row[1] for row in rows}
+    query = select(_C.kind, func.count()).group_by(_C.kind)
+    return await database.ask(lambda connection: {row[0]: row[1] for row in connection.execute(query)})
 
 
 def _away(error: LedgerUnavailableError) -> StoreError:

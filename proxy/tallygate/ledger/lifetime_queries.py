@@ -1,11 +1,10 @@
 """Lifetime totals in the form of the counters of /metrics: summed over the labels that a counter lacks."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, bindparam, cast, func, select
 
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database
@@ -50,13 +49,21 @@ class LifetimeQueries:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def fetch(self, orgs: Sequence[str]) -> AsyncGenerator[OverallTotals | OrganizationTotals, None]:
-        """Yield the common totals, then ORGS_AT_ONCE organizations at a time, by name. Close the iterator to stop early."""
+    async def fetch(self, orgs: Sequence[str], *, rows_max: int) -> tuple[OverallTotals, list[OrganizationTotals]]:
+        """The common totals, and those of ORGS_AT_ONCE organizations at a time, by name, until they have rows_max rows."""
         by_name = sorted(orgs)
-        async with self._database.read() as connection:
-            yield await _overall(connection)
+
+        def read(connection: Connection) -> tuple[OverallTotals, list[OrganizationTotals]]:
+            overall, parts, rows = _overall(connection), list[OrganizationTotals](), 0
             for start in range(0, len(by_name), ORGS_AT_ONCE):
-                yield await _of_organizations(connection, by_name[start : start + ORGS_AT_ONCE])
+                part = _of_organizations(connection, by_name[start : start + ORGS_AT_ONCE])
+                rows += part.rows
+                if rows > rows_max:
+                    break
+                parts.append(part)
+            return overall, parts
+
+        return await self._database.ask(read)
 
 
 _C: Final = LIFETIME_TOTALS.c
@@ -69,34 +76,37 @@ def _sum(name: str) -> ColumnElement[int]:
     return cast(func.coalesce(func.sum(_C[name]), 0), BigInteger)
 
 
-async def _overall(connection: AsyncConnection) -> OverallTotals:
-    sources = await _rows(connection, select(_C.usage_source, _sum("requests")).where(_IS_SERVED), _C.usage_source)
-    oddities = (await connection.execute(select(*map(_sum, LIFETIME_ODDITIES)))).one()
-    return OverallTotals(sources=[(source, requests) for source, requests in sources], oddities=tuple(oddities))
-
-
-async def _of_organizations(connection: AsyncConnection, orgs: Sequence[str]) -> OrganizationTotals:
-    exchange = (_C.org, _C.credential, _C.capability)
-    wanted = _among(_C.org, orgs)
-    sums = [_sum(name) for name in SUMS]
-    of_exchange = select(*exchange, *sums).where(wanted, _IS_SERVED)
-    of_outcome = select(*exchange, _C.outcome, _sum("requests")).where(wanted)
-    of_model = select(_C.org, _C.model, _sum("requests"), *sums).where(wanted, _IS_SERVED)
-    labels = (_SPEND.org, _SPEND.credential, _SPEND.capability, _SPEND.kind)
-    of_spend = select(*labels, _SPEND.nano_usd, _SPEND.credited_nano_usd).where(_among(_SPEND.org, orgs)).order_by(*labels)
-    return OrganizationTotals(
-        organizations=orgs,
-        exchanges=await _rows(connection, of_exchange, *exchange),
-        outcomes=await _rows(connection, of_outcome, *exchange, _C.outcome),
-        models=await _rows(connection, of_model, _C.org, _C.model),
-        spend=list(map(tuple, (await connection.execute(of_spend)).all())),
-    )
-
-
-def _among(column: ColumnElement[str], orgs: Sequence[str]) -> ColumnElement[bool]:
+def _among(column: ColumnElement[str]) -> ColumnElement[bool]:
     # With a range PostgreSQL uses the index, whatever its statistics.
-    return and_(column >= orgs[0], column <= orgs[-1], column.in_(orgs))
+    return and_(column >= bindparam("first"), column <= bindparam("last"), column.in_(bindparam("orgs", expanding=True)))
 
 
-async def _rows(connection: AsyncConnection, statement: Select[Any], *group: ColumnElement[Any]) -> list[tuple[Any, ...]]:
-    return list(map(tuple, (await connection.execute(statement.group_by(*group).order_by(*group))).all()))
+def _grouped(statement: Select[Any], *group: ColumnElement[Any]) -> Select[Any]:
+    return statement.group_by(*group).order_by(*group)
+
+
+# Made once: making them takes as long as running them.
+_EXCHANGE: Final = (_C.org, _C.credential, _C.capability)
+_SUMS: Final = tuple(map(_sum, SUMS))
+_OF_SOURCES: Final = _grouped(select(_C.usage_source, _sum("requests")).where(_IS_SERVED), _C.usage_source)
+_OF_ODDITIES: Final = select(*map(_sum, LIFETIME_ODDITIES))
+_OF_EXCHANGES: Final = _grouped(select(*_EXCHANGE, *_SUMS).where(_among(_C.org), _IS_SERVED), *_EXCHANGE)
+_OF_OUTCOMES: Final = _grouped(select(*_EXCHANGE, _C.outcome, _sum("requests")).where(_among(_C.org)), *_EXCHANGE, _C.outcome)
+_OF_MODELS: Final = _grouped(select(_C.org, _C.model, _sum("requests"), *_SUMS).where(_among(_C.org), _IS_SERVED), _C.org, _C.model)
+_SPEND_LABELS: Final = (_SPEND.org, _SPEND.credential, _SPEND.capability, _SPEND.kind)
+_OF_SPEND: Final = (
+    select(*_SPEND_LABELS, _SPEND.nano_usd, _SPEND.credited_nano_usd).where(_among(_SPEND.org)).order_by(*_SPEND_LABELS)
+)
+
+
+def _overall(connection: Connection) -> OverallTotals:
+    sources = [(source, requests) for source, requests in connection.execute(_OF_SOURCES)]
+    return OverallTotals(sources=sources, oddities=tuple(connection.execute(_OF_ODDITIES).one()))
+
+
+def _of_organizations(connection: Connection, orgs: Sequence[str]) -> OrganizationTotals:
+    among = {"first": orgs[0], "last": orgs[-1], "orgs": orgs}
+    exchanges, outcomes, models, spend = (
+        list(map(tuple, connection.execute(statement, among))) for statement in (_OF_EXCHANGES, _OF_OUTCOMES, _OF_MODELS, _OF_SPEND)
+    )
+    return OrganizationTotals(organizations=orgs, exchanges=exchanges, outcomes=outcomes, models=models, spend=spend)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.config.directory import EVERYWHERE, StoredSource
@@ -28,6 +28,7 @@ LOWERED_NAMED_MAX: Final = 20  # organizations that one line of the log names
 CHANGED_MAX: Final = 1_000  # organizations read one by one; when more have changed, all are read again
 _log = logging.getLogger(__name__)
 _Rows = tuple[StoredOrganization, Sequence[StoredCredential]]
+_OF_VERSION: Final = select(DIRECTORY_VERSION.c.version)
 
 
 class DirectoryReplica:
@@ -82,13 +83,13 @@ class DirectoryReplica:
         config = self._config()
         if self._keeper is not None:
             self._keeper.begin()
+        is_same_config = self._read_under is not None and _same_rules(self._read_under, config)
+        if is_same_config and self.version == await self._database.ask(_version):
+            if self._keeper is not None:
+                self._keeper.confirm()
+            return frozenset()
         async with self._database.read() as connection:
-            version = (await connection.execute(select(DIRECTORY_VERSION.c.version))).scalar_one()
-            is_same_config = self._read_under is not None and _same_rules(self._read_under, config)
-            if version == self.version and is_same_config:
-                if self._keeper is not None:
-                    self._keeper.confirm()
-                return frozenset()
+            version = await connection.run_sync(_version)
             changed = await self._changed_ids(connection) if is_same_config and self.version >= 0 else None
             reading = _Reading(config, self._rules)
             lines: dict[str, bytes] = {}
@@ -255,6 +256,10 @@ def _served(organization: Organization | None) -> frozenset[tuple[bytes, int | N
     enabled = [credential for credential in organization.credentials if credential.enabled]
     current = {(credential.key_sha256, credential.expires_at_ms) for credential in enabled}
     return frozenset(current | {(credential.old_key_sha256, credential.old_key_until_ms) for credential in enabled})
+
+
+def _version(connection: Connection) -> int:
+    return int(connection.execute(_OF_VERSION).scalar_one())
 
 
 def _retirement(client_id: str, org: str, *, is_self_made: bool) -> tuple[str, str]:

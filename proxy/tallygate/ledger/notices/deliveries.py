@@ -219,14 +219,13 @@ class Deliveries:
     async def waiting(self) -> int:
         """The number of deliveries that have not ended."""
         query = select(func.count()).where(_C.state == DeliveryState.WAITING)
-        async with self._database.read() as connection:
-            return int((await connection.execute(query)).scalar_one())
+        return await self._database.ask(lambda connection: int(connection.execute(query).scalar_one()))
 
     async def totals(self) -> Mapping[Result, int]:
         """The results of attempts since the ledger began."""
         columns = DELIVERY_TOTALS.c
-        async with self._database.read() as connection:
-            rows = {row.result: row.deliveries for row in await connection.execute(select(columns.result, columns.deliveries))}
+        query = select(columns.result, columns.deliveries)
+        rows = await self._database.ask(lambda connection: dict(map(tuple, connection.execute(query))))
         return {result: int(rows.get(result.value, 0)) for result in Result}
 
     async def latest(
