@@ -15,17 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import text
 
 from bench import procfs
 from bench.samples import spread
 from bench.tallygate import ORGANIZATIONS
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import open_database
+from tallygate.ledger.database import Database, open_database
 from tallygate.ledger.event_stream import StreamEntry
 from tallygate.ledger.writer import Writer
 
@@ -90,7 +90,7 @@ async def cost_of(size: int, database_url: str) -> tuple[float, float]:
         )
         for _ in range(warm):
             await writer.step()
-        servers, before = list(_postgres_servers()) if database_url else [], time.process_time()
+        servers, before = await _servers(database) if database_url else (), time.process_time()
         server_before = procfs.cpu_seconds(servers)
         for _ in range(count):
             await writer.step()
@@ -101,10 +101,11 @@ async def cost_of(size: int, database_url: str) -> tuple[float, float]:
     return own / (size * count) * 1e6, server / (size * count) * 1e6
 
 
-def _postgres_servers() -> Iterator[int]:
-    for entry in procfs.PROC.iterdir():
-        if entry.name.isdecimal() and procfs.command_line(int(entry.name)).startswith("postgres:"):
-            yield int(entry.name)
+async def _servers(database: Database) -> tuple[int, ...]:
+    """The processes of the PostgreSQL server, which is on this machine."""
+    async with database.read() as connection:
+        backend = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+    return procfs.family(procfs.parse_parent((procfs.PROC / str(backend) / "stat").read_text()))
 
 
 def main() -> int:
