@@ -14,9 +14,7 @@ from msgspec.structs import replace
 
 from tallygate.domain.admission import Account, Settlement
 
-KEPT_MS: Final = (
-    30_000  # before the last one: `everysec` loses up to two seconds, a master that is cut off what it takes until it is left
-)
+KEPT_MS: Final = 30_000  # before the last one: `everysec` loses two seconds, a master that is cut off all until it is left
 KEPT_MAX: Final = 10_000  # of a worker, at 2 to 3 KB each; the oldest are dropped first
 SUSPECTED_MS_MAX: Final = 43_200_000  # older ones were stored long ago; a ledger keeps each for a look-up for at least a day
 
