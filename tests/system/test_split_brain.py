@@ -27,6 +27,7 @@ async def test_what_a_master_took_alone_is_entered_again(tmp_path: Path) -> None
         (config_dir / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     with running_valkey(append_only=True) as old, running_valkey(append_only=True) as new:
         new.client().replicaof("127.0.0.1", str(old.port))
+        await eventually(lambda: new.client().info("replication").get("master_link_status") == "up", "the replica follows")
         to_gateway, to_ledger = FaultProxy(old.port), FaultProxy(old.port)
         await asyncio.gather(to_gateway.start(), to_ledger.start())
         async with running_simulator() as simulator, callers() as session:
