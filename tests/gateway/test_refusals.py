@@ -1,6 +1,7 @@
 import pytest
 from msgspec.structs import replace
 
+from tallygate.dialects.errors import retry_headers
 from tallygate.dialects.registry import dialects
 from tallygate.domain.admission import LEDGER_BACKLOG, Decision, RateState, SpendState
 from tallygate.domain.errors import ErrorCode
@@ -8,7 +9,6 @@ from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.gateway.exchange.caller_limits import CallerLimits, limits_of
-from tallygate.gateway.exchange.finish import retry_headers
 from tallygate.gateway.exchange.limit_headers import limit_headers
 from tallygate.gateway.refusals import limiter_refusal
 

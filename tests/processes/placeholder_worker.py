@@ -10,7 +10,7 @@ import sys
 from aiohttp import web
 
 from tallygate.app.clocks import now_ms
-from tallygate.domain.errors import ErrorCode
+from tallygate.domain.errors import ErrorCode, StoreError
 from tallygate.processes.worker import run_worker
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
 from tallygate.telemetry.labels import KnownLabels
@@ -75,7 +75,9 @@ class PlaceholderGateway:
         return response
 
 
-async def build(_settings, counts):
+async def build(settings, counts):
+    if (settings.data_dir / "no_workers").exists():
+        raise StoreError("as the test wants it")
     return PlaceholderGateway(counts)
 
 

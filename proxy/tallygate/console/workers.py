@@ -94,20 +94,32 @@ class Workers:
 
     def _process(self, slot: str, series: Mapping[Series, tuple[int, ...]]) -> WorkerProcess:
         status = WorkerStatus.of(series, self._now_ms())
+        up = status.up and _is_alive(status.pid)
         if series:
             self._seen.add(slot)
-        cpu_seconds, resident_bytes, open_fds = _process_figures(status.pid) if status.up else (None, None, None)
+        cpu_seconds, resident_bytes, open_fds = _process_figures(status.pid) if up else (None, None, None)
         return WorkerProcess(
             worker=slot.removeprefix("worker-"),
-            up=status.up,
-            is_unread=status.up and bool(series.get((DIRECTORY_UNREAD.name, ()), (0,))[0]),
-            is_behind=status.up and bool(series.get((DIRECTORY_SNAPSHOT.name, ()), (0,))[0]),
+            up=up,
+            is_unread=up and bool(series.get((DIRECTORY_UNREAD.name, ()), (0,))[0]),
+            is_behind=up and bool(series.get((DIRECTORY_SNAPSHOT.name, ()), (0,))[0]),
             is_hidden=not series and slot in self._seen,
             starts=status.starts,
             cpu_seconds=cpu_seconds,
             resident_bytes=resident_bytes,
             open_fds=open_fds,
         )
+
+
+def _is_alive(pid: int) -> bool:
+    """Return whether there is such a process: one that was killed could not say that it serves no more."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _without(names: frozenset[str], series: Mapping[Series, tuple[int, ...]]) -> dict[Series, tuple[int, ...]]:

@@ -42,3 +42,14 @@ def error_body(refusal: Refusal, error: Mapping[str, object], *, request_id: str
     """Content type and body. `error` is the dialect's error object; `members` replace or join the top-level ones."""
     body = problem_members(refusal, request_id=request_id) | members | {"error": error}
     return JSON_CONTENT_TYPE, msgspec.json.encode(body)
+
+
+def retry_headers(refusal: Refusal) -> list[tuple[bytes, bytes]]:
+    """The headers for retries, in the three forms that SDKs read. Seconds round up, so that no retry is too early."""
+    headers: list[tuple[bytes, bytes]] = []
+    if refusal.retry_after_ms is not None:
+        headers.append((b"retry-after", b"%d" % -(-refusal.retry_after_ms // 1000)))
+        headers.append((b"retry-after-ms", b"%d" % refusal.retry_after_ms))
+    if refusal.should_retry is not None:
+        headers.append((b"x-should-retry", b"true" if refusal.should_retry else b"false"))
+    return headers

@@ -49,6 +49,7 @@ class ErrorCode(StrEnum):
     LEDGER_BACKLOG = "ledger_backlog", 503
     OVERLOADED = "overloaded", 503
     SHUTTING_DOWN = "shutting_down", 503
+    NO_WORKER = "no_worker", 503
     LOOP_DETECTED = "loop_detected", 508
     INTERNAL_ERROR = "internal_error", 500
 

@@ -94,6 +94,11 @@ class Child:
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=self._spec.name)
 
+    @property
+    def is_ready(self) -> bool:
+        """Return whether its process runs and has reported readiness."""
+        return self._is_ready
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; does nothing if the child does not run."""
         if self._process is not None and self._process.returncode is None:

@@ -7,7 +7,10 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from random import Random
 
+from tallygate.app.clocks import event_id_source, now_ms
 from tallygate.app.machine import raise_descriptors
 from tallygate.app.role import Role
 from tallygate.config.in_force import InForceFile
@@ -20,6 +23,7 @@ from tallygate.processes.data_directory import DataDirectory
 from tallygate.processes.environments import environments
 from tallygate.processes.listener import listen, local_url
 from tallygate.processes.running_settings import keep_running_settings
+from tallygate.processes.stand_in import StandIn
 from tallygate.processes.supervisor import Exit, Fleet, Supervisor
 from tallygate.processes.valkey import EmbeddedValkey
 
@@ -151,7 +155,13 @@ def _fleet(
         drain_seconds=settings.drain_seconds,
         watched=ConfigWatch(settings.config_dir, [] if settings.upstream_ca_file is None else [settings.upstream_ca_file]),
         file_sync=None if valkey is None else valkey.file_sync(),
+        stand_in=partial(_stand_in, is_crossed=bool(settings.cors_origin_names)),
     )
+
+
+def _stand_in(listening: socket.socket, is_up: Callable[[], bool], *, is_crossed: bool) -> StandIn:
+    new_id = event_id_source(now_ms, Random(int.from_bytes(os.urandom(32))))
+    return StandIn(listening, is_up=is_up, is_crossed=is_crossed, new_id=new_id)
 
 
 def _bound(address: str) -> socket.socket:

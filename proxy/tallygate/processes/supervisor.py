@@ -1,7 +1,8 @@
 """The parent of each command that serves: it owns the ports and keeps the other processes running.
 
 The order matters: Valkey starts first, since the others need it, then console and workers together. Workers end first, then the
-console, which shows their last counts, and Valkey last. The parent itself serves nothing and so has little that can fail.
+console, which shows their last counts, and Valkey last. The parent itself serves nothing and so has little that can
+fail; while no worker is up, it says so to their clients (`stand_in.py`).
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from typing import Any, Final
 from tallygate.config.reloading import ConfigWatch, watch_forever
 from tallygate.processes.child import Child, ChildFailedError, ChildSpec
 from tallygate.processes.file_sync import FileSync
+from tallygate.processes.stand_in import StandIn
 
 _LOG: Final = logging.getLogger(__name__)
 HARD_STOP_SECONDS: Final = 3.0  # from closing the lifeline to SIGKILL
@@ -46,6 +48,7 @@ class Fleet:
     drain_seconds  for requests that are then open
     watched        the configuration's files: a change on disk causes a reload, like SIGHUP
     file_sync      of Valkey's files
+    stand_in       makes what answers on the workers' port while none is up, of that and of a function that tells whether one is
     """
 
     workers: Sequence[ChildSpec]
@@ -57,6 +60,7 @@ class Fleet:
     drain_seconds: float
     watched: ConfigWatch = field(default_factory=partial(ConfigWatch, None))
     file_sync: FileSync | None = None
+    stand_in: Callable[[socket.socket, Callable[[], bool]], StandIn] | None = None
 
 
 class Supervisor:
@@ -84,12 +88,14 @@ class Supervisor:
             loop.add_signal_handler(number, self._ask_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         syncing = None if self._fleet.file_sync is None else asyncio.ensure_future(self._fleet.file_sync.sync_forever())
+        standing_in = self._stand_in()
         try:
             await self._start(self._valkey)
             await self._start((self._console, *self._workers))
             if not self._stop.is_set():
                 self._on_ready()
             await self._watch_until_stopped()
+            await _cancelled(standing_in)
         except ChildFailedError as failure:
             _LOG.error("a process did not start", extra={"fields": {"reason": str(failure)}})
             self._stop_now.set()
@@ -98,8 +104,16 @@ class Supervisor:
         else:
             return Exit.CLEAN if await self._end() else Exit.FORCED
         finally:
-            if syncing is not None:
-                syncing.cancel()
+            for beside in (syncing, standing_in):
+                if beside is not None:
+                    beside.cancel()
+
+    def _stand_in(self) -> "asyncio.Future[None] | None":
+        bound, make = self._fleet.gateway_socket, self._fleet.stand_in
+        if bound is None or make is None:
+            return None
+        stand_in = make(bound, lambda: any(worker.is_ready for worker in self._workers))
+        return asyncio.ensure_future(stand_in.stand_in_forever())
 
     async def _watch_until_stopped(self) -> None:
         watching = asyncio.ensure_future(watch_forever(self._fleet.watched, self._reload))
@@ -166,6 +180,12 @@ class Supervisor:
     def _reload(self) -> None:
         for child in (self._console, *self._workers):
             child.reload()
+
+
+async def _cancelled(task: "asyncio.Future[None] | None") -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def _all_unless(futures: Iterable["asyncio.Future[None]"], event: asyncio.Event, *, seconds: float | None) -> bool:

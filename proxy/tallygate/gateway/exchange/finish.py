@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import Final
 
 from tallygate.dialects.dialect import Dialect
+from tallygate.dialects.errors import retry_headers
 from tallygate.domain.errors import Refusal
 from tallygate.domain.made_object import MADE_MAX
 from tallygate.domain.money import usd_text
@@ -231,14 +232,3 @@ def write_refusal(client: Client, dialect: Dialect, refusal: Refusal, ours: list
         headers += _UPGRADE_REQUIRED
         response.close_after()
     response.whole(refusal.status, headers, body)
-
-
-def retry_headers(refusal: Refusal) -> list[Header]:
-    """The headers for retries, in the three forms that SDKs read. Seconds round up, so that no retry is too early."""
-    headers: list[Header] = []
-    if refusal.retry_after_ms is not None:
-        headers.append((b"retry-after", b"%d" % -(-refusal.retry_after_ms // 1000)))
-        headers.append((b"retry-after-ms", b"%d" % refusal.retry_after_ms))
-    if refusal.should_retry is not None:
-        headers.append((b"x-should-retry", b"true" if refusal.should_retry else b"false"))
-    return headers

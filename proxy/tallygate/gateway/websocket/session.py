@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from aiohttp import WSCloseCode, WSMsgType
 from msgspec.structs import replace
 
+from tallygate.dialects.errors import retry_headers
 from tallygate.dialects.socket_dialect import Ahead, ServerMessage, SocketTalk
 from tallygate.domain.errors import ErrorCode, Refusal, Refused, RequestRejectedError
 from tallygate.domain.stored_object import StoredKind, StoredReference
@@ -26,7 +27,7 @@ from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.call import Call, Caller, Client, Head, Intake, Received
 from tallygate.gateway.exchange.charging import Bill
 from tallygate.gateway.exchange.entrance import Entrance
-from tallygate.gateway.exchange.finish import failure_refusal, retry_headers
+from tallygate.gateway.exchange.finish import failure_refusal
 from tallygate.gateway.exchange.forward import rewritten_body
 from tallygate.gateway.exchange.limit_headers import limit_headers
 from tallygate.gateway.exchange.treatments import READ
