@@ -39,35 +39,37 @@ async def test_what_a_master_took_alone_is_entered_again(tmp_path: Path) -> None
             }
             ledger = started_member(tmp_path / "ledger", "ledger", shared, simulator.url, redis_url=to_ledger.url)
             gateway = started_member(tmp_path / "gateway", "gateway", shared, simulator.url, redis_url=to_gateway.url, workers="1")
-            await asyncio.gather(ledger.until_ready(), gateway.until_ready())
-            seen: list[Seen] = []
+            try:
+                await asyncio.gather(ledger.until_ready(), gateway.until_ready())
+                seen: list[Seen] = []
 
-            async def serve_for(seconds: float) -> None:
-                until = asyncio.get_running_loop().time() + seconds
-                while asyncio.get_running_loop().time() < until:
-                    one = await ask(session, gateway, "acme-prod", chat())  # type: ignore[arg-type]  # its URL is all that counts
-                    assert (one.status, one.is_whole) == (200, True)
-                    seen.append(one)
+                async def serve_for(seconds: float) -> None:
+                    until = asyncio.get_running_loop().time() + seconds
+                    while asyncio.get_running_loop().time() < until:
+                        one = await ask(session, gateway, "acme-prod", chat())  # type: ignore[arg-type]  # its URL is all that counts
+                        assert (one.status, one.is_whole) == (200, True)
+                        seen.append(one)
 
-            await serve_for(1)
-            new.client().replicaof("NO", "ONE")
-            to_ledger.lead_to(new.port)
-            to_ledger.cut()
-            await serve_for(SPLIT_SECONDS)
-            to_gateway.lead_to(new.port)
-            to_gateway.cut()
-            old.client().replicaof("127.0.0.1", str(new.port))  # and drops what it took alone
+                await serve_for(1)
+                new.client().replicaof("NO", "ONE")
+                to_ledger.lead_to(new.port)
+                to_ledger.cut()
+                await serve_for(SPLIT_SECONDS)
+                to_gateway.lead_to(new.port)
+                to_gateway.cut()
+                old.client().replicaof("127.0.0.1", str(new.port))  # and drops what it took alone
 
-            costs = {}
-            for one in seen:
-                (record,) = simulator.ledger.by_request_id(one.request_id)
-                costs[one.request_id] = true_cost(record)
+                costs = {}
+                for one in seen:
+                    (record,) = simulator.ledger.by_request_id(one.request_id)
+                    costs[one.request_id] = true_cost(record)
 
-            def entered() -> dict[str, int]:
-                rows = rows_of(database, "SELECT event_id, sum(posted_nano_usd) AS posted FROM entries GROUP BY event_id")
-                return {row["event_id"]: row["posted"] for row in rows}
+                def entered() -> dict[str, int]:
+                    rows = rows_of(database, "SELECT event_id, sum(posted_nano_usd) AS posted FROM entries GROUP BY event_id")
+                    return {row["event_id"]: row["posted"] for row in rows}
 
-            await eventually(lambda: entered().keys() >= costs.keys(), "what the old master took is entered again", seconds=90)
-            assert entered() == costs
-            await asyncio.gather(gateway.end(), ledger.end())
+                await eventually(lambda: entered().keys() >= costs.keys(), "what the old master took is entered again", seconds=90)
+                assert entered() == costs
+            finally:
+                await asyncio.gather(gateway.end(), ledger.end())
         await asyncio.gather(to_gateway.stop(), to_ledger.stop())
