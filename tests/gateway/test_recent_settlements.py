@@ -1,6 +1,7 @@
 """What a worker remembers of what its store acknowledged: bounded, and suspected once the store runs anew."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from recording_metrics import RecordingMetrics
 from small_admission import small_admission
 
 from tallygate.domain.admission import Account, Settlement
+from tallygate.domain.errors import StoreError
 from tallygate.gateway.settling.recent import KEPT_MAX, KEPT_MS, SUSPECTED_MS_MAX, RecentSettlements
 from tallygate.gateway.settling.settler import Settler
 from tallygate.gateway.settling.spool import Spool
@@ -23,8 +25,11 @@ class Store:
         self.run = "one"
         self.now_ms = NOW_MS
         self.taken: list[tuple[str, bool]] = []
+        self.is_away = False
 
     async def settle(self, account: Account) -> Settlement:
+        if self.is_away:
+            raise StoreError("away")
         self.taken.append((account.admission.reservation_id, account.is_owed))
         return Settlement(settled_at_ms=self.now_ms)
 
@@ -111,12 +116,14 @@ def store() -> Store:
     return Store()
 
 
-def a_settler(store: Store, spool: Spool) -> Settler:
+def a_settler(store: Store, spool: Spool, *, clock: Callable[[], float] = time.perf_counter) -> Settler:
     async def finished(_event_ids: object) -> frozenset[str]:
         return frozenset()
 
     limiter = store
-    return Settler(limiter, spool, RecordingMetrics(), finished=finished, now_ms=lambda: store.now_ms, store_run=lambda: store.run)  # type: ignore[arg-type]
+    return Settler(  # type: ignore[arg-type]
+        limiter, spool, RecordingMetrics(), finished=finished, now_ms=lambda: store.now_ms, store_run=lambda: store.run, clock=clock
+    )
 
 
 async def test_settlements_and_releases_of_the_former_run_are_told_again_once(tmp_path: Path, store: Store) -> None:
@@ -176,4 +183,29 @@ async def test_a_disk_that_refuses_lets_them_wait_in_memory(tmp_path: Path, stor
         assert await settler.replay() == 0
     assert await settler.replay() == 1
     assert store.taken == [("r1", True)]
+    spool.close()
+
+
+async def test_a_spool_that_waits_says_so_once_a_minute_and_again_at_the_next_outage(
+    tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool, seconds = Spool(tmp_path / "0.spool", bytes_max=100_000), [0.0]
+    settler = a_settler(store, spool, clock=lambda: seconds[0])
+
+    async def try_for(tries: int) -> int:
+        for _ in range(tries):
+            await settler.replay()
+            seconds[0] += 1
+        lines = [record.getMessage() for record in caplog.records if "spool replay waits" in record.getMessage()]
+        caplog.clear()
+        return len(lines)
+
+    await spool.append(an_account("one"))
+    store.is_away = True
+    assert await try_for(120) == 2
+    store.is_away = False
+    assert await try_for(1) == 0
+    await spool.append(an_account("two"))
+    store.is_away = True
+    assert await try_for(1) == 1
     spool.close()

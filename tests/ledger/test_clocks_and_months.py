@@ -32,7 +32,6 @@ from tallygate.ledger.upkeep import ConfigInForce, Upkeep
 from tallygate.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.fence import Fence
 from tallygate.limiter.generation import read_period, read_posted, unmarked_partitions
 from tallygate.limiter.keys import ALL_PARTITIONS, org_keys, partition_of
 from tallygate.limiter.redis_limiter import RedisLimiter
@@ -328,7 +327,6 @@ class Deployment:
             store=store,
             config=ConfigInForce(organizations=lambda: (self.organization,), prices=tuple),
             now_ms=clock.now_ms,
-            fence=Fence(scripts.fence),
             clock=clock,
         )
         self._number = first_id

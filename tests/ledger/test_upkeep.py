@@ -1,4 +1,4 @@
-"""The ledger's upkeep: a restarted store is fenced and rebuilt; the work of each time is bounded, however many organizations."""
+"""The ledger's upkeep: the work of each time is bounded, however many organizations."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -7,7 +7,6 @@ from typing import Any, cast
 import pytest
 from ledger_values import START_MS, an_entry
 from limiter_at_work import ORGANIZATIONS, LimiterAtWork
-from marked_partitions import mark_all
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,32 +18,17 @@ from tallygate.ledger.audit_turns import AuditTurns
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database
 from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
-from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.schema import SPEND_BUCKETS
 from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.upkeep import ConfigInForce, Upkeep
-from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.fence import Fence
-from tallygate.limiter.generation import close_partition, partition_runs, read_generation, unmarked_partitions
+from tallygate.limiter.generation import close_partition
 from tallygate.limiter.keys import ALL_PARTITIONS, partition_of
-from tallygate.limiter.script import ScriptStore, StoreNode, load_scripts
+from tallygate.limiter.script import ScriptStore, StoreNode
 
 DAY_MS = 86_400_000
 PLAN = Plan(id="paid", spend_limits=(SpendLimit(name="spend_7d", limit_nano_usd=10**12),), history_days=30)
 MANY = tuple(Organization(id=f"org-{number:04d}", name="", plan=PLAN) for number in range(1_200))
-
-
-class CountingRebuild:
-    waits_for_writer = False
-
-    def __init__(self, rebuild: Rebuild | None = None) -> None:
-        self.steps = 0
-        self._rebuild = rebuild
-
-    async def step(self) -> int:
-        self.steps += 1
-        return 0 if self._rebuild is None else await self._rebuild.step()
 
 
 class DriftingAudit:
@@ -78,7 +62,6 @@ def an_upkeep(database: Database, store: Any = None, **parts: Any) -> Upkeep:
         store=cast("ScriptStore", store),
         config=ConfigInForce(organizations=lambda: parts.get("organizations", MANY), prices=tuple),
         now_ms=parts.get("now_ms", lambda: START_MS),
-        fence=Fence(load_scripts().fence),
         clock=parts.get("clock") or StoreClock(cast("ScriptStore", store), steady_ms=lambda: START_MS),
     )
 
@@ -87,48 +70,6 @@ async def spend(database: Database, orgs: Sequence[str], at_ms: int) -> None:
     rows = [{"org": org, "bucket_ms": at_ms, "credential": "c", "posted_nano_usd": 1} for org in orgs]
     async with database.write() as connection:
         await connection.execute(insert(SPEND_BUCKETS), rows)
-
-
-async def test_a_restarted_store_is_closed_and_opened_again_with_what_the_ledger_knows(
-    database: Database, redis_store: RedisConnection
-) -> None:
-    scripts = load_scripts()
-    await mark_all(redis_store, "the run before")
-    rebuild = CountingRebuild(Rebuild(database, redis_store, scripts, organizations=lambda: MANY[:3], now_ms=lambda: START_MS))
-    upkeep = an_upkeep(database, redis_store, rebuild=rebuild)
-    await upkeep.heal_after_restart()
-
-    assert await unmarked_partitions(redis_store) == ()
-    assert await read_generation(redis_store, 0) == (await partition_runs(redis_store))[0] != "the run before"
-    await upkeep.heal_after_restart()
-    assert rebuild.steps == 1
-
-
-async def test_a_store_that_goes_away_while_it_is_fenced_is_healed_the_next_time(
-    database: Database, redis_store: RedisConnection
-) -> None:
-    class Flaky:
-        is_away = True
-
-        async def command(self, *words: bytes) -> Any:
-            if self.is_away and words[0] == b"EVAL":
-                raise StoreError("away")
-            return await redis_store.command(*words)
-
-        def nodes(self) -> Sequence[StoreNode]:
-            return (StoreNode("flaky", cast("ScriptStore", self), ALL_PARTITIONS),)
-
-    await mark_all(redis_store, "the run before")
-    store, rebuild = Flaky(), CountingRebuild()
-    upkeep = an_upkeep(database, store, rebuild=rebuild)
-    with pytest.raises(StoreError):
-        await upkeep.heal_after_restart()
-    assert rebuild.steps == 0
-    store.is_away = False
-    await upkeep.heal_after_restart()
-
-    assert rebuild.steps == 1
-    assert len(await unmarked_partitions(redis_store)) == 64
 
 
 async def test_what_waits_for_a_store_says_so_once_a_minute_however_often_it_is_tried(
@@ -144,7 +85,7 @@ async def test_what_waits_for_a_store_says_so_once_a_minute_however_often_it_is_
     at = [START_MS]
     upkeep = an_upkeep(database, Away(), now_ms=lambda: at[0])
     for _ in range(600):
-        await upkeep._attempted("store restarts", upkeep.heal_after_restart)
+        await upkeep._attempted("rebuild", upkeep.rebuild)
         at[0] += 200
     assert [record.message for record in caplog.records] == ["the ledger's upkeep waits"] * 2
 

@@ -28,7 +28,6 @@ from tallygate.ledger.spool_copies import SpoolHeir
 from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.upkeep import ConfigInForce, Upkeep, sweep_forever, write_last_used_forever
 from tallygate.ledger.writer import Writer
-from tallygate.limiter.fence import Fence
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 from tallygate.webhooks.dispatcher import SENDING_MAX, Dispatcher, endpoints_of
@@ -122,7 +121,6 @@ def build_upkeep(resources: Resources) -> Upkeep:
         store=link,
         config=ConfigInForce(organizations=resources.all_organizations, prices=lambda: tuple(resources.config().prices.rows())),
         now_ms=now_ms,
-        fence=Fence(scripts.fence),
         clock=clock,
         heir=None if database.dialect == "sqlite" else heir,
     )

@@ -26,7 +26,6 @@ from tallygate.ledger.retention import Retention
 from tallygate.ledger.spool_copies import SpoolHeir
 from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.writer import Writer
-from tallygate.limiter.fence import Fence
 from tallygate.limiter.last_used import claim_last_used, delete_claimed
 from tallygate.limiter.script import ScriptStore, Store
 from tallygate.telemetry.metric import Labels, Metric, Samples
@@ -43,7 +42,6 @@ from tallygate.telemetry.metrics import (
 REBUILD_EVERY_SECONDS: Final = 0.5
 SWEEP_EVERY_SECONDS: Final = 1.0
 MONTHS_EVERY_SECONDS: Final = 2.0
-RESTART_EVERY_SECONDS: Final = 0.2
 LAST_USED_EVERY_SECONDS: Final = 10.0
 AUDIT_EVERY_SECONDS: Final = 60.0
 DAILY_EVERY_SECONDS: Final = 3_600.0
@@ -65,7 +63,6 @@ class ConfigInForce:
 class Upkeep:
     """The upkeep of one ledger process; several can run at once.
 
-    fence      closes a store that was restarted
     clock      of the store, which is closed when it was set
     heir       of gateways' spools; None beside SQLite, which is on their disk
     """
@@ -85,7 +82,6 @@ class Upkeep:
         store: Store,
         config: ConfigInForce,
         now_ms: Callable[[], int],
-        fence: Fence,
         clock: StoreClock,
         heir: SpoolHeir | None = None,
     ) -> None:
@@ -101,7 +97,6 @@ class Upkeep:
         self._store = store
         self._config = config
         self._now_ms = now_ms
-        self._fence = fence
         self._clock = clock
         self._heir = heir
         self._turns = AuditTurns(database)
@@ -142,7 +137,6 @@ class Upkeep:
             tasks.create_task(self._every(0, "writer", self._writer.write_forever))
             tasks.create_task(self._every(REBUILD_EVERY_SECONDS, "rebuild", self.rebuild))
             tasks.create_task(self._every(MONTHS_EVERY_SECONDS, "months", self._rebuild.close_where_months_changed))
-            tasks.create_task(self._every(RESTART_EVERY_SECONDS, "store restarts", self.heal_after_restart))
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "audit", self.audit))
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "comparison with the store", self.compare))
             tasks.create_task(self._every(DAILY_EVERY_SECONDS, "retention", self._daily))
@@ -184,15 +178,6 @@ class Upkeep:
                 )
         self._differing = differing
         self.drift_nano_usd = sum(differing.values())
-
-    async def heal_after_restart(self) -> None:
-        """Close a restarted store, which may have lost its last second, until it is rebuilt.
-
-        Gateways do the same as they connect; this covers deployments without any. Looking for differences first would not work:
-        under load, recent losses cannot be distinguished from new postings.
-        """
-        if await self._fence.check_nodes(self._store.nodes()):
-            await self.rebuild()
 
     async def make_digests(self) -> None:
         """Make digests that are due, while the clock is believed: one that is ahead would make them of weeks that still run."""

@@ -29,7 +29,7 @@ from tallygate.limiter.keys import partition_of
 BATCH_MAX: Final = 1_000  # entries of one transaction
 READ_MAX: Final = 200  # entries of one partition in one read: at most 12,800 are in memory, about 20 MB
 POLL_SECONDS: Final = 0.2  # between two reads, where nothing came last time or somebody asks
-GATHER_SECONDS: Final = 4.0  # the most between two reads while events trickle in
+GATHER_SECONDS: Final = 1.6  # the most between two reads while events trickle in
 ENOUGH: Final = 100  # events of one transaction: with more of them, an event costs hardly less
 HURRY_SECONDS: Final = 5.0  # since somebody asked last
 CLAIM_EVERY_SECONDS: Final = 10.0

@@ -4,13 +4,13 @@ Admission does the same for its own organization, a few entries at a time; the s
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from tallygate.limiter import wire
-from tallygate.limiter.keys import PARTITIONS, org_keys, partition_keys
+from tallygate.limiter.keys import org_keys, partition_keys, partition_of
 from tallygate.limiter.redis_limiter import EXPIRED_MS
-from tallygate.limiter.script import Scripts, ScriptStore
+from tallygate.limiter.script import Scripts, ScriptStore, asked_together
 
 ORGS_MAX: Final = 64  # organizations of a partition in one step
 ENTRIES_MAX: Final = 64  # due entries of an organization in one step: a script blocks every other caller
@@ -29,12 +29,17 @@ class Sweeper:
 
     async def step(self) -> int:
         """One bounded pass over all partitions, to be called every second. Returns how many holds expired."""
-        return sum(await asyncio.gather(*(self._sweep_partition(partition) for partition in range(PARTITIONS))))
-
-    async def _sweep_partition(self, partition: int) -> int:
         args = (self._time(), b"%d" % ORGS_MAX)
-        orgs = await self._store.run_script(self._scripts.due_orgs, (partition_keys(partition).orgs,), args)
-        return sum([await self._sweep_org(org.decode()) for org in orgs])
+        asked = [tuple(partition_keys(partition).orgs for partition in some) for some in asked_together(self._store)]
+        replies = await asyncio.gather(*(self._store.run_script(self._scripts.due_orgs, keys, args) for keys in asked))
+        due: dict[int, list[str]] = {}
+        for org in (org.decode() for reply in replies for org in reply):
+            due.setdefault(partition_of(org), []).append(org)
+        return sum(await asyncio.gather(*(self._sweep_orgs(orgs) for orgs in due.values())))
+
+    async def _sweep_orgs(self, orgs: Sequence[str]) -> int:
+        """Of one partition, one after the other."""
+        return sum([await self._sweep_org(org) for org in orgs])
 
     async def _sweep_org(self, org: str) -> int:
         args = (self._time(), wire.encode_sweep(org, ENTRIES_MAX, self._expired_ms))

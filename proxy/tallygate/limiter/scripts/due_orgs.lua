@@ -1,8 +1,12 @@
--- due_orgs.lua: organizations of a partition with something due.
+-- due_orgs.lua: organizations with something due.
 -- needs: base
 --
--- KEYS     1 orgs
--- ARGV     1 the time in ms, in tests only  2 how many at most
--- Returns  their ids, the longest overdue first.
+-- KEYS     the orgs of partitions
+-- ARGV     1 the time in ms, in tests only  2 how many of a partition at most
+-- Returns  their ids, of each partition the longest overdue first.
 
-return call('ZRANGEBYSCORE', KEYS[1], '-inf', int(server_now()), 'LIMIT', 0, ARGV[2])
+local now, found = int(server_now()), {}
+for each = 1, #KEYS do
+  for _, org in ipairs(call('ZRANGEBYSCORE', KEYS[each], '-inf', now, 'LIMIT', 0, ARGV[2])) do found[#found + 1] = org end
+end
+return found
