@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-from valkey_process import START_SECONDS_MAX, ValkeyProcess, running_valkey
+from valkey_process import START_SECONDS_MAX, ValkeyProcess, free_port, running_valkey
 
 SLOTS = 16_384
 MASTERS = 3
@@ -62,14 +62,16 @@ def running_cluster(*, has_replicas: bool = False, append_only: bool = False, ex
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-replica-validity-factor", "0")
     with ExitStack() as stack:
         count = MASTERS * (1 + has_replicas)
-        servers = [stack.enter_context(running_valkey(append_only=append_only, extra=(*options, *extra))) for _ in range(count)]
+        bus = [free_port() for _ in range(count)]  # the usual one, 10,000 above, is where outgoing connections are
+        own = [(*options, *extra, "--cluster-port", str(port)) for port in bus]
+        servers = [stack.enter_context(running_valkey(append_only=append_only, extra=words)) for words in own]
         cluster = Cluster(masters=servers[:MASTERS], replicas=servers[MASTERS:])
         for number, master in enumerate(cluster.masters):
             first, last = number * SLOTS // MASTERS, (number + 1) * SLOTS // MASTERS - 1
             ask(master, "CLUSTER", "ADDSLOTSRANGE", first, last)
             ask(master, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for server in servers[1:]:
-            ask(server, "CLUSTER", "MEET", "127.0.0.1", servers[0].port)
+            ask(server, "CLUSTER", "MEET", "127.0.0.1", servers[0].port, bus[0])
         _until(lambda: all(ask(server, "CLUSTER", "INFO").count(b"cluster_known_nodes:%d\r" % count) for server in servers))
         for master, replica in zip(cluster.masters, cluster.replicas, strict=False):
             ask(replica, "CLUSTER", "REPLICATE", node_id(master))
