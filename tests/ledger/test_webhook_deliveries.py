@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from ledger_values import START_MS
@@ -42,6 +43,10 @@ async def test_many_processes_claim_every_delivery_once(open_another: Callable[[
     taken = [event_id for part in parts for event_id in part]
     assert len(taken) == 30
     assert len(set(taken)) == 30
+
+
+async def test_without_endpoints_the_database_is_not_asked() -> None:
+    assert await Deliveries(cast("Database", None)).due((), NOW) == frozenset()
 
 
 async def test_what_happened_first_is_sent_first(database: Database) -> None:

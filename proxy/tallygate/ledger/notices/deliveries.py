@@ -69,6 +69,8 @@ class Deliveries:
     async def due(self, endpoints: Collection[str], now_ms: int) -> frozenset[str]:
         """The endpoints with a due delivery. However many wait, each endpoint costs one index look-up."""
         found = set()
+        if not endpoints:  # as a rule there are none: nothing is asked of the database
+            return frozenset()
         async with self._database.read() as connection:
             for endpoint in endpoints:
                 one = select(_C.event_id).where(_C.endpoint == endpoint, *_free(now_ms)).limit(1)
