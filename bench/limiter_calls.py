@@ -35,6 +35,8 @@ _MINUTE_MS, _HOUR_MS = 60_000, 3_600_000
 class NoStore:
     """Answers every call itself: what remains is the limiter's encoding and decoding."""
 
+    is_cluster = False
+
     async def run_script(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
         del keys, args
         return [

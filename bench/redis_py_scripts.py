@@ -13,6 +13,8 @@ from tallygate.limiter.script import Script
 class RedisPyScripts:
     """client must not retry by itself (`Retry(NoBackoff(), 0)`), and brings its own socket timeout."""
 
+    is_cluster = False
+
     def __init__(self, client: Redis) -> None:
         self._client: Any = client
 

@@ -54,6 +54,8 @@ class Clock:
 class SetClock:
     """A store whose clock is set, beside a steady one."""
 
+    is_cluster = False
+
     def __init__(self) -> None:
         self.steady_ms = 5_000
         self.ahead_ms = START_MS
@@ -259,6 +261,8 @@ def _begins(now_ms: int, calendar: tuple[str, int]) -> int:
 
 class ShiftedStore:
     """A real store whose clock can be set: TIME, and the time that every script goes by."""
+
+    is_cluster = False
 
     def __init__(self, store: RedisConnection) -> None:
         self._store = store

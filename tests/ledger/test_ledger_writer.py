@@ -38,6 +38,8 @@ class Steps:
 class SteppedStore:
     """A ScriptStore whose every command is a step, before it and after it; of the streams that are read, only those of `ORGS`."""
 
+    is_cluster = False
+
     ORGS = ("org-1", "org-2")
 
     def __init__(self, store: RedisConnection, step: Callable[[], None]) -> None:
@@ -311,6 +313,8 @@ async def test_who_asks_for_usage_ends_a_pause(redis_store: RedisConnection, dat
 
 class CountingStore:
     """A ScriptStore that counts its commands."""
+
+    is_cluster = False
 
     def __init__(self, store: RedisConnection) -> None:
         self._store = store

@@ -43,7 +43,11 @@ class Scripts:
 
 
 class ScriptStore(Protocol):
-    """A Redis client as the limiter needs it. Both raise StoreError if the answer does not come in time, or is an error."""
+    """A Redis client as the limiter needs it. Calls raise StoreError if the answer does not come in time, or is an error."""
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether it is a Redis Cluster, which takes keys of one slot in a command."""
 
     async def run_script(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
         """The script's reply: bytes, int, or a list of them. A lost connection is retried once: scripts are idempotent."""
@@ -69,19 +73,13 @@ class StoreNode:
 class Store(ScriptStore, Protocol):
     """All of the limiter's store, whatever servers it is made of."""
 
-    @property
-    def is_cluster(self) -> bool:
-        """Whether its servers are those of a Redis Cluster."""
-
     def nodes(self) -> Sequence[StoreNode]:
         """Its servers, each with its partitions."""
 
 
 def asked_together(store: ScriptStore) -> Sequence[Sequence[int]]:
     """Partitions whose keys one command may have: all of them, but of a cluster, which takes keys of one slot, each alone."""
-    if getattr(store, "is_cluster", False):  # what only calls scripts does not say: it is one server
-        return [(partition,) for partition in ALL_PARTITIONS]
-    return [ALL_PARTITIONS]
+    return [(partition,) for partition in ALL_PARTITIONS] if store.is_cluster else [ALL_PARTITIONS]
 
 
 @cache
