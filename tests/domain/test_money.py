@@ -9,7 +9,7 @@ from tallygate.domain.money import (
     NANO_PER_USD,
     nano_usd_from_pico,
     nano_usd_from_usd,
-    pico_usd_per_token,
+    pico_usd_each,
     usd_text,
 )
 
@@ -34,7 +34,7 @@ def test_dollars_are_read_exactly(text: str, nano_usd: int) -> None:
     [("0.15", 150_000), ("0.075", 75_000), ("0.60", 600_000), ("3", 3_000_000), ("0.000001", 1), ("1.25", 1_250_000)],
 )
 def test_list_prices_per_million_become_pico_dollars_per_token(text: str, pico_usd: int) -> None:
-    assert pico_usd_per_token(text) == pico_usd
+    assert pico_usd_each(text, of=10**6, unit="token") == pico_usd
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,14 @@ def test_what_is_not_a_plain_decimal_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="decimal number of USD"):
         nano_usd_from_usd(text)
     with pytest.raises(ValueError, match="decimal number of USD"):
-        pico_usd_per_token(text)
+        pico_usd_each(text, of=10**6, unit="token")
 
 
 def test_more_places_than_the_unit_has_are_refused_rather_than_rounded() -> None:
     with pytest.raises(ValueError, match="at most 9 decimal places"):
         nano_usd_from_usd("0.0000000001")
     with pytest.raises(ValueError, match="at most 6 decimal places"):
-        pico_usd_per_token("0.0000001")
+        pico_usd_each("0.0000001", of=10**6, unit="token")
 
 
 @pytest.mark.parametrize(("pico_usd", "nano_usd"), [(0, 0), (1, 1), (999, 1), (1000, 1), (1001, 2), (2000, 2)])

@@ -29,11 +29,6 @@ def nano_usd_from_usd(text: str) -> int:
     return _scaled(text, 9, "nano-USD")
 
 
-def pico_usd_per_token(usd_per_million_tokens: str) -> int:
-    """A list price ("0.15" USD per million tokens) in pico-USD per token. Raises ValueError unless it is whole."""
-    return pico_usd_each(usd_per_million_tokens, of=10**6, unit="token")
-
-
 def pico_usd_each(usd: str, *, of: int, unit: str) -> int:
     """The price of `of` units (a power of ten up to 10**12) in pico-USD of one. Raises ValueError unless it is whole."""
     return _scaled(usd, 13 - len(str(of)), f"pico-USD per {unit}")

@@ -161,7 +161,6 @@ class BodyDecoder:
         self._given = [0] * len(self._layers)
         self._bytes_max = bytes_max
         self._coded = 0
-        self._is_broken = False
 
     @property
     def is_stacked(self) -> bool:
