@@ -1,6 +1,7 @@
 """The Usage page in a browser, over a real `serve`: its figures are those of the usage API, and of what the simulator served."""
 
 from collections import Counter
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,7 +27,8 @@ def question(stack: PageStack, **filters: str) -> dict[str, str]:
     """Of the usage API for today, as the page means it."""
     zone = ZONES.get(filters.get("org", ""), "UTC")
     until_now = stack.api("GET", "/api/usage", time_zone=zone, bucket="total")
-    return {"time_zone": zone, "bucket": "total", "from": until_now["end"][:10], **filters}
+    last = datetime.fromisoformat(until_now["end"]) - timedelta(milliseconds=1)  # the end is rounded up, at times to midnight
+    return {"time_zone": zone, "bucket": "total", "from": last.date().isoformat(), **filters}
 
 
 def assert_is_shown(
