@@ -23,6 +23,7 @@ class Watched:
 
     servers: tuple[ValkeyProcess, ValkeyProcess]
     sentinels: tuple[int, ...]
+    password: str = ""  # that the sentinels ask for
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -31,7 +32,8 @@ class Watched:
         return f"redis+sentinel://{places}/{SERVICE}/0"
 
     def ask(self, number: int = 0) -> redis.Redis:
-        return redis.Redis(host="127.0.0.1", port=self.sentinels[number], socket_timeout=5, decode_responses=True)
+        port = self.sentinels[number]
+        return redis.Redis(host="127.0.0.1", port=port, password=self.password or None, socket_timeout=5, decode_responses=True)
 
     def master_port(self) -> int:
         return int(self.ask().execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
@@ -49,12 +51,12 @@ class Watched:
 
 
 @contextmanager
-def running_sentinels(*, append_only: bool = False) -> Iterator[Watched]:
+def running_sentinels(*, append_only: bool = False, password: str = "") -> Iterator[Watched]:
     with ExitStack() as stack:
         master, replica = (stack.enter_context(running_valkey(append_only=append_only)) for _ in range(2))
         replica.client().replicaof("127.0.0.1", str(master.port))
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sn-")))
-        watched = Watched(servers=(master, replica), sentinels=tuple(free_port() for _ in range(3)))
+        watched = Watched(servers=(master, replica), sentinels=tuple(free_port() for _ in range(3)), password=password)
         for port in watched.sentinels:
             config = directory / f"{port}.conf"
             config.write_text(
@@ -62,6 +64,7 @@ def running_sentinels(*, append_only: bool = False) -> Iterator[Watched]:
                 f"sentinel monitor {SERVICE} 127.0.0.1 {master.port} 2\n"
                 f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\n"
                 f"sentinel failover-timeout {SERVICE} 5000\n"
+                + (f"requirepass {password}\nsentinel sentinel-pass {password}\n" if password else "")
             )
             process = subprocess.Popen([get_binary_path(), config, "--sentinel"], stdout=subprocess.DEVNULL)
             stack.callback(process.wait)

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from bench.call_counts import CallCounts
-from bench.instructions import AT_REST, NAIVE, excesses
+from bench.instructions import AT_REST, NAIVE, excesses, lower
 from bench.procfs import parse_parent, parse_pss_kib, parse_written
 from bench.report import SUBJECT, aims, bars, grids, markdown
 from bench.run import Figures
@@ -183,13 +183,18 @@ def test_what_became_dearer_than_is_kept_has_a_sentence() -> None:
     counts = {"instructions": 1_000.0, "python calls": 100.0, "c calls": 50.0}
     kept = {NAIVE["chat request"]: counts, "chat request": counts, "unmetered request": counts}
     assert excesses(kept, kept) == []
-    dearer = {**counts, "instructions": 1_040.0, "c calls": 51.0}
-    assert excesses(kept, {**kept, "chat request": dearer}) == ["chat request: 1,040.0 instructions, and at most 1,030.0 are kept"]
+    dearer = {**counts, "instructions": 1_050.0, "c calls": 51.0}
+    assert excesses(kept, {**kept, "chat request": dearer}) == ["chat request: 1,050.0 instructions, and at most 1,040.0 are kept"]
     another_build = {name: {**counts, "instructions": 1_100.0} for name in kept}
     assert excesses(kept, another_build) == []
-    assert excesses(kept, {**kept, "unmetered request": {**counts, "python calls": 104.0}}) == [
-        "unmetered request: 104.0 python calls, and at most 103.0 are kept"
+    assert excesses(kept, {**kept, "unmetered request": {**counts, "python calls": 105.0}}) == [
+        "unmetered request: 105.0 python calls, and at most 104.0 are kept"
     ]
+
+
+def test_of_two_measurements_the_lower_figures_count() -> None:
+    first, second = ({"chat request": {"instructions": ours, "c calls": 50.0}} for ours in (1_050.0, 1_010.0))
+    assert lower(first, second) == lower(second, first) == second
 
 
 def test_what_a_worker_does_at_rest_is_shown_and_not_compared() -> None:

@@ -37,6 +37,7 @@ from tallygate.limiter.keys import ALL_PARTITIONS, org_keys, partition_of
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import Script, StoreNode, load_scripts
 from tallygate.limiter.sweep import Sweeper
+from tallygate.telemetry.seldom import Seldom
 
 ACME = ORGANIZATIONS[0]
 DAY_MS = 86_400_000
@@ -332,6 +333,7 @@ class Deployment:
             config=ConfigInForce(organizations=lambda: (self.organization,), prices=tuple),
             now_ms=clock.now_ms,
             clock=clock,
+            seldom=Seldom(lambda: clock.now_ms() / 1_000),
         )
         self._number = first_id
 

@@ -247,6 +247,20 @@ async def test_a_change_that_is_not_written_yet_is_not_confirmed(world: Director
     assert written.org_ids() == {"acme", "new"}
 
 
+async def test_a_process_that_has_read_nothing_yet_leaves_it_as_it_is(
+    world: DirectoryWorld, written: Machine, tmp_path: Path
+) -> None:
+    at_ms = written.file.read().at_ms
+    for directory in (tmp_path, tmp_path / "new"):
+        directory.mkdir(exist_ok=True)
+        unread = Machine(world, directory)
+        await unread.after(CONFIRM_SECONDS)
+        await unread.keeper.last()
+        assert unread.keeper.samples() == {}
+    assert written.file.read().at_ms == at_ms
+    assert not unread.file.path.exists()
+
+
 async def test_a_disk_that_takes_nothing_is_logged_once_and_tried_again(
     world: DirectoryWorld, machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

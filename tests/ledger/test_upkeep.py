@@ -25,6 +25,7 @@ from tallygate.ledger.upkeep import ConfigInForce, Upkeep
 from tallygate.limiter.generation import close_partition
 from tallygate.limiter.keys import ALL_PARTITIONS, partition_of
 from tallygate.limiter.script import ScriptStore, StoreNode
+from tallygate.telemetry.seldom import Seldom
 
 DAY_MS = 86_400_000
 PLAN = Plan(id="paid", spend_limits=(SpendLimit(name="spend_7d", limit_nano_usd=10**12),), history_days=30)
@@ -63,6 +64,7 @@ def an_upkeep(database: Database, store: Any = None, **parts: Any) -> Upkeep:
         config=ConfigInForce(organizations=lambda: parts.get("organizations", MANY), prices=tuple),
         now_ms=parts.get("now_ms", lambda: START_MS),
         clock=parts.get("clock") or StoreClock(cast("ScriptStore", store), steady_ms=lambda: START_MS),
+        seldom=Seldom(parts.get("seconds", lambda: 0.0)),
     )
 
 
@@ -82,11 +84,11 @@ async def test_what_waits_for_a_store_says_so_once_a_minute_however_often_it_is_
         def nodes(self) -> Sequence[StoreNode]:
             return (StoreNode("away", cast("ScriptStore", self), ALL_PARTITIONS),)
 
-    at = [START_MS]
-    upkeep = an_upkeep(database, Away(), now_ms=lambda: at[0])
+    seconds = 0.0
+    upkeep = an_upkeep(database, Away(), seconds=lambda: seconds)
     for _ in range(600):
         await upkeep._attempted("rebuild", upkeep.rebuild)
-        at[0] += 200
+        seconds += 0.2
     assert [record.message for record in caplog.records] == ["the ledger's upkeep waits"] * 2
 
 

@@ -68,6 +68,16 @@ async def test_the_master_is_found_and_followed_through_an_orderly_failover(watc
     await connection.close()
 
 
+async def test_sentinels_that_ask_for_a_password_get_it() -> None:
+    with running_sentinels(password="sesame") as watched:
+        connection = await opened(f"{watched.url}?sentinel_password=sesame")
+        await until_served(connection, watched.servers[0].port)
+        await connection.close()
+        for query, reason in (("?sentinel_password=open", "WRONGPASS"), ("", "NOAUTH")):
+            with pytest.raises(StoreError, match=reason):
+                await opened(watched.url + query)
+
+
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 async def test_a_master_that_dies_or_hangs_is_replaced(watched: Watched, fault: signal.Signals) -> None:
     master, replica = watched.servers

@@ -83,6 +83,8 @@ async def test_workers_that_start_without_postgresql_serve_from_the_snapshot(tmp
         await gateway.until_ready()
         assert await snapshot_workers(gateway) == 1
         await new_gateways(roles, gateway, key)
+        await kill_worker(gateway)  # the console, which has read nothing, left the snapshot as it was
+        await until(lambda: chat_with(gateway, key), SERVED)
 
         roles.postgres.start()
         await until(lambda: chat_with(gateway, STRANGER), UNKNOWN)

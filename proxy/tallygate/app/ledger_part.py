@@ -30,6 +30,7 @@ from tallygate.ledger.upkeep import ConfigInForce, Upkeep, sweep_forever, write_
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
+from tallygate.telemetry.seldom import Seldom
 from tallygate.webhooks.dispatcher import SENDING_MAX, Dispatcher, endpoints_of
 from tallygate.webhooks.sender import Sender
 
@@ -122,6 +123,7 @@ def build_upkeep(resources: Resources) -> Upkeep:
         config=ConfigInForce(organizations=resources.all_organizations, prices=lambda: tuple(resources.config().prices.rows())),
         now_ms=now_ms,
         clock=clock,
+        seldom=Seldom(time.monotonic),
         heir=None if database.dialect == "sqlite" else heir,
     )
 

@@ -59,9 +59,9 @@ def back_up(source: Path, target: Path, progress: Progress) -> Contents:
                 copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
         if checked(part) != expected:
             raise BackupError(f"the copy of {source} has other sums than {source}: it is not kept")
-        _sync(part)
+        sync_path(part)
         part.replace(target)
-        _sync(target.parent)
+        sync_path(target.parent)
     finally:
         part.unlink(missing_ok=True)
     return expected
@@ -79,10 +79,10 @@ def put_back(backup: Path, ledger: Path, *, now_s: int) -> tuple[Contents, Path 
     try:
         shutil.copyfile(backup, part)
         part.chmod(0o600)
-        _sync(part)
+        sync_path(part)
         aside = _set_aside(ledger, now_s)
         part.replace(ledger)
-        _sync(ledger.parent)
+        sync_path(ledger.parent)
     finally:
         part.unlink(missing_ok=True)
     return found, aside
@@ -131,7 +131,7 @@ def _set_aside(ledger: Path, now_s: int) -> Path | None:
     return aside
 
 
-def _sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

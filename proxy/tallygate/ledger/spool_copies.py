@@ -23,7 +23,8 @@ from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.jobs import JOBS
 from tallygate.ledger.schema import SPOOL_COPIES
 from tallygate.limiter.port import Limiter
-from tallygate.shares.fair_shares import OF_WHAT_IS_FREE
+from tallygate.shares.fair_shares import has_room
+from tallygate.telemetry.seldom import Seldom
 
 _C: Final = SPOOL_COPIES.c
 COPIES_MAX: Final = 1_000_000  # of all gateways, some 1.5 GB; spools have room for more, which then has no copy
@@ -58,8 +59,14 @@ class SpoolCopies:
         """Add copies; those that are there stay. Returns for how many there is no room. Raises StoreError: none was added."""
         try:
             await self._look()
-            counts = self._counts.copy()
-            rows = [self._row(record) for record in records if self._has_room(record.admission.org, counts)]
+            counts, free = self._counts.copy(), self._copies_max - self._counts.total()
+            rows = []
+            for record in records:
+                org = record.admission.org
+                if has_room(free - 1, counts[org], 1):
+                    rows.append(self._row(record))
+                    counts[org] += 1
+                    free -= 1
             if rows:
                 async with self._database.write() as connection:
                     statement = self._database.insert(SPOOL_COPIES).on_conflict_do_nothing()
@@ -78,14 +85,6 @@ class SpoolCopies:
             rows = await connection.execute(select(_C.org, func.count()).group_by(_C.org))
             self._counts = Counter({row[0]: row[1] for row in rows})
         self._looked_at = now
-
-    def _has_room(self, org: str, counts: Counter[str]) -> bool:
-        """Whether a copy has room; it is then counted."""
-        free, held = self._copies_max - counts.total() - 1, counts[org]
-        if free < 0 or (held and held + 1 > OF_WHAT_IS_FREE * free):
-            return False
-        counts[org] += 1
-        return True
 
     def _row(self, record: Account) -> dict[str, Any]:
         return {
@@ -134,6 +133,7 @@ class SpoolHeir:
         self._now_ms = now_ms
         self._clock = clock
         self._answers_since: float | None = None
+        self._seldom = Seldom(clock)
         self._inherited: set[tuple[str, bool]] = set()  # settled here, and not in the ledger yet: counted once
         self.waiting = 0  # copies, at the last step
         self.settled = 0
@@ -212,7 +212,7 @@ class SpoolHeir:
             rows = {(row.id, row.is_deferred): row for row in await connection.execute(statement)}
         for key in keys:
             row = rows.get(key)
-            if row is None or (account := _read(row.id, row.record)) is None or account.admission.org in closed:
+            if row is None or (account := self._read(row.id, row.record)) is None or account.admission.org in closed:
                 continue
             try:
                 settlement = await (self._limiter.defer(account) if account.job else self._limiter.settle(account))
@@ -223,6 +223,15 @@ class SpoolHeir:
                 self._inherited.add(key)
                 gateways[row.gateway] += not settlement.repeated
 
+    def _read(self, id_: str, record: bytes) -> Account | None:
+        """The account of a row; None for one of another version that cannot be read here, which stays."""
+        try:
+            return _decode(record)
+        except msgspec.DecodeError as error:
+            if self._seldom.is_due():
+                _log.error("a copy of a spooled settlement cannot be read", extra={"fields": {"event": id_, "reason": str(error)}})
+            return None
+
 
 async def waiting_copies(database: Database) -> tuple[int, int]:
     """How many copies there are, and when the oldest was noted, in Unix ms; 0 without any. Raises LedgerUnavailableError."""
@@ -230,12 +239,3 @@ async def waiting_copies(database: Database) -> tuple[int, int]:
     async with database.read() as connection:
         count, oldest_ms = (await connection.execute(statement)).one()
         return int(count), int(oldest_ms)
-
-
-def _read(id_: str, record: bytes) -> Account | None:
-    """The account of a row; None for one of another version that cannot be read here, which stays."""
-    try:
-        return _decode(record)
-    except msgspec.DecodeError as error:
-        _log.error("a copy of a spooled settlement cannot be read", extra={"fields": {"event": id_, "reason": str(error)}})
-        return None

@@ -38,6 +38,7 @@ from tallygate.telemetry.metrics import (
     SPOOL_COPIES_SETTLED,
     STORE_CLOCK_STEPS,
 )
+from tallygate.telemetry.seldom import Seldom
 
 REBUILD_EVERY_SECONDS: Final = 0.5
 SWEEP_EVERY_SECONDS: Final = 1.0
@@ -48,7 +49,6 @@ DAILY_EVERY_SECONDS: Final = 3_600.0
 COPIES_EVERY_SECONDS: Final = 5.0
 DIGESTS_EVERY_SECONDS: Final = 1.0
 PREPARE_BACKOFF_SECONDS: Final = 2.0
-WAITS_EVERY_MS: Final = 60_000  # between two lines of the log about the same part
 _log = logging.getLogger(__name__)
 
 
@@ -83,6 +83,7 @@ class Upkeep:
         config: ConfigInForce,
         now_ms: Callable[[], int],
         clock: StoreClock,
+        seldom: Seldom,
         heir: SpoolHeir | None = None,
     ) -> None:
         self._database = database
@@ -100,7 +101,7 @@ class Upkeep:
         self._clock = clock
         self._heir = heir
         self._turns = AuditTurns(database)
-        self._waits: dict[str, int] = {}  # by part that waits for a store: when that was logged last
+        self._seldom = seldom  # lines of the log about parts that wait for a store; some are tried five times a second
         self._differing: dict[tuple[str, str], int] = {}  # by organization and window
         self.drift_nano_usd: int | None = None  # by the last check of each window; None before the first
 
@@ -212,21 +213,14 @@ class Upkeep:
         try:
             await work()
         except (LedgerUnavailableError, StoreError, UnstorableError) as error:
-            self._log_wait(name, str(error))
+            if self._seldom.is_due(name):
+                _log.warning("the ledger's upkeep waits", extra={"fields": {"part": name, "reason": str(error)}})
         except Exception:  # noqa: BLE001 - the outermost handler: a fault of one part must not end the others
             _log.exception("the ledger's upkeep failed and is tried again", extra={"fields": {"part": name}})
         else:
-            self._waits.pop(name, None)
+            self._seldom.forget(name)
             return True
         return False
-
-    def _log_wait(self, part: str, reason: str) -> None:
-        """Log that a part waits: at once, and again each time that a while has passed; some are tried five times a second."""
-        now = self._now_ms()
-        logged_at = self._waits.get(part)
-        if logged_at is None or now - logged_at >= WAITS_EVERY_MS:
-            self._waits[part] = now
-            _log.warning("the ledger's upkeep waits", extra={"fields": {"part": part, "reason": reason}})
 
 
 async def sweep_forever(sweep: Callable[[], Awaitable[int]]) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from tallygate.domain.errors import ConfigError
 
 _Read = TypeVar("_Read")
+Place = tuple[str, int]  # host and port
 _VERIFIED: Final = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 _DATABASE_MAX: Final = 2**31 - 1
 _SERVER: Final = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:,@/]+))(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
@@ -23,7 +24,7 @@ class Sentinels:
     service   the name under which they watch the master
     """
 
-    places: tuple[tuple[str, int], ...]
+    places: tuple[Place, ...]
     service: str
     username: str = ""
     password: str = field(default="", repr=False)
@@ -40,7 +41,7 @@ class RedisAddress:
     port: int = 6379
     path: str = ""
     sentinels: Sentinels | None = None
-    seeds: tuple[tuple[str, int], ...] = ()
+    seeds: tuple[Place, ...] = ()
     database: int = 0
     username: str = ""
     password: str = field(default="", repr=False)
@@ -124,11 +125,11 @@ def _sentinels(servers: str, names: list[str], options: dict[str, str]) -> Senti
     )
 
 
-def _places(servers: str, *, default: int) -> tuple[tuple[str, int], ...]:
+def _places(servers: str, *, default: int) -> tuple[Place, ...]:
     return tuple(dict.fromkeys(_place(server, default=default) for server in servers.split(",") if server))
 
 
-def _place(server: str, *, default: int) -> tuple[str, int]:
+def _place(server: str, *, default: int) -> Place:
     """Host and port of `host`, `host:port` or `[address]:port` (RFC 3986 section 3.2.2). Raises ValueError."""
     found = _SERVER.fullmatch(server)
     if found is None:
@@ -136,7 +137,7 @@ def _place(server: str, *, default: int) -> tuple[str, int]:
     return unquote(found["literal"] or found["host"]), _number(found["port"] or str(default), "the port", most=65_535)
 
 
-def place_text(place: tuple[str, int]) -> str:
+def place_text(place: Place) -> str:
     host, port = place
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from tallygate.domain.errors import NothingSentError, StoreError
-from tallygate.limiter.address import RedisAddress, place_text
+from tallygate.limiter.address import Place, RedisAddress, place_text
 from tallygate.limiter.connection import Command, RedisConnection
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.keys import ALL_PARTITIONS, PARTITIONS, partition_keys
@@ -28,8 +28,7 @@ WAIT_MAX_SECONDS: Final = 0.1
 _TAG: Final = re.compile(rb"\{([^}]+)\}")
 _KEYLESS: Final = frozenset({b"ACL", b"CLIENT", b"INFO", b"PING", b"PUBLISH", b"SELECT", b"TIME"})
 _SUBCOMMANDS: Final = frozenset({b"MEMORY", b"XGROUP", b"XINFO"})  # whose key is their second argument
-_REDIRECTED: Final = re.compile(r"^[^:]+: (?:-)?(MOVED|ASK|TRYAGAIN|CLUSTERDOWN|MASTERDOWN)\b(?: \d+ (\S*):(\d+))?")
-_Place = tuple[str, int]
+_REDIRECTED: Final = re.compile(r"^[^:]+: (MOVED|ASK|TRYAGAIN|CLUSTERDOWN|MASTERDOWN)\b(?: \d+ (\S*):(\d+))?")
 
 
 class ClusterConnection:
@@ -43,10 +42,10 @@ class ClusterConnection:
         self._timeout_ms = timeout_ms
         self._name = name
         self._fence = fence
-        self._servers: dict[_Place, RedisConnection] = {}
-        self._owners: list[_Place | None] = [None] * SLOTS  # in force
-        self._read: list[_Place | None] = self._owners  # as they were read last
-        self._joined: set[_Place] = set()  # masters whose next connection is not their first
+        self._servers: dict[Place, RedisConnection] = {}
+        self._owners: list[Place | None] = [None] * SLOTS  # in force
+        self._read: list[Place | None] = self._owners  # as they were read last
+        self._joined: set[Place] = set()  # masters whose next connection is not their first
         self._slots: dict[bytes, int] = {}  # by hash tag, of which there is one for each partition and a few more
         self._refreshing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -103,8 +102,8 @@ class ClusterConnection:
         """The masters that have partitions, in the order of their places."""
         return self._nodes_of(self._owners, self._servers)
 
-    def _nodes_of(self, owners: Sequence[_Place | None], servers: Mapping[_Place, RedisConnection]) -> Sequence[StoreNode]:
-        found: dict[_Place, list[int]] = {}
+    def _nodes_of(self, owners: Sequence[Place | None], servers: Mapping[Place, RedisConnection]) -> Sequence[StoreNode]:
+        found: dict[Place, list[int]] = {}
         for partition in ALL_PARTITIONS:
             if (place := owners[self._slot_of_partition(partition)]) is not None and place in servers:
                 found.setdefault(place, []).append(partition)
@@ -136,7 +135,7 @@ class ClusterConnection:
                     raise
                 error = next_error
 
-    async def _asking(self, place: _Place, parts: tuple[bytes, ...]) -> Any:
+    async def _asking(self, place: Place, parts: tuple[bytes, ...]) -> Any:
         """Call the server to which a slot is on its way (Redis Cluster specification, "ASK redirection")."""
         if place not in self._servers:
             await self._refresh_soon()
@@ -224,7 +223,7 @@ class ClusterConnection:
         if failure is not None:
             raise failure
 
-    async def _check_fence(self, owners: Sequence[_Place | None], servers: Mapping[_Place, RedisConnection]) -> None:
+    async def _check_fence(self, owners: Sequence[Place | None], servers: Mapping[Place, RedisConnection]) -> None:
         if self._fence is None:
             return
         nodes = self._nodes_of(owners, servers)
@@ -236,13 +235,13 @@ class ClusterConnection:
             if moved:
                 await self._fence.check_moved(node.store.command, moved)
 
-    async def _connected(self, place: _Place, command: Command, info: bytes) -> None:
+    async def _connected(self, place: Place, command: Command, info: bytes) -> None:
         """Check the fence at a connection that is made again; a first one is checked with the others, whose runs are known then."""
         if self._fence is not None and place in self._joined:
             has = [partition for partition in ALL_PARTITIONS if self._read[self._slot_of_partition(partition)] == place]
             await self._fence.check_run_id(command, info, server=place_text(place), partitions=has)
 
-    async def _read_owners(self) -> list[_Place | None]:
+    async def _read_owners(self) -> list[Place | None]:
         """By slot, the master (redis.io/docs/latest/commands/cluster-slots). Raises StoreError."""
         known = tuple(dict.fromkeys((*(place for place, server in self._servers.items() if server.is_up), *self._address.seeds)))
         link = RedisConnection(replace(self._address, seeds=known), timeout_ms=self._timeout_ms, name=f"{self._name}-map")
@@ -251,7 +250,7 @@ class ClusterConnection:
             ranges = await link.command(b"CLUSTER", b"SLOTS")
         finally:
             await link.close()
-        owners: list[_Place | None] = [None] * SLOTS
+        owners: list[Place | None] = [None] * SLOTS
         for first, last, master, *_replicas in ranges:
             host = (master[0] or b"").decode() or link.host
             owners[first : last + 1] = [(host, int(master[1]))] * (last - first + 1)

@@ -27,9 +27,9 @@ import hiredis
 
 from tallygate.domain.errors import NothingSentError, StoreError
 from tallygate.domain.obstacle import Obstacle
-from tallygate.limiter.address import RedisAddress
+from tallygate.limiter.address import Place, RedisAddress
 from tallygate.limiter.keys import ALL_PARTITIONS
-from tallygate.limiter.link import ConnectionLostError, Link, encoded, open_link
+from tallygate.limiter.link import ConnectionLostError, Link, encoded, login, open_link
 from tallygate.limiter.script import Script, StoreNode
 from tallygate.limiter.sentinel import SentinelLookup
 from tallygate.limiter.writes import REPLICA, is_replica, obstacle_of
@@ -236,13 +236,13 @@ class RedisConnection:
             self._log_obstacle(refused)
         raise refused from failure
 
-    async def _resolved(self) -> list[tuple[tuple[str, int], str, int]]:
+    async def _resolved(self) -> list[tuple[Place, str, int]]:
         """Each place that may serve, and host and port of each address that its name has now. Raises OSError, StoreError."""
         address = self._address
         if address.path:
             return [(self._place, "", 0)]
         if self._lookup is not None:
-            places: tuple[tuple[str, int], ...] = (await self._lookup.master(),)
+            places: tuple[Place, ...] = (await self._lookup.master(),)
         else:
             places = address.seeds or ((address.host, address.port),)
         loop = asyncio.get_running_loop()
@@ -283,9 +283,8 @@ class RedisConnection:
         commands: list[tuple[bytes, ...]] = [(b"CLIENT", b"SETNAME", self._name.encode()), (b"PING",), (b"INFO",)]
         if address.database:
             commands.insert(0, (b"SELECT", b"%d" % address.database))
-        if address.password:
-            user = (address.username.encode(),) if address.username else ()
-            commands.insert(0, (b"AUTH", *user, address.password.encode()))
+        if words := login(address.username, address.password):
+            commands.insert(0, words)
         replies = await asyncio.gather(*(link.call(encoded(command)) for command in commands))
         for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, hiredis.ReplyError) and command[0] != b"CLIENT":  # a proxy may not know CLIENT SETNAME

@@ -149,3 +149,10 @@ async def open_link(new_link: Callable[[], Link], host: str, port: int, *, tls: 
 def encoded(parts: tuple[bytes, ...]) -> bytes:
     """A command as the server reads it (RESP, "Sending commands to a Redis server")."""
     return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%s\r\n" % (len(part), part) for part in parts])
+
+
+def login(username: str, password: str) -> tuple[bytes, ...]:
+    """The words of AUTH; none without a password."""
+    if not password:
+        return ()
+    return (b"AUTH", *((username.encode(),) if username else ()), password.encode())

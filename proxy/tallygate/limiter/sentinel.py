@@ -11,8 +11,8 @@ from typing import Final
 import hiredis
 
 from tallygate.domain.errors import StoreError
-from tallygate.limiter.address import RedisAddress, Sentinels, place_text
-from tallygate.limiter.link import Link, encoded, open_link
+from tallygate.limiter.address import Place, RedisAddress, Sentinels, place_text
+from tallygate.limiter.link import Link, encoded, login, open_link
 
 _CALLS_MAX: Final = 16
 
@@ -26,8 +26,8 @@ class SentinelView:
     reason    why there is no master; empty if there is one
     """
 
-    place: tuple[str, int]
-    master: tuple[str, int] | None = None
+    place: Place
+    master: Place | None = None
     epoch: int = -1
     reason: str = ""
 
@@ -39,9 +39,9 @@ class SentinelLookup:
         self._address = address
         self._sentinels = sentinels
         self._timeout_s = timeout_s
-        self._links: dict[tuple[str, int], Link] = {}
+        self._links: dict[Place, Link] = {}
 
-    async def master(self) -> tuple[str, int]:
+    async def master(self) -> Place:
         """Host and port of the master. Raises StoreError, which says of each sentinel why it knows none."""
         views = await self.views()
         last = max(views, key=lambda view: view.epoch)
@@ -58,7 +58,7 @@ class SentinelLookup:
             link.close()
         self._links.clear()
 
-    async def _view(self, place: tuple[str, int]) -> SentinelView:
+    async def _view(self, place: Place) -> SentinelView:
         try:
             async with asyncio.timeout(self._timeout_s):
                 link = self._links.get(place) or await self._connect(place)
@@ -72,7 +72,7 @@ class SentinelLookup:
         facts = {name.decode(): value.decode() for name, value in zip(reply[::2], reply[1::2], strict=True)}
         return SentinelView(place=place, master=(facts["ip"], int(facts["port"])), epoch=int(facts["config-epoch"]))
 
-    async def _connect(self, place: tuple[str, int]) -> Link:
+    async def _connect(self, place: Place) -> Link:
         """Raises OSError, StoreError."""
 
         def lost(link: Link) -> None:
@@ -84,11 +84,17 @@ class SentinelLookup:
 
         host, port = place
         link = await open_link(new_link, host, port, tls=self._address.tls, name=host)
-        if self._sentinels.password:
-            user = (self._sentinels.username.encode(),) if self._sentinels.username else ()
-            reply = await link.call(encoded((b"AUTH", *user, self._sentinels.password.encode())))
-            if isinstance(reply, hiredis.ReplyError):
-                link.close()
-                raise StoreError(str(reply))
+        try:
+            await self._log_in(link)
+        except BaseException:
+            link.close()
+            raise
         self._links[place] = link
         return link
+
+    async def _log_in(self, link: Link) -> None:
+        """Raises StoreError."""
+        if words := login(self._sentinels.username, self._sentinels.password):
+            reply = await link.call(encoded(words))
+            if isinstance(reply, hiredis.ReplyError):
+                raise StoreError(str(reply))

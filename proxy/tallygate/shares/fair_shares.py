@@ -2,7 +2,12 @@
 
 from typing import Final
 
-OF_WHAT_IS_FREE: Final = 3
+_OF_WHAT_IS_FREE: Final = 3
+
+
+def has_room(free_after: int, held: int, amount: int) -> bool:
+    """Whether one that holds something may have an amount more, after which so much would be free in all."""
+    return free_after >= 0 and (not held or held + amount <= _OF_WHAT_IS_FREE * free_after)
 
 
 class FairShares:
@@ -23,8 +28,7 @@ class FairShares:
     def acquire(self, org: str, amount: int) -> bool:
         """Acquire that much more; return False if there is no room. The caller releases what it acquired."""
         held = self._held.get(org, 0)
-        free = self.most - self.taken - amount
-        if free < 0 or (held and held + amount > OF_WHAT_IS_FREE * free):
+        if not has_room(self.most - self.taken - amount, held, amount):
             return False
         self.taken += amount
         self._held[org] = held + amount

@@ -24,6 +24,7 @@ from tallygate.http1.networks import network_of
 from tallygate.outbound.session import FetchError, fetch
 from tallygate.shares.fair_places import FairPlaces
 from tallygate.shares.fair_shares import FairShares
+from tallygate.telemetry.seldom import Seldom
 
 OPEN_MAX: Final = 32  # questions that are put to the service at once, of known keys, and again as many of new ones
 WAITING_MAX: Final = 1_000  # those that wait or are put, of each kind
@@ -32,7 +33,6 @@ NEW_PER_SECOND: Final = 20  # then so many a second
 NETWORKS_MAX: Final = 10_000  # with counted wrong keys; the least recent is dropped
 FAILED_MS: Final = 1_000  # how long a key is not asked about again after the service failed
 ANSWER_BYTES_MAX: Final = 65_536
-_LOGGED_EVERY_MS: Final = 10_000
 _EVER_MS: Final = 2**53
 _log: Final = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class LookedUpKeys:
         self._answers = KeyAnswers(clock_ms)
         self._asking: dict[bytes, asyncio.Task[VerifiedClient | Refusal]] = {}
         self._renewals, self._firsts, self._new_keys = _Kind(), _Kind(), _NewKeys(clock_ms)
-        self._logged_at_ms: int | None = None
+        self._seldom = Seldom(lambda: clock_ms() / 1_000)
 
     async def find(self, key: str, address: str, clients: Clients) -> Identity:
         """The caller whose key it is, enabled or not. A key with a fresh answer waits for nothing. Raises Refused.
@@ -246,9 +246,7 @@ class LookedUpKeys:
 
     def _log_now_and_then(self, error: FetchError) -> None:
         """Log a failure for the operator, at intervals."""
-        now_ms = self._clock_ms()
-        if self._logged_at_ms is None or now_ms - self._logged_at_ms >= _LOGGED_EVERY_MS:
-            self._logged_at_ms = now_ms
+        if self._seldom.is_due():
             _log.warning("the service that looks keys up did not answer as it should: %s", error)
 
 

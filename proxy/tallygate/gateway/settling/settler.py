@@ -15,11 +15,11 @@ from tallygate.gateway.settling.spool import Spool, SpoolFullError
 from tallygate.limiter.port import Limiter
 from tallygate.telemetry.metric import Metrics
 from tallygate.telemetry.metrics import LIMITER_ERRORS, LIMITER_SECONDS, SPEND_WARNINGS, SPOOL_EVENTS
+from tallygate.telemetry.seldom import Seldom
 
 REPLAY_BATCH: Final = 256  # records read at once, so that not all are read while the limiter is away
 REMEMBERED_MS: Final = 300_000  # the limiter remembers settled reservations for twice as long
 _REPLAY_EVERY_S: Final = 1.0
-_TOLD_EVERY_S: Final = 60.0  # between two lines of the log about a spool that waits
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +55,7 @@ class Settler:
         self._on_job = on_job
         self.deferred = 0
         self.recent = RecentSettlements(store_run, now_ms)
-        self._told_at: float | None = None  # when the log last said that the spool waits; None since it was empty
+        self._seldom = Seldom(clock)  # lines of the log about a spool that waits
         self._count_spooled()
 
     @property
@@ -111,7 +111,7 @@ class Settler:
                 break
             await self._spool_suspected()
         if self._spool.is_empty:
-            self._told_at = None
+            self._seldom.forget()
         return settled
 
     async def _spool_suspected(self) -> None:
@@ -120,7 +120,7 @@ class Settler:
             try:
                 spooled = await self._spool.append_some(records)
             except SpoolFullError as error:
-                self._tell("settlements that the store may have lost wait in memory: %s", error)
+                self._tell(logging.ERROR, "settlements that the store may have lost wait in memory: %s", error)
                 return
             self.recent.forget_suspected(spooled)
             self._count_spooled()
@@ -132,7 +132,7 @@ class Settler:
         try:
             return await self.finished([record.admission.reservation_id for record in records if record is not None])
         except StoreError as error:
-            self._tell("spool replay without the ledger: %s", error)
+            self._tell(logging.WARNING, "spool replay without the ledger: %s", error)
             return None
 
     async def _post_in_order(self, records: Sequence[Account | None], finished: frozenset[str] | None) -> int:
@@ -147,7 +147,7 @@ class Settler:
                 if record is not None and record.admission.reservation_id not in (finished or ()):
                     await self._post(record)
             except StoreError as error:
-                self._tell("spool replay waits: %s", error)
+                self._tell(logging.WARNING, "spool replay waits: %s", error)
                 return done
         return len(records)
 
@@ -158,17 +158,15 @@ class Settler:
                 await self._spool.keep_room()
                 await self.replay()
             except OSError as error:
-                self._tell("spool not replayed: %s", error.strerror)
+                self._tell(logging.ERROR, "spool not replayed: %s", error.strerror)
             except Exception:  # noqa: BLE001 - the outermost handler of this loop
                 _log.exception("spool not replayed")
             await asyncio.sleep(_REPLAY_EVERY_S)
 
-    def _tell(self, text: str, reason: object) -> None:
-        """Log why the spool waits: at once, then once a minute, however often it is tried."""
-        now = self._clock()
-        if self._told_at is None or now - self._told_at >= _TOLD_EVERY_S:
-            self._told_at = now
-            _log.warning(text, reason)
+    def _tell(self, level: int, text: str, reason: object) -> None:
+        """Log why the spool waits."""
+        if self._seldom.is_due():
+            _log.log(level, text, reason)
 
     async def _post(self, account: Account) -> Settlement:
         settlement = await self._ask(account)

@@ -16,13 +16,13 @@ from tallygate.gateway.settling.recent import RecentSettlements
 from tallygate.gateway.settling.spool import FIRST, Spool
 from tallygate.telemetry.metric import Metrics
 from tallygate.telemetry.metrics import SPOOL_UNCOPIED
+from tallygate.telemetry.seldom import Seldom
 
 COPY_EVERY_S: Final = 0.5
 BATCH_BYTES: Final = 250_000  # of one transaction, some 100 records, read while the spool waits
 RECENT_AT_ONCE: Final = 100
 AWAY_STEPS: Final = 3  # steps with settlements in the spool, after which the store is away: else a replay had emptied it
 LAST_COPY_S: Final = 2.0  # at the end of the process, whose disk may end with it
-_LOGGED_EVERY_S: Final = 60.0
 _log = logging.getLogger(__name__)
 
 KeepCopies = Callable[[Sequence[Account]], Awaitable[int]]
@@ -42,11 +42,10 @@ class SpoolCopier:
         self._recent = recent
         self._metrics = metrics
         self._keep = keep
-        self._clock = clock
         self._copied = FIRST
         self._left_out = 0  # since the spool was last empty
         self._steps = 0  # since then
-        self._logged_at: float | None = None  # None: nothing is wrong
+        self._seldom = Seldom(clock)
 
     async def step(self) -> None:
         """Copy all that is new. Raises StoreError, OSError; it is then tried again."""
@@ -86,7 +85,7 @@ class SpoolCopier:
                 if self._left_out:
                     self._log_failure(f"there is no room for {self._left_out} of them")
                 else:
-                    self._logged_at = None
+                    self._seldom.forget()
             await asyncio.sleep(COPY_EVERY_S)
 
     async def copy_last(self) -> None:
@@ -97,7 +96,5 @@ class SpoolCopier:
             _log.warning("settlements stay in the spool without a copy: %s", str(error) or "it takes too long")
 
     def _log_failure(self, reason: str) -> None:
-        now = self._clock()
-        if self._logged_at is None or now - self._logged_at >= _LOGGED_EVERY_S:
-            self._logged_at = now
+        if self._seldom.is_due():
             _log.warning("spooled settlements are on this disk alone: %s", reason)

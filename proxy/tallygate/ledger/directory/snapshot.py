@@ -19,6 +19,7 @@ import msgspec
 
 from tallygate.ledger.database import newest_version
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
+from tallygate.ledger.file_backup import sync_path
 from tallygate.telemetry.metric import Samples
 from tallygate.telemetry.metrics import SNAPSHOT_AGE
 
@@ -116,7 +117,7 @@ class SnapshotFile:
             os.utime(file.fileno(), ns=(at_ms * 1_000_000, at_ms * 1_000_000))
             os.fsync(file.fileno())
         new.replace(self.path)
-        _sync_directory(self.path.parent)
+        sync_path(self.path.parent)
 
     def confirm(self, at_ms: int) -> None:
         """Note that the file still was what the database had. Raises OSError."""
@@ -174,7 +175,7 @@ class SnapshotKeeper:
         self._due: float | None = None  # when the next change is to be written
         self._not_before = 0.0
         self._confirmed_at = 0.0
-        self._kept_at_ms: int | None = None
+        self._kept_at_ms = 0  # 0: not known. What was never read is never confirmed
         self._is_failing = False
 
     def begin(self) -> None:
@@ -224,7 +225,7 @@ class SnapshotKeeper:
 
     def samples(self) -> Samples:
         """Samples for /metrics."""
-        return {} if self._kept_at_ms is None else {SNAPSHOT_AGE: {(): self._file.age_ms(self._kept_at_ms) / 1_000}}
+        return {} if not self._kept_at_ms else {SNAPSHOT_AGE: {(): self._file.age_ms(self._kept_at_ms) / 1_000}}
 
     async def _attempt(self, work: Callable[[], Any]) -> None:
         try:
@@ -265,11 +266,3 @@ def _retired(line: bytes) -> _Retired:
         return {(client_id, scope): org for client_id, scope, org in msgspec.json.decode(line, type=list[tuple[str, str, str]])}
     except msgspec.MsgspecError as error:
         raise SnapshotUnusableError(f"its retired Client IDs are of another form: {error}") from error
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
