@@ -432,3 +432,13 @@ def test_a_repetition_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
         again = (DELTAS[0] % (text, padding)).encode()
         assert meter.feed(again) == again
     assert meter.reading.drain_text() == "one two drüi "
+
+
+def test_a_repetition_with_an_escaped_text_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = DIALECT.meter(STREAM, content_type="text/event-stream", hide_usage_chunk=False)
+    for said in (PING, (DELTAS[0] % ("one ", "")).encode()):
+        meter.feed(said)
+    monkeypatch.setattr(anthropic_meter, "fitting", None)
+    escaped = (DELTAS[0] % ("two\\n", "")).encode()
+    assert meter.feed(escaped) == escaped
+    assert meter.reading.drain_text() == "one two\n"

@@ -70,7 +70,8 @@ async def build_console(role: Role, settings: Settings) -> Console:
 def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
     """The parts of a role. A gateway keeps serving without the database and is ready without it; roles that need it are not."""
     store = limiter_store(resources.store, resources.settings)
-    status = (workers_part(resources.settings), refusals_part(resources), directory_part(resources))
+    workers = Workers(resources.settings.data_dir / "metrics", workers=resources.settings.workers, now_ms=monotonic_ms)
+    status = (workers_part(workers), refusals_part(resources), directory_part(resources, workers))
     files = files_part(role, resources.settings)
     store_writes = WriteCheck("store", store.check_writes, thorough=store.check_commands, now_ms=monotonic_ms)
     database_writes = WriteCheck("database", resources.database.check_writes, now_ms=monotonic_ms)
@@ -90,20 +91,14 @@ def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
             return needs_database, lags, files, ledger_part(resources, store)
 
 
-def workers_part(settings: Settings) -> Part:
+def workers_part(workers: Workers) -> Part:
     """The part that shows the workers. Ready if at least one worker is up."""
-    workers = workers_of(settings)
     return Part(workers=workers, probes=(workers_probe(workers),))
 
 
-def workers_of(settings: Settings) -> Workers:
-    """The workers of this machine, as their files show them."""
-    return Workers(settings.data_dir / "metrics", workers=settings.workers, now_ms=monotonic_ms)
-
-
-def directory_part(resources: Resources) -> Part:
+def directory_part(resources: Resources, workers: Workers) -> Part:
     """The part that watches what the workers know of the organizations of the database, and keeps the snapshot of them."""
-    workers, snapshots = workers_of(resources.settings), resources.snapshots
+    snapshots = resources.snapshots
     return Part(
         probes=(directory_probe(workers, has_others=lambda: bool(resources.holder.current.organizations)),),
         samples=() if snapshots is None else (snapshots.samples,),

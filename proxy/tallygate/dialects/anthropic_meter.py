@@ -63,15 +63,11 @@ class AnthropicEventMeter(EventStreamMeter):
         if repeated is not None and (again := repeated.read(data)) is not None and self._parser.is_between_events:
             add_text(self.reading, again[0])
             return data
-        if self._patterns_left and self._parser.is_between_events and _text_of_piece(data) is not None:
-            self._expect_repetition(data)
+        is_expected = repeated is not None and repeated.begins(data)  # with a text that has escapes
+        if self._patterns_left and not is_expected and self._parser.is_between_events and _text_of_piece(data) is not None:
+            self._patterns_left -= 1
+            self._repeated = RepeatedChunk.of(data, opening=_OPENING, text_of=_text_of_piece) or repeated
         return super().feed(data)
-
-    def _expect_repetition(self, event: bytes) -> None:
-        if self._repeated is not None and self._repeated.begins(event):
-            return
-        self._patterns_left -= 1
-        self._repeated = RepeatedChunk.of(event, opening=_OPENING, text_of=_text_of_piece) or self._repeated
 
     def _read(self, event: SseEvent) -> bytes:
         reading = self.reading

@@ -49,10 +49,8 @@ _KEYS: Final = frozenset(name.lower().encode() for name in KEY_HEADERS)
 # Never down: cookies of the upstream's origin, where else it can be reached, and keys, which an upstream that shows what it was
 # sent would give away.
 _NOT_DOWN: Final = _HOP_BY_HOP | _KEYS | {b"set-cookie", b"set-cookie2", b"alt-svc"}
-_NOT_DOWN_PREFIXES: Final = (
-    b"tallygate-",
-    b"access-control-",
-)  # who may read an answer of the upstream's origin says nothing of ours
+# Our own names; and who may read an answer of the upstream's origin, which says nothing of ours.
+_NOT_DOWN_PREFIXES: Final = (b"tallygate-", b"access-control-")
 
 _NAMES_MAX: Final = 512  # header names with cached ways, each way: clients and upstreams send the same ones again
 
