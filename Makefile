@@ -22,7 +22,7 @@ demo: $(VENV)/with-demo    ## see it count: a mock AI API, the gateway, three or
 # One worker for each processor, four at most. What tests start finds its modules compiled, whatever the machine's habit is.
 # The order is shuffled, and examples are made up, from SEED: each run is the same.
 SEED   ?= 1
-PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --randomly-seed=$(SEED) \
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --randomly-seed=$(SEED) --durations=20 \
 	--numprocesses logical --maxprocesses 4 --dist worksteal
 
 # These tests wait for sockets and timers now and then: three workers keep two processors busy.
@@ -64,8 +64,8 @@ pictures: $(VENV)/with-test    ## take docs/pictures of the Usage page and the G
 	$(BIN)/python docs/site/pictures.py
 	PYTHONPATH=tests $(BIN)/python docs/site/dashboards.py
 
-bench: $(VENV)/with-bench  ## measure the gateway beside nginx, Envoy and a naive proxy
-	$(BIN)/python -m bench
+bench: $(VENV)/with-bench  ## measure the gateway beside nginx, Envoy and a naive proxy, and over each topology of the store
+	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
 
 ratchet: $(VENV)/with-test    ## count instructions and calls of a request, beside bench/instructions.json
 	@PYTHON=$(PYTHON) .ci/packages valgrind

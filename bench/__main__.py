@@ -1,6 +1,6 @@
-"""`make bench`: tallygate beside nginx, Envoy and a naive aiohttp proxy, all in one run.
+"""`make bench`: tallygate beside nginx, Envoy and a naive aiohttp proxy, and over each topology of its store, all in one run.
 
-    python -m bench [--quick] [--only nginx --only tallygate] [--rounds N]
+    make bench BENCH="[--quick] [--only nginx --only tallygate] [--rounds N]"
 
 Prints CPU per request and per stream chunk, added latency and memory per open stream; writes bench/out/<time>.json and .md.
 docs/performance.md tells how to read it.
@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,11 +24,12 @@ from bench.contenders import Contender, Stage, UnavailableError, program, start_
 from bench.pinning import pinning
 from bench.run import FULL, QUICK, Plan, Run
 from bench.tallygate import Tallygate, requests_counted, start_tallygate
+from bench.topologies import TOPOLOGIES, started
 from bench.wrk import Wrk
 
 OUT = Path(__file__).resolve().parent / "out"
 WIDTH = 140  # of the tables in a file
-NAMES = ("nginx", "envoy", "naive", "tallygate")
+NAMES = ("nginx", "envoy", "naive", "tallygate", "topologies")
 
 
 async def compare(plan: Plan, only: set[str], console: Console) -> int:
@@ -36,11 +38,13 @@ async def compare(plan: Plan, only: set[str], console: Console) -> int:
     pins = pinning()
     pins.pin_load()
     with tempfile.TemporaryDirectory(prefix="tallygate-bench-") as directory:
-        stage = Stage(Path(directory), pins)
+        stage, stores = Stage(Path(directory), pins), AsyncExitStack()
         try:
             program("wrk")
             direct = await start_upstream(stage)
             contenders, tallygate = await start_all(stage, direct, only, skipped)
+            if "topologies" in only:
+                contenders += await start_topologies(stage, direct.target.port, stores, skipped)
             with console.status("starting") as status:
                 run = Run(contenders, plan, Wrk(stage.directory, pins), status.update)
                 await run.all()
@@ -52,6 +56,7 @@ async def compare(plan: Plan, only: set[str], console: Console) -> int:
             console.print(f"written: {report.save(OUT, run.figures, plan=plan, conditions=conditions, now=now)}")
         finally:
             stage.stop()
+            await stores.aclose()
     failed = sum(figures.failed for figures in run.figures.values())
     return 1 if failed or "tallygate" in skipped else 0
 
@@ -81,6 +86,17 @@ async def start_all(
         skipped["tallygate"] = str(error)
         return contenders, None
     return [*contenders, *tallygate.contenders], tallygate
+
+
+async def start_topologies(stage: Stage, upstream_port: int, stores: AsyncExitStack, skipped: dict[str, str]) -> list[Contender]:
+    """A gateway over each topology of the store; what cannot be had is noted with its reason."""
+    contenders = []
+    for name in TOPOLOGIES:
+        try:
+            contenders.append(await stores.enter_async_context(started(name, stage, upstream_port)))
+        except UnavailableError as error:
+            skipped[f"tallygate, {name}"] = str(error)
+    return contenders
 
 
 def reconciled(run: Run, tallygate: Tallygate) -> dict[str, str]:

@@ -19,6 +19,11 @@ class Pinning:
         if self.proxy_core is not None:
             os.sched_setaffinity(0, {self.proxy_core})
 
+    def pin_to_proxy(self, pid: int) -> None:
+        """Pin a process that runs already."""
+        if self.proxy_core is not None:
+            os.sched_setaffinity(pid, {self.proxy_core})
+
     def describe(self) -> str:
         if self.proxy_core is None:
             return "not pinned: one core for everything"

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -80,15 +80,19 @@ async def start_tallygate(
     python: str = sys.executable,
     children: str | None = None,
     settings: Mapping[str, str] = MappingProxyType({}),
+    label: str = "tallygate",
+    store: Sequence[int] = (),
 ) -> Tallygate:
-    """One worker, one console, the embedded Valkey with its append-only file on.
+    """One worker, one console, and the embedded Valkey with its append-only file on, unless the settings name another store.
 
     python     the interpreter of the checkout that is measured
     children   the program that runs the worker and the console in its place
     settings   further variables of its environment
+    label      names its files, and its rows
+    store      the processes of the store that its settings name
     """
     port, console_port = free_port(), free_port()
-    directory = stage.directory / "tallygate-config"
+    directory = stage.directory / f"{label}-config"
     directory.mkdir()
     for name, value in configuration(upstream_port).items():
         (directory / name).write_text(yaml.safe_dump(value, sort_keys=False))
@@ -98,7 +102,7 @@ async def start_tallygate(
         "TALLYGATE_CONSOLE_LISTEN": f"127.0.0.1:{console_port}",
         "TALLYGATE_UPSTREAM_API_KEY": "sk-upstream",
         "TALLYGATE_ADMIN_TOKEN": ADMIN_TOKEN,
-        "TALLYGATE_DATA_DIR": str(stage.directory / "tallygate-data"),
+        "TALLYGATE_DATA_DIR": str(stage.directory / f"{label}-data"),
         "TALLYGATE_CONFIG_DIR": str(directory),
         "TALLYGATE_WORKERS": "1",
         "TALLYGATE_LOG_LEVEL": "warning",
@@ -106,9 +110,9 @@ async def start_tallygate(
     }
     run = f"import sys; sys.executable = {children or python!r}; from tallygate.cli import main; main()"
     command = [python, "-c", run, "serve"]
-    process = stage.start("tallygate", command, environment=environment)
-    await stage.listening("tallygate", process, console_port)
-    groups = await _grouped(process.pid)
+    process = stage.start(label, command, environment=environment)
+    await stage.listening(label, process, console_port)
+    groups = await _grouped(process.pid, store)
     gateway = groups.pop("gateway")
     everything = Target(port=port, keys=_keys("limited"))
     unlimited = Target(port=port, keys=_keys("unlimited"))
@@ -119,20 +123,20 @@ async def start_tallygate(
 
     return Tallygate(
         contenders=(
-            row("tallygate, everything on", everything),
-            row("tallygate, no limits", unlimited, streams=False, memory=False),
-            row("tallygate, unmetered route", unmetered, streams=False, memory=False),
+            row(f"{label}, everything on", everything),
+            row(f"{label}, no limits", unlimited, streams=False, memory=False),
+            row(f"{label}, unmetered route", unmetered, streams=False, memory=False),
         ),
         console_port=console_port,
     )
 
 
-async def _grouped(root: int) -> dict[str, tuple[int, ...]]:
+async def _grouped(root: int, store: Sequence[int]) -> dict[str, tuple[int, ...]]:
     """The processes by what they do. Raises UnavailableError if there is no worker before long."""
     loop = asyncio.get_running_loop()
     until = loop.time() + START_SECONDS
     while loop.time() < until:
-        groups: dict[str, list[int]] = {}
+        groups: dict[str, list[int]] = {"store": list(store)} if store else {}
         for pid in procfs.family(root):
             command = procfs.command_line(pid)
             role = next((role for mark, role in _ROLES.items() if mark in command), "supervisor")

@@ -53,6 +53,11 @@ class ValkeyProcess:
         self._extra = extra
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         command = [
             str(get_binary_path()),
