@@ -27,6 +27,7 @@ from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database, open_database
 from tallygate.ledger.entry import Entry, Kind
+from tallygate.ledger.entry_months import EntryMonths
 from tallygate.ledger.rollups import FINEST, LEVELS
 from tallygate.ledger.schema import AMOUNTS, ROLLUP_AMOUNTS
 from tallygate.ledger.series import Detail
@@ -107,7 +108,7 @@ async def make(database: Database, count: int) -> None:
     with Progress(*(TextColumn(column) if isinstance(column, str) else column for column in columns)) as progress:
         made = progress.add_task("events", total=count)
         rows = events(count)
-        await database.ensure_partitions(START_MS, START_MS + DAYS * DAY_MS)
+        await EntryMonths(database).make(START_MS, START_MS + DAYS * DAY_MS)
         while chunk := [row for _, row in zip(range(CHUNK), rows, strict=False)]:
             async with database.write() as connection:
                 raw = (await connection.get_raw_connection()).driver_connection

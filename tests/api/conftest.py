@@ -10,6 +10,7 @@ from new_ledger import new_ledger, postgres_ledger
 from postgres_process import PostgresProcess
 
 from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.entry_months import EntryMonths
 
 sys.path.append(str(Path(__file__).parents[1] / "ledger"))  # where the ledger's tests keep their notices
 
@@ -32,7 +33,7 @@ async def postgres_world(postgres_server: PostgresProcess, tmp_path: Path) -> As
     """The same over PostgreSQL, for what has SQL of its own."""
     async with postgres_ledger(postgres_server) as url:
         database = open_database(url, tmp_path)
-        await database.ensure_partitions(1_700_000_000_000, 1_800_000_000_000)
+        await EntryMonths(database).make(1_700_000_000_000, 1_800_000_000_000)
         async with served(database) as world:
             yield world
         await database.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from ledger_values import START_MS, a_fact, an_entry, assert_no_drift
+from ledger_values import START_MS, a_fact, assert_no_drift
 from limiter_at_work import MONTH, ORGANIZATIONS, WEEK, LimiterAtWork, an_organization
 from marked_partitions import mark_all
 from sqlalchemy import select
@@ -459,14 +459,3 @@ async def test_a_window_that_was_moved_is_rebuilt_without_a_request(redis_store:
     window = windows_of(deployment.organization, time.time_ns() // 1_000_000)[0]
     (reading,) = await deployment.limiter.read_windows("acme", (window.demand,))
     assert (reading.spent_nano_usd, await deployment.drifts(), deployment.clock.steps) == (8_010_000_000, [], 0)
-
-
-async def test_a_month_whose_ids_came_ahead_of_it_needs_no_partition_of_its_own(database: Database, book: Book) -> None:
-    """A gateway's clock 200 days ahead: its ids lie in the partition for all others, and the month comes all the same."""
-    ahead = START_MS + 200 * DAY_MS
-    await database.ensure_partitions(START_MS, START_MS)
-    await book.record([an_entry(1, started_at_ms=ahead)])
-
-    await database.ensure_partitions(ahead, ahead)
-    await book.record([an_entry(2, started_at_ms=ahead)])
-    assert (await assert_no_drift(database))[0] == 2

@@ -20,7 +20,7 @@ from tallygate.domain.usage import usage_of_totals
 from tallygate.gateway.exchange.caller_limits import limits_of
 from tallygate.ledger.audit import LedgerAudit, lifetime_drifts
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, month_partition
+from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Kind
 from tallygate.ledger.limiter_windows import windows_of
 from tallygate.ledger.postings import read_postings
@@ -298,28 +298,6 @@ async def test_what_is_beyond_the_history_goes_and_the_rest_still_adds_up(
     assert await retention.purge(organizations, now) == 0
     rows = await queries.usage(UsageQuery(scopes=(OrgScope(org="acme", visible_from_ms=visible),), from_ms=0, to_ms=2**42))
     assert rows[0].usage.requests == (await sums(database))["entries"][0] - 1_900
-
-
-async def test_months_have_their_partitions_and_empty_ones_go(database: Database, book: Book) -> None:
-    await database.ensure_partitions(START_MS, START_MS)
-    await database.ensure_partitions(START_MS, START_MS + 40 * DAY_MS)
-    await book.record([an_entry()])
-    later = START_MS + 200 * DAY_MS
-    past = await database.past_partitions(later)
-    await Retention(database, pause_seconds=0).purge((an_organization(history_days=1),), later)
-
-    if database.dialect == "sqlite":
-        assert past == []
-    else:
-        assert past == ["entries_2026_08", "entries_2026_09", "entries_2026_10", "entries_2026_11", "entries_2026_12"]
-        assert await database.past_partitions(later) == []
-
-
-def test_a_months_partition_begins_and_ends_with_the_month() -> None:
-    name, low, high = month_partition((2026, 12))
-
-    assert name == "entries_2026_12"
-    assert (int(low, 16), int(high, 16)) == (1_796_083_200_000, 1_798_761_600_000)
 
 
 OLD = price_of(model="gpt-4o", version="gpt-4o@2024", effective_ms=0, input=2_500_000, output=10_000_000, cached_input=1_250_000)

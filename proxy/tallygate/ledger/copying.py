@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.ledger.database import Database, newest_version
 from tallygate.ledger.directory.schema import DIRECTORY_VERSION
+from tallygate.ledger.entry_months import EntryMonths
 from tallygate.ledger.file_backup import BackupError, Contents, contents, reading
 from tallygate.ledger.notices import schema as notices_schema
 from tallygate.ledger.schema import ENTRIES, METADATA
@@ -77,7 +78,7 @@ async def _make_partitions(ledger: sqlite3.Connection, target: Database) -> None
     [(first, last)] = ledger.execute("SELECT MIN(event_id), MAX(event_id) FROM entries")
     if first is not None:
         try:
-            await target.ensure_partitions(int(first[:12], 16), int(last[:12], 16))
+            await EntryMonths(target).make(int(first[:12], 16), int(last[:12], 16))
         except ValueError:  # ids of somebody's own making: they go where all others go
             return
 

@@ -1,7 +1,7 @@
 """The ledger's database: SQLite in the data directory, or PostgreSQL. All differences between the two are here.
 
 SQLite: write-ahead log, synchronous=FULL, one connection that writes, others that only read.
-PostgreSQL: entries are partitioned by month of their event id, whose first 12 digits are its time.
+PostgreSQL: entries are partitioned by month (`entry_months`).
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
-from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -52,7 +51,6 @@ BUSY_MS: Final = 5_000  # the time for which SQLite waits for another process's 
 COMMAND_BUSY_MS: Final = 30_000  # the same of a command: it stands in no queue, and finds a gap between a busy ledger's writes
 MIGRATION_WAITS: Final = 6  # times BUSY_MS: the time for which a starting process waits for another's migration in SQLite
 STATEMENT_SECONDS: Final = 60  # PostgreSQL ends a query that takes longer
-MONTHS_AHEAD: Final = 2  # partitions that exist before their month begins
 _SQLITE: Final = "sqlite+aiosqlite"
 _PLAIN_SQLITE: Final = "sqlite"
 _POSTGRESQL: Final = "postgresql+asyncpg://"
@@ -62,17 +60,12 @@ VERSION_TABLE: Final = "ledger_version"
 _MIGRATION_LOCK: Final = 0x7467_6C65  # any number that only the ledger's migrations use
 
 
-_PARTITIONS: Final = text(
-    "SELECT inhrelid::regclass::text FROM pg_inherits "
-    "WHERE inhparent = 'entries'::regclass AND inhrelid <> 'entries_other'::regclass"
-)
-
-
 # Why a database that answers does not do what it is asked, by SQLite's primary result code (sqlite.org/rescode.html) or
 # PostgreSQL's SQLSTATE ("PostgreSQL Error Codes" of its manual).
 _FULL: Final = Obstacle("disk", "takes no writes: its disk is full")
 _READ_ONLY: Final = Obstacle("read_only", "takes no writes: it is read-only, or a standby")
 _MEMORY: Final = Obstacle("memory", "takes no writes: it is out of memory")
+LOCKED: Final = Obstacle("locked", "takes no writes: another process keeps it locked")
 _DAMAGED: Final = Obstacle("damaged", "takes no writes: its file is damaged, or is no SQLite database")
 _PERMISSION: Final = Obstacle("permission", "takes no writes: its user lacks a privilege on the ledger's tables")
 _OBSTACLES: Final[Mapping[int | str, Obstacle]] = {
@@ -80,13 +73,14 @@ _OBSTACLES: Final[Mapping[int | str, Obstacle]] = {
     sqlite3.SQLITE_IOERR: Obstacle("disk", "takes no writes: its disk fails, or is full"),
     sqlite3.SQLITE_READONLY: _READ_ONLY,
     sqlite3.SQLITE_CANTOPEN: Obstacle("permission", "takes no writes: its file cannot be opened"),
-    sqlite3.SQLITE_BUSY: Obstacle("locked", "takes no writes: another process keeps it locked"),
+    sqlite3.SQLITE_BUSY: LOCKED,
     sqlite3.SQLITE_NOMEM: _MEMORY,
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
     "53100": _FULL,
     "25006": _READ_ONLY,
     "53200": _MEMORY,
+    "55P03": LOCKED,  # after a lock_timeout
     "42501": _PERMISSION,
     "53300": Obstacle("connections", "takes no writes: it has no connection left (max_connections)"),
     "57P03": Obstacle("loading", "takes no writes yet: it is starting, or recovers"),
@@ -302,29 +296,6 @@ class Database:
             async with self._reader.connect() as connection:
                 return await connection.run_sync(_version)
 
-    async def ensure_partitions(self, from_ms: int, to_ms: int) -> None:
-        """Create partitions for every month that [from_ms, to_ms] touches, and MONTHS_AHEAD more. Does nothing on SQLite."""
-        if self.dialect != "postgresql":
-            return
-        async with self.write() as connection:
-            await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-            existing = set((await connection.execute(_PARTITIONS)).scalars())
-            for month in _months(from_ms, to_ms):
-                name, low, high = month_partition(month)
-                if name not in existing and not await _lies_elsewhere(connection, low, high):
-                    bounds = f"FROM ('{low}') TO ('{high}')"
-                    await connection.execute(text(f"CREATE TABLE {name} PARTITION OF entries FOR VALUES {bounds}"))
-
-    async def past_partitions(self, now_ms: int) -> list[str]:
-        """Partitions of months before the month of now_ms, the oldest first. None on SQLite."""
-        if self.dialect != "postgresql":
-            return []
-        this_month = datetime.fromtimestamp(now_ms / 1000, UTC)
-        name, _, _ = month_partition((this_month.year, this_month.month))
-        async with self.read() as connection:
-            names = (await connection.execute(_PARTITIONS)).scalars()
-            return sorted(past for past in names if past < name)
-
     async def close_idle(self) -> None:
         """Close the connections that nobody uses now; the next ones are new. Nothing of SQLite, whose cost nothing."""
         if self.dialect != "postgresql":
@@ -385,29 +356,6 @@ def open_database(url: str, data_dir: Path, *, statement_seconds: int = STATEMEN
         case "sqlite" if (file := url.partition(":///")[2]) and file != ":memory:":
             return _open_sqlite(make_url(url).set(drivername=_SQLITE), is_command=is_command)
     raise ConfigError(("TALLYGATE_DATABASE_URL must begin with postgresql:// or sqlite:/// and a path",))
-
-
-def month_partition(month: tuple[int, int]) -> tuple[str, str, str]:
-    """Name of the partition of a (year, month) in UTC, its first event id, and the first one after it."""
-    year, number = month
-    low, high = _month_start_ms(year, number), _month_start_ms(year + number // 12, number % 12 + 1)
-    return f"entries_{year:04d}_{number:02d}", f"{low:012x}", f"{high:012x}"
-
-
-async def _lies_elsewhere(connection: AsyncConnection, low: str, high: str) -> bool:
-    """Return whether the default partition has ids of this month, from a clock that was far ahead: the month then stays there."""
-    found = text("SELECT EXISTS (SELECT 1 FROM entries_other WHERE event_id >= :low AND event_id < :high)")
-    return bool((await connection.execute(found, {"low": low, "high": high})).scalar_one())
-
-
-def _month_start_ms(year: int, number: int) -> int:
-    return round(datetime(year, number, 1, tzinfo=UTC).timestamp()) * 1000
-
-
-def _months(from_ms: int, to_ms: int) -> list[tuple[int, int]]:
-    first, last = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (from_ms, to_ms))
-    start, end = first.year * 12 + first.month - 1, last.year * 12 + last.month - 1 + MONTHS_AHEAD
-    return [(index // 12, index % 12 + 1) for index in range(start, end + 1)]
 
 
 def _open_sqlite(url: URL, *, is_command: bool) -> Database:

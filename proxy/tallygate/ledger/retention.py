@@ -5,17 +5,17 @@ hidden at once, even before it is deleted. Organizations that no configuration h
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, delete, select, text, tuple_
+from sqlalchemy import ColumnElement, Row, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import Table
 
 from tallygate.domain.organization import Organization
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.entry_months import EntryMonths
 from tallygate.ledger.lifetime_spend import SPENT_COLUMNS, add_to_lifetime_spend, purged_spend
 from tallygate.ledger.rollups import COARSEST, DAYS_OF_SERIES, LEVELS, Level
 from tallygate.ledger.schema import (
@@ -36,8 +36,6 @@ PAUSE_SECONDS: Final = 0.05
 WINDOWS_KEPT_DAYS: Final = 100  # the limiter's longest window, and a month more than the calendar's
 _PURGED_COLUMNS: Final = tuple(ROLLUPS.c[name] for name in PURGED_AMOUNTS)
 _POSTED_COLUMNS: Final = (ENTRIES.c.posted_at_ms, ENTRIES.c.posted_nano_usd)
-_LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '500ms'"
-_log = logging.getLogger(__name__)
 
 
 def visible_from_ms(organization: Organization, now_ms: int) -> int:
@@ -52,6 +50,7 @@ class Retention:
     def __init__(self, database: Database, *, pause_seconds: float = PAUSE_SECONDS) -> None:
         self._database = database
         self._pause_seconds = pause_seconds
+        self._months = EntryMonths(database)
 
     async def purge(self, organizations: Sequence[Organization], now_ms: int) -> int:
         """Delete rows beyond each history; return how many. Raises LedgerUnavailableError; the next call deletes the rest."""
@@ -67,7 +66,7 @@ class Retention:
         async for org in self._having(SPEND_BUCKETS, every, kept_from):
             removed += await self._purge(SPEND_BUCKETS, org, "bucket_ms", kept_from)
         if removed:
-            await self._drop_empty_partitions(now_ms)
+            await self._months.drop_empty(now_ms)
         return removed
 
     async def _having(self, table: Table, orgs: Sequence[str], before_ms: int, *which: ColumnElement[bool]) -> AsyncIterator[str]:
@@ -141,15 +140,3 @@ class Retention:
             sums[:] = map(int.__add__, sums, by_series[number])
         rows = [(*names, *sums) for names, sums in sorted(found.items())]
         await connection.run_sync(self._database.add_to_rows, PURGED_TOTALS, PURGED_AMOUNTS, rows)
-
-    async def _drop_empty_partitions(self, now_ms: int) -> None:
-        """Drop empty partitions of past months. One that is in use stays until the next time."""
-        for name in await self._database.past_partitions(now_ms):
-            try:
-                async with self._database.write() as connection:
-                    await connection.execute(text(_LOCK_TIMEOUT))
-                    await connection.execute(text(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))
-                    if (await connection.execute(text(f"SELECT 1 FROM {name} LIMIT 1"))).first() is None:  # noqa: S608  # a name of ours
-                        await connection.execute(text(f"DROP TABLE {name}"))
-            except LedgerUnavailableError as error:
-                _log.info("a partition is in use and dropped later", extra={"fields": {"partition": name, "reason": str(error)}})

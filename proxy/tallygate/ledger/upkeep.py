@@ -18,6 +18,7 @@ from tallygate.ledger.book import Book
 from tallygate.ledger.continuity import Lack
 from tallygate.ledger.database import Database, LedgerUnavailableError, UnstorableError
 from tallygate.ledger.directory.credentials import Credentials
+from tallygate.ledger.entry_months import EntryMonths
 from tallygate.ledger.event_stream import EventStreams
 from tallygate.ledger.notices.digests import Digests
 from tallygate.ledger.rebuild import Rebuild
@@ -101,6 +102,7 @@ class Upkeep:
         self._clock = clock
         self._heir = heir
         self._turns = AuditTurns(database)
+        self._months = EntryMonths(database)
         self._seldom = seldom  # lines of the log about parts that wait for a store; some are tried five times a second
         self._differing: dict[tuple[str, str], int] = {}  # by organization and window
         self.drift_nano_usd: int | None = None  # by the last check of each window; None before the first
@@ -192,7 +194,7 @@ class Upkeep:
 
     async def _daily_partitions(self) -> None:
         now = self._now_ms()
-        await self._database.ensure_partitions(now, now)
+        await self._months.make(now, now)
         await self._book.record_prices(self._config.prices(), now_ms=now)
 
     async def _daily(self) -> None:

@@ -1,0 +1,170 @@
+"""Months of entries in PostgreSQL: made ahead, by whoever comes first, without anybody waiting, and without any event lost."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ledger_values import START_MS, an_entry, assert_no_drift
+from limiter_at_work import an_organization
+from new_ledger import postgres_ledger
+from pgbouncer_process import running_pgbouncer
+from postgres_process import PostgresProcess
+from sqlalchemy import text
+
+from tallygate.ledger import entry_months
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.entry_months import EntryMonth, EntryMonths
+from tallygate.ledger.retention import Retention
+from tallygate.ledger.time_buckets import DAY_MS
+
+pytestmark = pytest.mark.process
+
+AUGUST = EntryMonth(2026, 8)
+AHEAD_MS = START_MS + 200 * DAY_MS
+
+
+@pytest.fixture
+async def url(postgres_server: PostgresProcess) -> AsyncIterator[str]:
+    async with postgres_ledger(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+async def open_ledger(url: str) -> AsyncIterator[Callable[..., Database]]:
+    """Opens the ledger, by its own address or through a pooler's."""
+    opened: list[Database] = []
+
+    def again(address: str = url) -> Database:
+        opened.append(open_database(address, Path()))
+        return opened[-1]
+
+    yield again
+    for database in opened:
+        await database.close()
+
+
+@pytest.fixture
+def ledger(open_ledger: Callable[..., Database]) -> Database:
+    return open_ledger()
+
+
+async def partitions(database: Database) -> dict[str, int]:
+    """Rows of each partition of the entries."""
+    async with database.read() as connection:
+        rows = await connection.execute(text("SELECT tableoid::regclass::text, count(*) FROM entries GROUP BY 1"))
+        counts: dict[str, int] = dict(rows.tuples().all())
+        named = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'entries'::regclass")
+        return {name: counts.get(name, 0) for name in sorted((await connection.execute(named)).scalars())}
+
+
+def test_a_months_partition_begins_and_ends_with_the_month() -> None:
+    month = EntryMonth(2026, 12)
+
+    assert (month.table, EntryMonth.at(month.end_ms - 1), month.next) == ("entries_2026_12", month, EntryMonth.at(month.end_ms))
+    assert (int(month.first_id, 16), int(month.end_id, 16)) == (1_796_083_200_000, 1_798_761_600_000)
+
+
+async def test_there_are_none_on_sqlite(tmp_path: Path) -> None:
+    database = open_database("", tmp_path)
+    await EntryMonths(database).make(START_MS, START_MS)
+    assert await EntryMonths(database).past(AHEAD_MS) == []
+    assert list(tmp_path.iterdir()) == []
+    await database.close()
+
+
+async def test_months_have_their_partitions_and_empty_ones_go(ledger: Database) -> None:
+    months = EntryMonths(ledger)
+    await months.make(START_MS, START_MS)
+    await months.make(START_MS, START_MS + 40 * DAY_MS)
+    await Book(ledger).record([an_entry()])
+    assert await partitions(ledger) == {"entries_2026_08": 1} | dict.fromkeys(
+        ("entries_2026_09", "entries_2026_10", "entries_2026_11", "entries_2026_12", "entries_other"), 0
+    )
+    assert await months.past(AHEAD_MS) == [EntryMonth(2026, number) for number in range(8, 13)]
+
+    await Retention(ledger, pause_seconds=0).purge((an_organization(history_days=1),), AHEAD_MS)
+    assert await partitions(ledger) == {"entries_other": 0}
+
+
+async def test_an_event_needs_no_partition_and_a_month_takes_what_came_before_it(ledger: Database) -> None:
+    """Of a gateway whose clock was ahead, or of a ledger that could not make the month in time: each counts once all the same."""
+    book = Book(ledger)
+    early = [an_entry(number, started_at_ms=AHEAD_MS) for number in range(3)]
+    await book.record([*early, an_entry(9)])
+    assert await partitions(ledger) == {"entries_other": 4}
+
+    await EntryMonths(ledger).make(START_MS, AHEAD_MS)
+    found = await partitions(ledger)
+    assert (found[EntryMonth.at(AHEAD_MS).table], found[AUGUST.table], found["entries_other"]) == (3, 1, 0)
+    assert (await book.record([*early, an_entry(9)])).repeated == 4
+    assert (await assert_no_drift(ledger))[0] == 4
+
+
+async def test_too_many_entries_stay_where_they_are(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry_months, "MOVED_MAX", 2)
+    await Book(ledger).record([an_entry(number) for number in range(3)])
+    await EntryMonths(ledger).make(START_MS, START_MS)
+
+    found = await partitions(ledger)
+    assert (AUGUST.table in found, AUGUST.next.table in found, found["entries_other"]) == (False, True, 3)
+    assert (await assert_no_drift(ledger))[0] == 3
+
+
+async def test_an_event_of_a_month_that_was_dropped_is_stored(ledger: Database) -> None:
+    months = EntryMonths(ledger)
+    await months.make(START_MS, START_MS)
+    await months.drop_empty(AHEAD_MS)
+    assert await Book(ledger).record([an_entry()])
+    assert await partitions(ledger) == {"entries_other": 1}
+    assert (await assert_no_drift(ledger))[0] == 1
+
+
+async def test_a_month_that_is_in_use_is_made_and_dropped_later_and_nobody_waits_meanwhile(
+    ledger: Database, open_ledger: Callable[..., Database]
+) -> None:
+    """As while `pg_dump` reads."""
+    months, book = EntryMonths(ledger), Book(ledger)
+    await months.make(START_MS, START_MS)
+    async with open_ledger().read() as reading:
+        await reading.execute(text("SELECT count(*) FROM entries"))
+        before = await partitions(ledger)
+        await months.make(AHEAD_MS, AHEAD_MS)
+        await months.drop_empty(AHEAD_MS)
+        assert await partitions(ledger) == before
+        await book.record([an_entry(1, started_at_ms=AHEAD_MS)])
+    await months.make(AHEAD_MS, AHEAD_MS)
+    await months.drop_empty(AHEAD_MS)
+
+    assert await partitions(ledger) == {"entries_2027_03": 1, "entries_2027_04": 0, "entries_2027_05": 0, "entries_other": 0}
+
+
+@pytest.fixture(params=["itself", "behind a pooler"])
+def address(request: pytest.FixtureRequest, postgres_server: PostgresProcess, url: str) -> Iterator[str]:
+    if request.param == "itself":
+        yield url
+        return
+    with running_pgbouncer(postgres_server, "transaction", sessions=4) as pooler:
+        yield pooler.url(url.rpartition("/")[2])
+
+
+async def test_ledgers_that_make_the_same_months_while_others_write_do_not_mind_each_other(
+    address: str, open_ledger: Callable[..., Database]
+) -> None:
+    ledgers = [open_ledger(address) for _ in range(3)]
+    events = [an_entry(number, started_at_ms=START_MS + number % 8 * 30 * DAY_MS) for number in range(120)]
+
+    async def record(database: Database, *, batch: int) -> None:
+        for start in range(0, len(events), batch):
+            await Book(database).record(events[start : start + batch])
+
+    await asyncio.gather(
+        *(EntryMonths(database).make(START_MS, AHEAD_MS) for database in ledgers),
+        *(record(database, batch=10 + at) for at, database in enumerate(ledgers)),
+    )
+    await EntryMonths(ledgers[0]).make(START_MS, AHEAD_MS)
+    found = await partitions(ledgers[0])
+    assert len(found) == len(range(8, 12 + 5 + 1)) + 1  # August to May, and the rest
+    assert (sum(found.values()), found["entries_other"]) == (120, 0)
+    assert (await assert_no_drift(ledgers[0]))[0] == 120
