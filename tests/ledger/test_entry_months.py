@@ -23,6 +23,7 @@ pytestmark = pytest.mark.process
 
 AUGUST = EntryMonth(2026, 8)
 AHEAD_MS = START_MS + 200 * DAY_MS
+_MONTHS = len(range(8, 12 + 5 + 1))  # from August until that, and two more
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ async def partitions(database: Database) -> dict[str, int]:
     """Rows of each partition of the entries."""
     async with database.read() as connection:
         rows = await connection.execute(text("SELECT tableoid::regclass::text, count(*) FROM entries GROUP BY 1"))
-        counts: dict[str, int] = dict(rows.tuples().all())
+        counts = {row[0]: row[1] for row in rows}
         named = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'entries'::regclass")
         return {name: counts.get(name, 0) for name in sorted((await connection.execute(named)).scalars())}
 
@@ -149,6 +150,12 @@ def address(request: pytest.FixtureRequest, postgres_server: PostgresProcess, ur
         yield pooler.url(url.rpartition("/")[2])
 
 
+async def test_ledgers_that_start_at_once_make_each_month_once(address: str, open_ledger: Callable[..., Database]) -> None:
+    ledgers = [open_ledger(address) for _ in range(3)]
+    await asyncio.gather(*(EntryMonths(database).make(START_MS, AHEAD_MS) for database in ledgers))
+    assert len(await partitions(ledgers[0])) == _MONTHS + 1
+
+
 async def test_ledgers_that_make_the_same_months_while_others_write_do_not_mind_each_other(
     address: str, open_ledger: Callable[..., Database]
 ) -> None:
@@ -165,6 +172,6 @@ async def test_ledgers_that_make_the_same_months_while_others_write_do_not_mind_
     )
     await EntryMonths(ledgers[0]).make(START_MS, AHEAD_MS)
     found = await partitions(ledgers[0])
-    assert len(found) == len(range(8, 12 + 5 + 1)) + 1  # August to May, and the rest
+    assert len(found) == _MONTHS + 1
     assert (sum(found.values()), found["entries_other"]) == (120, 0)
     assert (await assert_no_drift(ledgers[0]))[0] == 120
