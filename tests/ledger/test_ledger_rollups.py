@@ -279,7 +279,7 @@ async def test_invented_models_are_other_past_a_bound_and_priced_ones_keep_their
     first = [an_entry(0, request_model="before", response_model=None, price_version=None)]
     invented = [
         an_entry(number, request_model=f"invented-{number}", response_model=None, price_version=None, cost_nano_usd=1)
-        for number in range(1, 10_001)
+        for number in range(1, MODELS_PER_ORG_MAX + 501)
     ]
     echoed = [an_entry(20_000, request_model="gpt-4o:zzz", response_model="gpt-4o:zzz", price_version="gpt-4o@2024-08-06")]
     priced = [an_entry(30_000, request_model="gpt-4o", response_model="gpt-4o", price_version="gpt-4o@2024-08-06")]
@@ -299,7 +299,7 @@ async def test_invented_models_are_other_past_a_bound_and_priced_ones_keep_their
     assert {"before", "gpt-4o", "other"} <= models
     assert models.isdisjoint({"gpt-4o:zzz", "yet-another"})
     assert {model for org, model in rows if org == "beta" and model} == {"own"}
-    assert sum(requests.values()) == 10_000 + 5
+    assert sum(requests.values()) == MODELS_PER_ORG_MAX + 500 + 5
     assert set(lifetime) == {"other", "gpt-4o"}
     assert await _drifts(database) == []
 

@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec.structs import astuple, replace
+from msgspec.structs import asdict, astuple, replace
 
 from tallygate.domain.billed import image_tokens
 from tallygate.domain.money import MONEY_MAX_NANO_USD
@@ -34,6 +34,7 @@ class Kind(StrEnum):
     CORRECTED = "corrected"  # the difference to the provider's own figures, entered later
 
 
+_OF_THE_LIMITER: Final = {kind.encode(): kind for kind in (Kind.SETTLED, Kind.RELEASED, Kind.EXPIRED, Kind.UNHELD, Kind.LATE)}
 FINAL: Final = frozenset({Kind.SETTLED, Kind.RELEASED, Kind.UNHELD, Kind.LATE})
 
 
@@ -92,9 +93,11 @@ def fields_of(struct: type) -> tuple[EntryField, ...]:
 
 ENTRY_FIELDS: Final = fields_of(Entry)
 SUMMED_FIELDS: Final = tuple(field.name for field in ENTRY_FIELDS if field.is_amount)
-_NUMBERS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is int and field.name != "sequence")
+_NUMBERS: Final = tuple(
+    field.name for field in ENTRY_FIELDS if field.type is int and field.name not in {"sequence", "first_byte_ms"}
+)
 _TEXTS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is str and field.name != "billed")
-_FACTS: Final = ExchangeFacts.__struct_fields__
+_NOT_STORED: Final = UsageEvent.__struct_fields__[len(ExchangeFacts.__struct_fields__) :]  # as an event has them
 _kinds_of: Final = attrgetter(*KIND_COSTS)
 _numbers_of: Final = itemgetter(*map(Entry.__struct_fields__.index, _NUMBERS))  # of an entry as a tuple
 _texts_of: Final = itemgetter(*map(Entry.__struct_fields__.index, _TEXTS))
@@ -122,7 +125,7 @@ def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
     """
     try:
         fact = _DECODER.decode(event)
-        kind = Kind(words[b"kind"].decode())
+        kind = _OF_THE_LIMITER.get(words[b"kind"])
         entered_at_ms = int(words[b"settled_at_ms"])
         counts_at_ms = int(words.get(b"expired_at_ms", entered_at_ms))  # one exchange counts at one time, its expiry
         cost, posted = int(words[b"cost_nano_usd"]), int(words[b"posted_nano_usd"])
@@ -133,10 +136,12 @@ def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
         raise MalformedEntryError(f"{type(error).__name__}: {error}"[:TEXT_CHARS_MAX]) from error
     if event_id != fact.event_id or not 0 < len(event_id) <= _EVENT_ID_CHARS_MAX or not event_id.isprintable():
         raise MalformedEntryError("the event's id is not that of its stream entry, or unusable")
-    if not fact.org or kind in {Kind.REVERSED, Kind.REPRICED, Kind.CORRECTED}:
-        raise MalformedEntryError("no organization" if not fact.org else f"kind {kind} is not the limiter's")
-    facts: dict[str, Any] = dict(zip(_FACTS, astuple(fact), strict=False))  # its first fields
-    facts |= {"event_id": event_id, "cost_nano_usd": cost, "prompt_tokens": prompt, "completion_tokens": completion, "flags": flags}
+    if not fact.org or kind is None:
+        raise MalformedEntryError(f"kind {words[b'kind']!r} is not the limiter's" if fact.org else "no organization")
+    facts = asdict(fact)
+    for name in _NOT_STORED:
+        del facts[name]
+    facts["cost_nano_usd"], facts["prompt_tokens"], facts["completion_tokens"] = cost, prompt, completion
     facts["fee_nano_usd"] = min(fact.fee_nano_usd, cost)  # nothing is owed for a withdrawn hold, whatever its event states
     if sum(_kinds_of(fact)) + facts["fee_nano_usd"] > cost:  # the limiter's is less than the event's
         facts |= dict.fromkeys(KIND_COSTS, 0)
@@ -144,6 +149,7 @@ def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
     return _checked(
         Entry(
             **facts,
+            flags=flags,
             image_prompt_tokens=image_prompt,
             image_completion_tokens=image_completion,
             sequence=0,
@@ -163,10 +169,10 @@ def _flags_of(event: Sequence[str], limiter: str) -> str:
 def _checked(entry: Entry) -> Entry:
     """The entry with texts that every database can store. Raises MalformedEntryError for numbers that exceed the counters."""
     row = astuple(entry)
-    numbers = [0, *filter(None, _numbers_of(row))]
-    if min(numbers) < -MONEY_MAX_NANO_USD or max(numbers) > MONEY_MAX_NANO_USD:
-        named = zip(_NUMBERS, _numbers_of(row), strict=True)
-        raise MalformedEntryError(next(f"{name} is {number}" for name, number in named if abs(number or 0) > MONEY_MAX_NANO_USD))
+    numbers, first_byte_ms = _numbers_of(row), entry.first_byte_ms or 0
+    if min(first_byte_ms, *numbers) < -MONEY_MAX_NANO_USD or max(first_byte_ms, *numbers) > MONEY_MAX_NANO_USD:
+        named = zip((*_NUMBERS, "first_byte_ms"), (*numbers, first_byte_ms), strict=True)
+        raise MalformedEntryError(next(f"{name} is {number}" for name, number in named if abs(number) > MONEY_MAX_NANO_USD))
     texts = _texts_of(row)
     changed: dict[str, Any] = {}
     together = "".join(filter(None, texts))
