@@ -1,22 +1,30 @@
-"""Months of entries in PostgreSQL: made ahead, by whoever comes first, without anybody waiting, and without any event lost."""
+"""Months of entries in PostgreSQL: made ahead, emptied and dropped without anybody waiting, and without any event lost."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ledger_values import START_MS, an_entry, assert_no_drift
 from limiter_at_work import an_organization
-from new_ledger import postgres_ledger
+from msgspec.structs import replace
+from new_ledger import new_ledger, postgres_ledger
 from pgbouncer_process import running_pgbouncer
 from postgres_process import PostgresProcess
-from sqlalchemy import text
+from sqlalchemy import select, text
 
-from tallygate.ledger import entry_months
+from tallygate.domain.organization import Organization
+from tallygate.ledger import entry_months, expired_months
+from tallygate.ledger.audit import LedgerAudit, lifetime_drifts
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.entry import Entry
 from tallygate.ledger.entry_months import EntryMonth, EntryMonths
-from tallygate.ledger.retention import Retention
+from tallygate.ledger.expired_months import ExpiredMonths
+from tallygate.ledger.retention import Retention, visible_from_ms
+from tallygate.ledger.schema import LIFETIME_SPEND, PURGED_TOTALS, SPEND_BUCKETS
 from tallygate.ledger.time_buckets import DAY_MS
 
 pytestmark = pytest.mark.process
@@ -175,3 +183,111 @@ async def test_ledgers_that_make_the_same_months_while_others_write_do_not_mind_
     assert len(found) == _MONTHS + 1
     assert (sum(found.values()), found["entries_other"]) == (120, 0)
     assert (await assert_no_drift(ledgers[0]))[0] == 120
+
+
+HISTORIES = {"acme": 30, "beta": 60}
+PURGED_AT_MS = START_MS + 100 * DAY_MS
+AUGUSTS_ENTRIES = 2 * (20 + 3 * 3)
+
+
+def organizations(**histories: int | None) -> list[Organization]:
+    return [an_organization(org, history_days=days) for org, days in (HISTORIES | histories).items()]
+
+
+def late(number: int, org: str, *, days_ago: int) -> list[Entry]:
+    """An event that expired, and whose final amounts were posted when its month was long over."""
+    told = {"org": org, "credential": f"{org}-{number % 2}"}
+    expired = an_entry(number, kind="expired", **told)
+    posted_at_ms = PURGED_AT_MS - days_ago * DAY_MS
+    return [expired, replace(an_entry(number, settled_at_ms=posted_at_ms, cost_nano_usd=7_000, **told), posted_at_ms=posted_at_ms)]
+
+
+async def fill(database: Database, *more: Entry) -> None:
+    """August of two organizations, and later entries that nobody's history has lost."""
+    await EntryMonths(database).make(START_MS, PURGED_AT_MS)
+    book = Book(database)
+    await book.record([an_entry(number, org=org) for number, org in enumerate(["acme", "beta"] * 20)])
+    words = [late(100 + days + at, org, days_ago=days) for days in (10, 45, 80) for at, org in enumerate(HISTORIES)]
+    for entry in [*itertools.chain(*words), *more]:
+        await book.record([entry])
+    await book.record([an_entry(200, started_at_ms=PURGED_AT_MS, settled_at_ms=PURGED_AT_MS)])
+
+
+async def remembered(database: Database) -> list[list[tuple[Any, ...]]]:
+    """Everything that is kept of what is removed."""
+    async with database.read() as connection:
+        return [
+            sorted(map(tuple, await connection.execute(select(table)))) for table in (LIFETIME_SPEND, SPEND_BUCKETS, PURGED_TOTALS)
+        ]
+
+
+async def test_a_month_that_nobody_keeps_goes_at_once_and_leaves_what_its_rows_would(ledger: Database, tmp_path: Path) -> None:
+    by_rows = await new_ledger(tmp_path)
+    for database in (ledger, by_rows):
+        await fill(database)
+    assert await ExpiredMonths(ledger).empty(histories(organizations()), PURGED_AT_MS) == AUGUSTS_ENTRIES
+    assert (await partitions(ledger))[AUGUST.table] == 0
+
+    for database in (ledger, by_rows):
+        await Retention(database, pause_seconds=0).purge(organizations(), PURGED_AT_MS)
+        assert [await lifetime_drifts(database, org) for org in HISTORIES] == [[], []]
+        visible = histories(organizations())
+        assert [await LedgerAudit(database).postings(org, visible[org]) for org in HISTORIES] == [[], []]
+    assert await remembered(ledger) == await remembered(by_rows)
+    assert AUGUST.table not in await partitions(ledger)
+    await by_rows.close()
+
+
+@pytest.mark.parametrize(
+    ("which", "more"),
+    [
+        (organizations(beta=None), ()),
+        (organizations(beta=120), ()),
+        (organizations(beta=30)[:1], ()),  # beta has left the configuration
+        (organizations(), (an_entry(50, settled_at_ms=PURGED_AT_MS - DAY_MS),)),
+    ],
+    ids=["unlimited", "longer", "unknown", "settled long after it began"],
+)
+async def test_a_month_of_which_anything_is_kept_stays_and_loses_rows(
+    ledger: Database, which: list[Organization], more: tuple[Entry, ...]
+) -> None:
+    await fill(ledger, *more)
+    assert await ExpiredMonths(ledger).empty(histories(which), PURGED_AT_MS) == 0
+    assert (await partitions(ledger))[AUGUST.table] == AUGUSTS_ENTRIES + len(more)
+    await Retention(ledger, pause_seconds=0).purge(which, PURGED_AT_MS)
+    assert (await partitions(ledger))[AUGUST.table] == (1 if more else AUGUSTS_ENTRIES // 2)
+
+
+async def test_a_month_that_somebody_reads_loses_its_rows_one_by_one(
+    ledger: Database, open_ledger: Callable[..., Database]
+) -> None:
+    await fill(ledger)
+    async with open_ledger().read() as reading:
+        await reading.execute(text("SELECT count(*) FROM entries"))
+        assert await ExpiredMonths(ledger).empty(histories(organizations()), PURGED_AT_MS) == 0
+        await Retention(ledger, pause_seconds=0).purge(organizations(), PURGED_AT_MS)
+    found = await partitions(ledger)
+    assert (found[AUGUST.table], sum(found.values())) == (0, 1)
+    assert [await lifetime_drifts(ledger, org) for org in HISTORIES] == [[], []]
+
+
+async def test_an_event_that_comes_at_the_last_moment_keeps_its_month(
+    ledger: Database, open_ledger: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(ledger)
+    look = expired_months._is_expired
+    comes = iter([an_entry(50, settled_at_ms=PURGED_AT_MS)])
+
+    async def then_comes(*told: Any) -> bool:
+        found = await look(*told)
+        for entry in comes:
+            await Book(open_ledger()).record([entry])
+        return found
+
+    monkeypatch.setattr(expired_months, "_is_expired", then_comes)
+    assert await ExpiredMonths(ledger).empty(histories(organizations()), PURGED_AT_MS) == 0
+    assert (await partitions(ledger))[AUGUST.table] == AUGUSTS_ENTRIES + 1
+
+
+def histories(which: list[Organization]) -> dict[str, int]:
+    return {organization.id: visible_from_ms(organization, PURGED_AT_MS) for organization in which}

@@ -63,12 +63,12 @@ def _spent(entry: Entry) -> list[int]:
 
 
 def purged_spend(gone: Iterable[Sequence[Any]]) -> SpendChanges:
-    """What entries change that retention removes. gone: their SPENT_COLUMNS."""
+    """What entries change that retention removes. gone: their SPENT_COLUMNS, added up or not."""
     changes: SpendChanges = {}
     for org, credential, capability, *amounts in gone:
         for kind, amount in zip(SPENT_ON, amounts, strict=True):
             if amount:
-                changes.setdefault(SpendKey(org, credential, capability, kind), [0, 0, 0])[2] += amount
+                changes.setdefault(SpendKey(org, credential, capability, kind), [0, 0, 0])[2] += int(amount)
     return changes
 
 
@@ -82,7 +82,8 @@ async def spend_of_entries(connection: AsyncConnection, org: str) -> dict[tuple[
     """The spend in an organization's entries by (credential, capability, kind); what is 0 may be missing."""
     found: dict[tuple[str, str, str], int] = {}
     async for low_ms, high_ms in stretches_of(connection, org):
-        for _, credential, capability, *amounts in await connection.execute(_sums(org, low_ms, high_ms)):
+        statement = spend_within(_C.org == org, _C.settled_at_ms >= low_ms, _C.settled_at_ms < high_ms)
+        for _, credential, capability, *amounts in await connection.execute(statement):
             for kind, amount in zip(SPENT_ON, amounts, strict=True):
                 found[credential, capability, kind] = found.get((credential, capability, kind), 0) + int(amount)
     return found
@@ -96,7 +97,7 @@ async def stretches_of(connection: AsyncConnection, org: str) -> AsyncIterator[t
         yield low_ms, low_ms + _STRETCH_MS
 
 
-def _sums(org: str, low_ms: int, high_ms: int) -> Select[Any]:
+def spend_within(*conditions: ColumnElement[bool]) -> Select[Any]:
+    """SPENT_COLUMNS of entries, their amounts added up by the others."""
     amounts = SPENT_COLUMNS[len(_EXCHANGE) :]
-    within = (_C.org == org, _C.settled_at_ms >= low_ms, _C.settled_at_ms < high_ms)
-    return select(*_EXCHANGE, *(func.sum(amount) for amount in amounts)).where(*within).group_by(*_EXCHANGE)
+    return select(*_EXCHANGE, *(func.sum(amount) for amount in amounts)).where(*conditions).group_by(*_EXCHANGE)

@@ -1,10 +1,12 @@
 """Deletes entries and rollups older than an organization's history, a few at a time, so that nobody waits.
 
 Entries and rollups end at the same instant, the start of a UTC day, so that they still agree. Anything beyond the history is
-hidden at once, even before it is deleted. Organizations that no configuration has keep everything.
+hidden at once, even before it is deleted. Organizations that no configuration has keep everything. A month of PostgreSQL of which
+nothing is kept goes first, as a whole (`expired_months`).
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
@@ -16,11 +18,11 @@ from tallygate.domain.organization import Organization
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry_months import EntryMonths
+from tallygate.ledger.expired_months import ExpiredMonths, add_purged_postings
 from tallygate.ledger.lifetime_spend import SPENT_COLUMNS, add_to_lifetime_spend, purged_spend
 from tallygate.ledger.rollups import COARSEST, DAYS_OF_SERIES, LEVELS, Level
 from tallygate.ledger.schema import (
     ENTRIES,
-    POSTED_AMOUNTS,
     PURGED_AMOUNTS,
     PURGED_TOTALS,
     ROLLUPS,
@@ -51,19 +53,24 @@ class Retention:
         self._database = database
         self._pause_seconds = pause_seconds
         self._months = EntryMonths(database)
+        self._expired_months = ExpiredMonths(database)
 
     async def purge(self, organizations: Sequence[Organization], now_ms: int) -> int:
         """Delete rows beyond each history; return how many. Raises LedgerUnavailableError; the next call deletes the rest."""
-        removed = 0
-        histories: dict[int, list[str]] = {}
-        for organization in organizations:
-            histories.setdefault(visible_from_ms(organization, now_ms), []).append(organization.id)
-        for before, orgs in histories.items():
-            async for org in self._having(ROLLUPS, orgs, before, COARSEST.rows()):
-                removed += await self._purge_history(org, before)
+        visible = {organization.id: visible_from_ms(organization, now_ms) for organization in organizations}
+        histories: defaultdict[int, list[str]] = defaultdict(list)
+        for org, before in visible.items():
+            histories[before].append(org)
+        expired = [
+            (org, before)
+            for before, orgs in histories.items()
+            async for org in self._having(ROLLUPS, orgs, before, COARSEST.rows())
+        ]
+        removed = await self._expired_months.empty(visible, now_ms) if expired else 0
+        for org, before in expired:
+            removed += await self._purge_history(org, before)
         kept_from = now_ms // DAY_MS * DAY_MS - WINDOWS_KEPT_DAYS * DAY_MS
-        every = [organization.id for organization in organizations]
-        async for org in self._having(SPEND_BUCKETS, every, kept_from):
+        async for org in self._having(SPEND_BUCKETS, list(visible), kept_from):
             removed += await self._purge(SPEND_BUCKETS, org, "bucket_ms", kept_from)
         if removed:
             await self._months.drop_empty(now_ms)
@@ -124,8 +131,7 @@ class Retention:
             if amount and at_ms >= before_ms:
                 place = (org, at_ms - at_ms % SPEND_BUCKET_MS, credential)
                 sums[place] = sums.get(place, 0) + amount
-        rows = [(*place, 0, amount) for place, amount in sorted(sums.items())]
-        await connection.run_sync(self._database.add_to_rows, SPEND_BUCKETS, POSTED_AMOUNTS, rows)
+        await connection.run_sync(add_purged_postings, self._database, sums)
 
     async def _remember(self, connection: AsyncConnection, removed: Sequence[Row[Any]]) -> None:
         """Add the removed days' rollups to `purged_totals`, in the same transaction."""
