@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from valkey_process import free_port
@@ -43,6 +43,18 @@ class PostgresProcess:
             os.chown(self.directory, self._account.pw_uid, self._account.pw_gid)
         self._run("initdb", "--pgdata", str(self.data), "--username", USER, "--auth", "trust", "--encoding", "UTF8", "--no-sync")
 
+    def copy(self, primary: "PostgresProcess") -> None:
+        """Become a standby of a running server, which it follows once it is started."""
+        if self._account is not None:
+            os.chown(self.directory, self._account.pw_uid, self._account.pw_gid)
+        source = f"host=127.0.0.1 port={primary.port} user={USER}"
+        options = ("--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--no-password")
+        self._run("pg_basebackup", "--pgdata", str(self.data), "--dbname", source, *options)
+
+    def promote(self) -> None:
+        """Let a standby follow nobody any more, and take writes."""
+        self._run("pg_ctl", "--pgdata", str(self.data), "--wait", "promote")
+
     @property
     def data(self) -> Path:
         return self.directory / "data"
@@ -76,6 +88,21 @@ class PostgresProcess:
             extra_groups=[] if account is not None else None,
             env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
         )
+
+
+@contextmanager
+def running_standby(primary: PostgresProcess) -> Iterator[PostgresProcess]:
+    """A server that follows another one by streaming. It may be stopped within."""
+    directory = Path(tempfile.mkdtemp(prefix="pg-"))
+    server = PostgresProcess(directory)
+    try:
+        server.copy(primary)
+        server.start()
+        yield server
+    finally:
+        with suppress(subprocess.CalledProcessError):
+            server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager

@@ -96,6 +96,19 @@ def _room() -> list[Panel]:
             no_value=look.NO_CONSOLE,
         ),
         lines(
+            "Read replica: age",
+            "Of the newest state that the replica is known to have reached; above 10 s the primary answers.",
+            over_time("max (tallygate_read_replica_lag_seconds)", "age"),
+            unit=look.SECONDS,
+            no_value=look.NO_REPLICA,
+        ),
+        lines(
+            "Read replica: reads by server",
+            "Reads about the past a second: of the replica, or of the primary where that was away or behind.",
+            over_time(queries.local_rate_by("server", "tallygate_ledger_reads_total"), "{{server}}"),
+            no_value=look.NO_REPLICA,
+        ),
+        lines(
             "Files missing, by name",
             "Files and directories of data directories that were deleted or replaced while they are in use.",
             over_time("sum by (file) (tallygate_files_gone)", "{{file}}"),

@@ -43,6 +43,7 @@ from tallygate.ledger.database import Database
 from tallygate.ledger.directory.book import directory_book
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.notices.notice import Notice
+from tallygate.ledger.read_replica import ReadReplica
 from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.limiter.reference import ReferenceLimiter
 from tallygate.telemetry.refusal_file import Waiting
@@ -182,8 +183,10 @@ def _items(value: Any) -> Iterable[Any]:
 
 
 @asynccontextmanager
-async def served(database: Database, *, url: str = "", metrics_sha256: bytes | None = None) -> AsyncIterator[World]:
-    """url: the console's public address. metrics_sha256: of the token that /metrics asks for."""
+async def served(
+    database: Database, *, url: str = "", metrics_sha256: bytes | None = None, replica: ReadReplica | None = None
+) -> AsyncIterator[World]:
+    """url: the console's public address. metrics_sha256: of the token that /metrics asks for. replica: with that one."""
     world, outgoing = World(database), ClientSession(cookie_jar=DummyCookieJar())
     sessions = ConsoleSessions(
         world.directory.sign_ins, world.tokens, hosts=KnownHosts(["usage.example"]), url=url, openid=lambda: world.openid
@@ -199,6 +202,8 @@ async def served(database: Database, *, url: str = "", metrics_sha256: bytes | N
     )
     sources = UsageSources(
         database=database,
+        history=database if replica is None else replica,
+        as_of_ms=(lambda: world.now_ms) if replica is None else replica.as_of_ms,
         windows=world.windows,
         read_limits=world.read_limits,
         organizations=lambda: world.organizations,
@@ -207,7 +212,7 @@ async def served(database: Database, *, url: str = "", metrics_sha256: bytes | N
         prices=lambda: world.prices,
         now_ms=lambda: world.now_ms,
     )
-    exports = export_routes(scopes_over(sources), database, now_ms=sources.now_ms)
+    exports = export_routes(scopes_over(sources), sources.history, now_ms=sources.now_ms, as_of_ms=sources.as_of_ms)
     routes = (
         *session_routes(world.tokens, sessions),
         *usage_routes(sources),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs
 import pytest
 from click.testing import CliRunner
 from new_ledger import ledger_file, postgres_ledger
-from postgres_process import PostgresProcess
+from postgres_process import PostgresProcess, running_standby
 from sqlalchemy import insert
 from valkey_process import ValkeyProcess
 
@@ -127,6 +128,30 @@ def test_the_database_is_examined_as_it_is_and_nothing_is_made(run_doctor: Any, 
     (tmp_path / "ledger.db").write_bytes(b"no database" * 1_000)
     assert findings(run_doctor)["database"] == (False, "takes no writes: its file is damaged, or is no SQLite database")
     assert not findings(run_doctor, TALLYGATE_DATABASE_URL="postgresql://:hunter2@127.0.0.1:1/x")["database"][0]
+
+
+async def test_a_read_replica_is_to_follow_the_database(run_doctor: Any, postgres_server: PostgresProcess) -> None:
+    async def found(url: str, read_url: str) -> dict[str, tuple[bool, str]]:
+        variables = {"TALLYGATE_DATABASE_URL": url, "TALLYGATE_DATABASE_READ_URL": read_url}
+        return await asyncio.to_thread(findings, run_doctor, **variables)
+
+    async with postgres_ledger(postgres_server) as url:
+        with running_standby(postgres_server) as standby:
+            name = url.rpartition("/")[2]
+            is_good, text = (await found(url, standby.url(name)))["read replica"]
+            assert is_good
+            assert re.fullmatch(r"follows the database, at most \d+ ms behind", text)
+            for other in (url, standby.url("postgres")):
+                is_good, text = (await found(url, other))["read replica"]
+                assert not is_good
+                assert text.startswith("is no standby of this database")
+        is_good, text = (await found(url, standby.url(name)))["read replica"]
+        assert not is_good
+        assert text.startswith("does not answer")
+    assert (await found("", "postgresql://standby/ledger"))["database"] == (
+        False,
+        "TALLYGATE_DATABASE_READ_URL needs a PostgreSQL in TALLYGATE_DATABASE_URL: SQLite has no replicas",
+    )
 
 
 async def test_spooled_settlements_that_nobody_settles_are_found(run_doctor: Any, postgres_server: PostgresProcess) -> None:

@@ -155,7 +155,7 @@ async def rows(reader: asyncpg.Connection, title: str, org: str, month: str = MO
 
 async def invoice_of(ledger: Database, org: str, month: str = MONTH) -> Invoice:
     billed = BilledOrganization(id=org, name=org)
-    return await read_invoice(ledger, billed, BillingPeriod.month(month, ZONES[org], BILLING_DAYS[org]), now_ms=0)
+    return await read_invoice(ledger, billed, BillingPeriod.month(month, ZONES[org], BILLING_DAYS[org]), as_of_ms=0)
 
 
 def nano(usd: Decimal | str) -> int:

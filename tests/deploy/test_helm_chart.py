@@ -17,6 +17,7 @@ ROLES = ("gateway", "console", "ledger")
 SECRETS = {
     "redis_url": "redis://valkey:6379/0",
     "database_url": "postgresql://tallygate:secret@postgres/tallygate",
+    "database_read_url": "postgresql://tallygate:secret@standby/tallygate",
     "admin_token": "tga_" + "a" * 40,
     "metrics_token": "m" * 40,
     "upstream_api_key": "sk-upstream",
@@ -63,6 +64,10 @@ def environment_of(documents: Documents, role: str, tmp_path: Path) -> dict[str,
     return {name: value.replace("/secrets/", f"{mounted}/") for name, value in variables.items()}
 
 
+def test_without_a_read_replica_no_secret_of_it_is_needed(tmp_path: Path) -> None:
+    assert "TALLYGATE_DATABASE_READ_URL_FILE" not in environment_of(rendered(tmp_path, {}), "console", tmp_path)
+
+
 def test_helm_finds_nothing_wrong() -> None:
     helm("lint", "--strict", "--quiet", CHART)
 
@@ -71,7 +76,7 @@ def test_helm_finds_nothing_wrong() -> None:
 def test_each_role_is_configured_as_its_pod_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str) -> None:
     values = {
         "gateway": {"upstreamUrl": "https://api.example.com/v1", "settings": {"WORKERS": 4}},
-        "console": {"url": "https://usage.example.com"},
+        "console": {"url": "https://usage.example.com", "readReplica": True},
         "settings": {"LOG_LEVEL": "warning"},
     }
     documents = rendered(tmp_path, values)
@@ -88,6 +93,7 @@ def test_each_role_is_configured_as_its_pod_says(tmp_path: Path, monkeypatch: py
     assert settings.log_level == "warning"
     is_console, is_gateway = role == "console", role == "gateway"
     assert bool(settings.admin_token.get_secret_value()) == is_console  # nobody else is given it
+    assert settings.database_read_url.get_secret_value() == (SECRETS["database_read_url"] if is_console else "")
     assert bool(settings.upstream_api_key.get_secret_value()) == is_gateway
     assert (settings.upstream_url == "https://api.example.com/v1") == is_gateway
     assert (settings.console_url == "https://usage.example.com") != is_gateway  # the ledger's digests have links

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import itertools
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -92,6 +93,10 @@ class CountedDatabase:
         async with self._database.read() as connection:
             yield connection
 
+    async def ask(self, work):
+        async with self.read() as connection:
+            return await connection.run_sync(work)
+
 
 @pytest.fixture
 async def serve(sqlite):
@@ -106,7 +111,8 @@ async def serve(sqlite):
             labels=SeriesLabels(sqlite),
             now_ms=lambda: NOW_MS,
         )
-        routes = export_routes(scopes, database, now_ms=lambda: NOW_MS, settings=ExportSettings(**settings))
+        now_ms = itertools.repeat(NOW_MS).__next__
+        routes = export_routes(scopes, database, now_ms=now_ms, as_of_ms=now_ms, settings=ExportSettings(**settings))
         app = web.Application()
         Api(routes, Tokens()).add_to(app)
         servers.append(TestServer(app))

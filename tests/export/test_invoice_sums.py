@@ -151,7 +151,7 @@ def test_an_invoice_adds_up_to_the_ledger(tmp_path, ledger):
         async with database.write() as connection:
             numbering = await book.correct(connection, corrections)
         book.committed(numbering)
-        invoice = await read_invoice(database, BilledOrganization(id=org, name=org), month, now_ms=0)
+        invoice = await read_invoice(database, BilledOrganization(id=org, name=org), month, as_of_ms=0)
 
         expected = defaultdict(int)
         for entry in (*entries, *corrections):
@@ -197,7 +197,7 @@ async def test_both_databases_give_the_same_invoice(database, book):
     async with database.write() as connection:
         book.committed(await book.correct(connection, [a_correction(entries[n], -n) for n in (3, 4, 5)]))
 
-    invoice = await read_invoice(database, BilledOrganization(id="acme", name="Acme"), month, now_ms=month.end_ms)
+    invoice = await read_invoice(database, BilledOrganization(id="acme", name="Acme"), month, as_of_ms=month.end_ms)
 
     in_month = [entry for entry in entries if entry.settled_at_ms < month.end_ms]
     assert 0 < len(in_month) < len(entries)
@@ -217,7 +217,7 @@ async def test_a_correction_after_the_month_belongs_to_the_month_it_corrects(dat
     async with database.write() as connection:
         book.committed(await book.correct(connection, [a_correction(late, -400)]))
 
-    costs = [(await read_invoice(database, billed, month, now_ms=0)).total.cost_nano_usd for month in (november, december)]
+    costs = [(await read_invoice(database, billed, month, as_of_ms=0)).total.cost_nano_usd for month in (november, december)]
     assert costs == [600, 0]
 
 
@@ -236,8 +236,8 @@ async def test_statements_of_the_days_of_a_month_add_up_to_its_invoice(sqlite):
 
     firsts = [month.days[0] + timedelta(days=7 * number) for number in range(4)]
     weeks = [BillingPeriod.week(first.isoformat(), zone) for first in firsts]
-    statements = [await read_invoice(sqlite, billed, week, now_ms=month.end_ms) for week in weeks]
-    invoice = await read_invoice(sqlite, billed, month, now_ms=month.end_ms)
+    statements = [await read_invoice(sqlite, billed, week, as_of_ms=month.end_ms) for week in weeks]
+    invoice = await read_invoice(sqlite, billed, month, as_of_ms=month.end_ms)
 
     assert (weeks[0].start_ms, weeks[-1].end_ms) == (month.start_ms, month.end_ms)  # 28 days
     assert sum((statement.total for statement in statements), Amounts()) == invoice.total
@@ -251,7 +251,7 @@ async def test_a_week_is_provisional_until_it_is_over(sqlite):
     week = BillingPeriod.week("2026-W48", "America/New_York")
 
     open_, over = [
-        await read_invoice(sqlite, BilledOrganization(id="acme", name="Acme"), week, now_ms=now_ms)
+        await read_invoice(sqlite, BilledOrganization(id="acme", name="Acme"), week, as_of_ms=now_ms)
         for now_ms in (week.end_ms - 1, week.end_ms)
     ]
 
@@ -265,7 +265,7 @@ async def test_an_invoice_of_too_many_lines_is_refused(sqlite, monkeypatch):
     await Book(sqlite).record([an_entry(n, credential=f"c-{n}") for n in range(4)])
 
     with pytest.raises(InvoiceTooLargeError, match="more than 3 lines"):
-        await read_invoice(sqlite, BilledOrganization(id="acme", name="Acme"), month, now_ms=0)
+        await read_invoice(sqlite, BilledOrganization(id="acme", name="Acme"), month, as_of_ms=0)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_rounding_moves_a_total_by_half_a_cent_at_most_and_a_credit_as_its_charg
 async def test_the_csv_adds_up_to_its_total(sqlite):
     month = BillingPeriod.month("2026-11", "UTC")
     await Book(sqlite).record([an_entry(n, credential=f"c-{n}", cost_nano_usd=n * 10**7 + 1) for n in range(9)])
-    document = invoice_csv(await read_invoice(sqlite, BilledOrganization(id="acme", name="A"), month, now_ms=0))
+    document = invoice_csv(await read_invoice(sqlite, BilledOrganization(id="acme", name="A"), month, as_of_ms=0))
 
     header, *rows = [line.split(",") for line in document.decode().split("\r\n")[:-1]]
     cost, line, rounded = (header.index(name) for name in ("cost_nano_usd", "line", "rounded_usd"))

@@ -12,7 +12,7 @@ from postgres_process import USER, PostgresProcess, running_postgres
 from sqlalchemy import text
 
 from tallygate.domain.errors import ConfigError
-from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
+from tallygate.ledger.database import Database, LedgerUnavailableError, open_database, open_read_replica
 from tallygate.ledger.postgres_url import CONNECT_SECONDS, parse_postgres_url
 
 _PASSWORD = "p%40ss/w?rd"
@@ -75,6 +75,18 @@ def test_what_cannot_be_kept_is_refused_by_name_and_without_the_password(paramet
 def test_an_address_of_another_shape_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="TALLYGATE_DATABASE_URL"):
         open_database(url, Path())
+
+
+def test_an_address_of_a_read_replica_may_ask_for_a_standby() -> None:
+    for wanted in ("any", "standby", "read-only"):
+        open_read_replica(f"postgresql://a,b/ledger?target_session_attrs={wanted}")
+    for refused in (
+        "postgresql://a/ledger?target_session_attrs=primary",
+        "sqlite:////ledger.db",
+        "postgresql://a/x?pgbouncer=true",
+    ):
+        with pytest.raises(ConfigError, match="TALLYGATE_DATABASE_READ_URL"):
+            open_read_replica(refused)
 
 
 def test_all_that_is_wrong_is_named_at_once() -> None:

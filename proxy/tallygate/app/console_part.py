@@ -72,13 +72,19 @@ def console_part(resources: Resources, store: LimiterStore) -> Part:
     )
     # Each process reads upstreams' price catalogues by itself, as workers do: what they cost is shown, too.
     catalogues = CatalogueRefresh(resources.holder, session, now_ms=monotonic_ms, on_change=lambda: None)
+    replica = resources.replica
     return Part(
         store=store,
-        totals=LedgerTotals(resources.database),
+        totals=LedgerTotals(resources.database),  # counters of a replica would fall back whenever it takes over
         api=build_api(book, usage_sources(resources), tokens, sessions),
         openid=openid,
         opening=(partial(keep_started_link, settings, book.sign_ins),),
-        beside=(partial(purge_forever, book.sign_ins), catalogues.refresh_forever),
+        samples=() if replica is None else (replica.samples,),
+        beside=(
+            partial(purge_forever, book.sign_ins),
+            catalogues.refresh_forever,
+            *(() if replica is None else (replica.watch_forever,)),
+        ),
         closing=(session.close,),
     )
 
@@ -92,7 +98,7 @@ def build_api(book: DirectoryBook, sources: UsageSources, tokens: DirectoryToken
 
 def resource_routes(book: DirectoryBook, sources: UsageSources) -> tuple[ApiRoute, ...]:
     """Every route of the API that is about organizations, their usage and the plans, whoever asks."""
-    exports = export_routes(scopes_over(sources), sources.database, now_ms=sources.now_ms)
+    exports = export_routes(scopes_over(sources), sources.history, now_ms=sources.now_ms, as_of_ms=sources.as_of_ms)
     return (*usage_routes(sources), *exports, *directory_routes(book))
 
 
@@ -124,6 +130,8 @@ def usage_sources(resources: Resources) -> UsageSources:
     limiter = RedisLimiter(link, scripts)
     return UsageSources(
         database=resources.database,
+        history=resources.database if resources.replica is None else resources.replica,
+        as_of_ms=now_ms if resources.replica is None else resources.replica.as_of_ms,
         windows=LimiterSpendWindows(link, scripts, limiter),
         read_limits=limiter.read_limits,
         organizations=organizations,

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tallygate.app.clocks import now_ms
 from tallygate.app.configuration import served_config_holder
-from tallygate.app.stores import open_ledger_link, open_served_ledger, open_store
+from tallygate.app.stores import open_ledger_link, open_served_ledger, open_store, read_replica
 from tallygate.config.directory import StoredSource
 from tallygate.config.holder import ConfigHolder, with_stored
 from tallygate.config.model import GatewayConfig
@@ -14,6 +15,7 @@ from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.ledger.directory.snapshot import SnapshotKeeper
+from tallygate.ledger.read_replica import ReadReplica
 from tallygate.limiter.directory_channel import DirectoryChannel
 from tallygate.limiter.opening import StoreConnection
 
@@ -28,6 +30,7 @@ class Resources:
     link: StoreConnection
     database: Database
     directory: DirectoryReplica
+    replica: ReadReplica | None = None  # of processes with an API, if there is one
     channel: DirectoryChannel | None = None  # of processes that follow the directory
     snapshots: SnapshotKeeper | None = None  # of the one process of a machine with workers that keeps them
 
@@ -55,7 +58,8 @@ class Resources:
             await self.channel.listen_forever(self.directory.wake)
 
     async def close(self) -> None:
-        for close in (self.store.close, self.link.close, self.database.close):
+        replica = () if self.replica is None else (self.replica.close,)
+        for close in (self.store.close, self.link.close, *replica, self.database.close):
             await close()
 
 
@@ -67,12 +71,14 @@ async def open_resources(settings: Settings, *, has_workers: bool, keeps_ledger:
     ledger = await open_served_ledger(
         settings, holder, migrates=keeps_ledger, is_announced=lambda: channel.is_heard, keeps_snapshot=has_workers
     )
+    replica = read_replica(settings) if signs_in else None
     return Resources(
         settings=settings,
         holder=holder,
         store=store,
         link=await open_ledger_link(settings),
         database=ledger.database,
+        replica=None if replica is None else ReadReplica(ledger.database, replica, now_ms=now_ms),
         directory=ledger.directory,
         channel=channel,
         snapshots=ledger.keeper,

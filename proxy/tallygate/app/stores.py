@@ -15,7 +15,14 @@ from tallygate.config.holder import ConfigHolder
 from tallygate.config.settings import Settings
 from tallygate.domain.errors import ConfigError, StoreError
 from tallygate.domain.obstacle import SILENT
-from tallygate.ledger.database import Database, LedgerUnavailableError, newest_version, open_database, version_problem
+from tallygate.ledger.database import (
+    Database,
+    LedgerUnavailableError,
+    newest_version,
+    open_database,
+    open_read_replica,
+    version_problem,
+)
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.ledger.directory.snapshot import SnapshotFile, SnapshotKeeper, SnapshotUnusableError
 from tallygate.limiter.address import RedisAddress, parse_address
@@ -46,9 +53,20 @@ def store_problems(settings: Settings) -> tuple[str, ...]:
         problems += error.problems
     try:
         open_database(settings.database_url.get_secret_value(), settings.data_dir)
+        read_replica(settings)
     except ConfigError as error:
         problems += error.problems
     return tuple(problems)
+
+
+def read_replica(settings: Settings) -> Database | None:
+    """The read replica of the ledger's database; None without one. Connects on first use. Raises ConfigError."""
+    url = settings.database_read_url.get_secret_value()
+    if not url:
+        return None
+    if sqlite_file(settings) is not None:
+        raise ConfigError(("TALLYGATE_DATABASE_READ_URL needs a PostgreSQL in TALLYGATE_DATABASE_URL: SQLite has no replicas",))
+    return open_read_replica(url)
 
 
 async def ledger_problem(settings: Settings) -> str | None:

@@ -71,7 +71,7 @@ def invoice(
                 await session.organization(org, needs_export=True)
             _check_time(found, period, session.now_ms)
             billed = BilledOrganization(id=found.id, name=found.name)
-            document = await read_invoice(session.database, billed, period, now_ms=session.now_ms)
+            document = await read_invoice(session.database, billed, period, as_of_ms=session.now_ms)
         return DOCUMENTS[format_].write(document)
 
     with plain_errors():

@@ -98,7 +98,10 @@ gateway: Final = serving_command(
     Role.GATEWAY, help_text=_GATEWAY_HELP, short_help="Run the gateway alone, for many machines.", fields=_ALL
 )
 console: Final = serving_command(
-    Role.CONSOLE, help_text=_CONSOLE_HELP, short_help="Run the console alone: usage API, admin API, metrics.", fields=_APART
+    Role.CONSOLE,
+    help_text=_CONSOLE_HELP,
+    short_help="Run the console alone: usage API, admin API, metrics.",
+    fields=(*_APART, "database_read_url"),
 )
 ledger: Final = serving_command(
     Role.LEDGER,

@@ -172,6 +172,10 @@ class Settings(BaseSettings):
         "redis+cluster://host,host; empty: an embedded Valkey.",
     )
     database_url: Secret = Field(SecretStr(""), description="SQL database of the ledger; empty: SQLite in the data directory.")
+    database_read_url: Secret = Field(
+        SecretStr(""),
+        description="Streaming replica of that PostgreSQL, which then answers the console's questions about the past; empty: none.",
+    )
     data_dir: Path = Field(Path("tallygate-data"), description="Directory for what must survive a restart: embedded stores, spool.")
     config_dir: Path | None = Field(None, description="Directory of plans.yaml and its siblings; empty: the shipped configuration.")
     workers: int = Field(1, ge=1, le=256, description="Gateway processes that share the port; about one for each CPU core.")

@@ -75,15 +75,22 @@ class EventsAnswer(Dated, frozen=True, kw_only=True):
 
 
 class EventsApi:
-    """The endpoint. prices: those in force. now_ms: Unix time."""
+    """The endpoint. prices: those in force. now_ms: Unix time. as_of_ms: of which what is read from then on has everything."""
 
     def __init__(
-        self, *, scopes: Scopes, queries: UsageQueries, prices: Callable[[], PriceCatalogue], now_ms: Callable[[], int]
+        self,
+        *,
+        scopes: Scopes,
+        queries: UsageQueries,
+        prices: Callable[[], PriceCatalogue],
+        now_ms: Callable[[], int],
+        as_of_ms: Callable[[], int],
     ) -> None:
         self._scopes = scopes
         self._queries = queries
         self._prices = prices
         self._now_ms = now_ms
+        self._as_of_ms = as_of_ms
 
     def routes(self) -> tuple[ApiRoute, ...]:
         return (
@@ -98,7 +105,7 @@ class EventsApi:
         )
 
     async def _events(self, call: ApiCall) -> EventsAnswer:
-        values = call.values
+        values, as_of_ms = call.values, self._as_of_ms()
         organizations = await self._scopes.of_history(call.access, values["org"], orgs_max=EVENT_ORGS_MAX)
         await self._scopes.check_credentials(organizations, values["credential"])
         await self._scopes.check_capabilities(organizations, values["capability"])
@@ -127,7 +134,7 @@ class EventsApi:
         )
         page, prices = await self._page(query), ChargedPrices(self._prices())
         return EventsAnswer(
-            **dated(organizations, query.scopes, start, now_ms=self._now_ms(), zone=zone),
+            **dated(organizations, query.scopes, start, as_of_ms=as_of_ms, zone=zone),
             events=[event_line(entry, zone, prices) for entry in page.entries],
             next_cursor=seal(f"{start} {end} {page.cursor}", question) if page.cursor else None,
         )

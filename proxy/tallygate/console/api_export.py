@@ -18,11 +18,12 @@ from tallygate.console.api_usage import FILTERS, TO, zone_of
 from tallygate.console.export_slots import ExportSlots, check_plan
 from tallygate.domain.instants import millisecond_text
 from tallygate.domain.organization import Organization
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.ledger.export.encoder import FILE_TYPES, Encoder, Format, FormatUnavailableError
 from tallygate.ledger.export.entry_pages import count_entries
 from tallygate.ledger.export.selection import Selection
 from tallygate.ledger.export.stream import encoder_of, export_pieces
+from tallygate.ledger.readable import Readable
 from tallygate.ledger.usage_queries import Dimension
 
 RANGE_DAYS_MAX: Final = 366
@@ -41,15 +42,21 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class ExportApi:
-    """The export endpoint. now_ms: Unix time, the default end of a range. rows_max: a larger export is refused before it begins."""
+    """The export endpoint.
+
+    now_ms     Unix time, the default end of a range
+    as_of_ms   the instant of which what is read from then on has everything
+    rows_max   a larger export is refused before it begins
+    """
 
     def __init__(
         self,
         *,
         scopes: Scopes,
-        database: Database,
+        database: Readable,
         slots: ExportSlots,
         now_ms: Callable[[], int],
+        as_of_ms: Callable[[], int],
         rows_max: int = ROWS_MAX,
         write_seconds: float = WRITE_SECONDS,
     ) -> None:
@@ -57,6 +64,7 @@ class ExportApi:
         self._database = database
         self._slots = slots
         self._now_ms = now_ms
+        self._as_of_ms = as_of_ms
         self._rows_max = rows_max
         self._write_seconds = write_seconds
 
@@ -103,7 +111,7 @@ class ExportApi:
             scopes=self._scopes.history(organizations),
             from_ms=start,
             to_ms=end,
-            as_of_ms=min(at_ms("as_of", values["as_of"], zone, default=now), now),
+            as_of_ms=min(at_ms("as_of", values["as_of"], zone, default=now), self._as_of_ms()),
             filters=filters(values, _FILTERS),
         )
 

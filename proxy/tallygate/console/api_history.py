@@ -13,7 +13,7 @@ from tallygate.ledger.usage_queries import OrgScope
 class Dated(msgspec.Struct, frozen=True, kw_only=True):
     """Members of answers about usage.
 
-    as_of         when the ledger was read
+    as_of         everything that the ledger had taken by then is counted: when it was read, or with a read replica shortly before
     history_from  usage before it is not shown of every organization that was asked about, since a plan keeps it no longer; null
                   if all is shown
     is_whole      the range begins no earlier than that, so that nothing of it is cut off
@@ -32,12 +32,12 @@ def history_from_ms(scopes: Sequence[OrgScope]) -> int:
 
 
 def dated(
-    organizations: Iterable[Organization], scopes: Sequence[OrgScope], from_ms: int, *, now_ms: int, zone: str
+    organizations: Iterable[Organization], scopes: Sequence[OrgScope], from_ms: int, *, as_of_ms: int, zone: str
 ) -> dict[str, Any]:
     """The members of `Dated`, for an answer about a range that begins at from_ms."""
     begins = history_from_ms(scopes)
     return {
-        "as_of": instant_text(now_ms, zone),
+        "as_of": instant_text(as_of_ms, zone),
         "history_from": instant_text(begins, zone) if begins else None,
         "is_whole": begins <= from_ms,
         "retired": [organization.id for organization in organizations if organization.plan is RETIRED],

@@ -12,10 +12,10 @@ from tallygate.console.api_scope import Scopes
 from tallygate.console.export_slots import ExportSlots, check_plan
 from tallygate.domain.billing import PeriodKind
 from tallygate.domain.organization import Organization
-from tallygate.ledger.database import Database
 from tallygate.ledger.invoice.billing_period import BillingPeriod
 from tallygate.ledger.invoice.documents import DOCUMENTS, InvoiceFormat
 from tallygate.ledger.invoice.read_invoice import BilledOrganization, InvoiceTooLargeError, read_invoice
+from tallygate.ledger.readable import Readable
 
 _ORG: Final = text("org", "Organization id.", place=Place.PATH, is_required=True)
 _MONTH: Final = text(
@@ -33,13 +33,26 @@ _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri '
 
 
 class InvoicesApi:
-    """Invoices and statements. now_ms: Unix time; a period that is not over is provisional, one that has not begun is refused."""
+    """Invoices and statements.
 
-    def __init__(self, *, scopes: Scopes, database: Database, slots: ExportSlots, now_ms: Callable[[], int]) -> None:
+    now_ms     Unix time; a period that has not begun is refused
+    as_of_ms   the instant of which what is read from then on has everything; a period that was not over then is provisional
+    """
+
+    def __init__(
+        self,
+        *,
+        scopes: Scopes,
+        database: Readable,
+        slots: ExportSlots,
+        now_ms: Callable[[], int],
+        as_of_ms: Callable[[], int],
+    ) -> None:
         self._scopes = scopes
         self._database = database
         self._slots = slots
         self._now_ms = now_ms
+        self._as_of_ms = as_of_ms
 
     def routes(self) -> tuple[ApiRoute, ...]:
         return (
@@ -86,7 +99,7 @@ class InvoicesApi:
         billed = BilledOrganization(id=organization.id, name=organization.name)
         with self._slots.taken():
             try:
-                invoice = await read_invoice(self._database, billed, period, now_ms=self._now_ms())
+                invoice = await read_invoice(self._database, billed, period, as_of_ms=self._as_of_ms())
             except InvoiceTooLargeError as error:
                 raise ApiError(status=400, code="invoice_too_large", message=str(error), param=period.kind.value) from error
         format_ = InvoiceFormat(call.values["format"])

@@ -142,7 +142,7 @@ class RefusalsApi:
         found = await self._log.page(query)
         last = found[limit - 1] if len(found) > limit else None
         return RefusalsAnswer(
-            **dated(organizations, query.scopes, start, now_ms=self._now_ms(), zone=zone),
+            **dated(organizations, query.scopes, start, as_of_ms=self._now_ms(), zone=zone),
             refusals=[_line(one, zone) for one in found[:limit]],
             next_cursor=None if last is None else seal(f"{start} {end} {last.at_ms} {last.id}", question),
         )

@@ -17,6 +17,7 @@ from tallygate.console.api_parameters import Parameter, Place, read_parameters
 from tallygate.console.packed import packed
 from tallygate.domain.errors import StoreError
 from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.read_replica import ReplicaLostError
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -102,4 +103,8 @@ class Api:
         for asked in self._asked:
             asked()
         values = read_parameters(route.parameters, {Place.QUERY: request.query, Place.PATH: request.match_info})
-        return await route.handler(ApiCall(request=request, access=access, values=values))
+        call = ApiCall(request=request, access=access, values=values)
+        try:
+            return await route.handler(call)
+        except ReplicaLostError:  # a question, which may be asked twice
+            return await route.handler(call)

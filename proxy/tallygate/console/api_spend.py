@@ -180,7 +180,7 @@ class SpendApi:
             org=organization.id,
             credential=client_id,
             time_zone=organization.time_zone,
-            **dated((organization,), (scope,), first_ms, now_ms=now_ms, zone=organization.time_zone),
+            **dated((organization,), (scope,), first_ms, as_of_ms=now_ms, zone=organization.time_zone),
             status=max((window.status for window in windows), key=list(SpendStatus).index, default=SpendStatus.ACTIVE),
             daily=await self._daily(scope, client_id, organization.time_zone, now_ms, call.values["days"]),
             rolling_7_days=week or await self._unlimited_week(scope, client_id, organization.time_zone, now_ms),

@@ -180,12 +180,17 @@ class UsageAnswer(Dated, frozen=True, kw_only=True):
 
 
 class UsageApi:
-    """The usage endpoint. now_ms: Unix time, the default end of a range."""
+    """The usage endpoint.
 
-    def __init__(self, *, scopes: Scopes, pages: UsagePages, now_ms: Callable[[], int]) -> None:
+    now_ms     Unix time, the default end of a range
+    as_of_ms   the instant of which what is read from then on has everything
+    """
+
+    def __init__(self, *, scopes: Scopes, pages: UsagePages, now_ms: Callable[[], int], as_of_ms: Callable[[], int]) -> None:
         self._scopes = scopes
         self._pages = pages
         self._now_ms = now_ms
+        self._as_of_ms = as_of_ms
 
     def routes(self) -> tuple[ApiRoute, ...]:
         return (
@@ -213,7 +218,7 @@ class UsageApi:
         )
 
     async def _usage(self, call: ApiCall) -> UsageAnswer:
-        values = call.values
+        values, as_of_ms = call.values, self._as_of_ms()
         if values["top"] is not None and not values["group_by"]:
             raise invalid_parameter("top", "needs group_by: it chooses among groups")
         organizations = await self._scopes.of_history(call.access, values["org"])
@@ -251,7 +256,7 @@ class UsageApi:
         except QueryTooLargeError as error:
             raise ApiError(status=400, code="answer_too_large", message=str(error), param="group_by") from error
         return UsageAnswer(
-            **dated(organizations, query.scopes, start, now_ms=self._now_ms(), zone=zone),
+            **dated(organizations, query.scopes, start, as_of_ms=as_of_ms, zone=zone),
             start=instant_text(start, zone),
             end=instant_text(end, zone),
             bucket=values["bucket"],

@@ -33,6 +33,7 @@ from tallygate.ledger.jobs import held_by_jobs
 from tallygate.ledger.minute_queries import MinuteQueries
 from tallygate.ledger.notices.deliveries import Deliveries
 from tallygate.ledger.notices.pages import NoticePages
+from tallygate.ledger.readable import Readable
 from tallygate.ledger.recorded_prices import RecordedPrices
 from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.ledger.series import SeriesLabels
@@ -43,12 +44,17 @@ from tallygate.ledger.usage_queries import UsageQueries
 class UsageSources:
     """The sources of the answers.
 
+    database        for what must not be a moment old: what pauses now, one event that somebody looks for
+    history         for questions about the past, which may be a few seconds old
+    as_of_ms        the instant of which answers of `history` have everything, if they are asked for after it
     organizations   those in force, by id; asked on every call
     routes, upstreams, prices   those in force
     now_ms          Unix time
     """
 
     database: Database
+    history: Readable
+    as_of_ms: Callable[[], int]
     windows: SpendWindows
     read_limits: ReadLimits
     organizations: Callable[[], Mapping[str, Organization]]
@@ -75,7 +81,7 @@ def scopes_over(sources: UsageSources) -> Scopes:
     return Scopes(
         organizations=sources.organizations,
         capabilities=lambda: frozenset(route.capability for route in sources.routes()),
-        labels=SeriesLabels(sources.database),
+        labels=SeriesLabels(sources.history),
         now_ms=sources.now_ms,
     )
 
@@ -83,22 +89,22 @@ def scopes_over(sources: UsageSources) -> Scopes:
 def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
     """Every route of the usage API."""
     scopes, now_ms = scopes_over(sources), sources.now_ms
-    queries = UsageQueries(sources.database)
-    pages = UsagePages(queries)
-    minutes = MinuteQueries(sources.database)
+    as_of_ms, history, current = sources.as_of_ms, UsageQueries(sources.history), UsageQueries(sources.database)
+    pages = UsagePages(history)
+    minutes = MinuteQueries(sources.history)
     return (
         *OpenAiUsageApi(scopes=scopes, pages=pages, minutes=minutes, routes_in_force=sources.routes, now_ms=now_ms).routes(),
         *OpenAiCostsApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
         *OpenAiProjectsApi(scopes=scopes).routes(),
-        *UsageApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
+        *UsageApi(scopes=scopes, pages=pages, now_ms=now_ms, as_of_ms=as_of_ms).routes(),
         *UsageValuesApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
         *SpendApi(
-            scopes=scopes, queries=queries, windows=sources.windows, jobs=partial(held_by_jobs, sources.database), now_ms=now_ms
+            scopes=scopes, queries=current, windows=sources.windows, jobs=partial(held_by_jobs, sources.database), now_ms=now_ms
         ).routes(),
         *LimitsApi(scopes=scopes, read_limits=sources.read_limits).routes(),
-        *EventsApi(scopes=scopes, queries=queries, prices=sources.prices, now_ms=now_ms).routes(),
+        *EventsApi(scopes=scopes, queries=history, prices=sources.prices, now_ms=now_ms, as_of_ms=as_of_ms).routes(),
         *EventApi(
-            scopes=scopes, queries=queries, recorded=RecordedPrices(sources.database), prices=sources.prices, now_ms=now_ms
+            scopes=scopes, queries=current, recorded=RecordedPrices(sources.database), prices=sources.prices, now_ms=now_ms
         ).routes(),
         *RefusalsApi(scopes=scopes, log=RefusedRequests(sources.database), now_ms=now_ms).routes(),
         *NoticesApi(
@@ -108,22 +114,29 @@ def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
             scopes=scopes, prices=sources.prices, routes=sources.routes, upstreams=sources.upstreams, now_ms=now_ms
         ).routes(),
         *DirectoryApi(scopes=scopes, routes_in_force=sources.routes).routes(),
-        *RetiredApi(scopes=scopes, orgs_besides=SeriesLabels(sources.database).orgs_besides).routes(),
+        *RetiredApi(scopes=scopes, orgs_besides=SeriesLabels(sources.history).orgs_besides).routes(),
     )
 
 
 def export_routes(
-    scopes: Scopes, database: Database, *, now_ms: Callable[[], int], settings: ExportSettings | None = None
+    scopes: Scopes,
+    history: Readable,
+    *,
+    now_ms: Callable[[], int],
+    as_of_ms: Callable[[], int],
+    settings: ExportSettings | None = None,
 ) -> tuple[ApiRoute, ...]:
-    """Every route of exports and invoices, which share one bound on their number at once. now_ms: Unix time."""
+    """Every route of exports and invoices, which share one bound on their number at once. The rest: as in UsageSources."""
     chosen = settings or ExportSettings()
     slots = ExportSlots(chosen.at_once)
     exports = ExportApi(
         scopes=scopes,
-        database=database,
+        database=history,
         slots=slots,
         now_ms=now_ms,
+        as_of_ms=as_of_ms,
         rows_max=chosen.rows_max,
         write_seconds=chosen.write_seconds,
     )
-    return (*exports.routes(), *InvoicesApi(scopes=scopes, database=database, slots=slots, now_ms=now_ms).routes())
+    invoices = InvoicesApi(scopes=scopes, database=history, slots=slots, now_ms=now_ms, as_of_ms=as_of_ms)
+    return (*exports.routes(), *invoices.routes())

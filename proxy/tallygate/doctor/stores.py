@@ -1,18 +1,20 @@
 """What `tallygate doctor` finds of the store and the database, over the connections that serving uses."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from tallygate.app.stores import snapshot_file, sqlite_file
+from tallygate.app.stores import read_replica, snapshot_file, sqlite_file
 from tallygate.config.settings import Settings
 from tallygate.doctor.finding import Finding
 from tallygate.domain.errors import ConfigError, StoreError
 from tallygate.domain.obstacle import Obstacle
 from tallygate.ledger.database import Database, LedgerUnavailableError, newest_version, open_database, version_problem
 from tallygate.ledger.directory.snapshot import SnapshotUnusableError
+from tallygate.ledger.read_replica import LAG_MS_MAX, NO_STANDBY
 from tallygate.ledger.spool_copies import waiting_copies
 from tallygate.limiter.address import RedisAddress, parse_address, place_text
 from tallygate.limiter.backlog import Backlog, read_backlog
@@ -28,6 +30,7 @@ DEFAULT_USER: Final = "tallygate"
 _REPAIR: Final = "see docs/operate.md#a-store-that-does-not-load"
 TIMEOUT_MS: Final = 5_000
 COPIES_AGE_MS_MAX: Final = 900_000
+REPLICA_LOOK_SECONDS: Final = 0.05
 CLOCK_SKEW_MS_MAX: Final = 5_000  # harmless to limits, which use the store's clock; misleading in logs
 
 
@@ -150,7 +153,7 @@ def _backlog(found: Backlog) -> Finding:
 async def _database(settings: Settings) -> AsyncIterator[Finding]:
     try:
         url = settings.database_url.get_secret_value()
-        database = open_database(url, settings.data_dir)
+        database, replica = open_database(url, settings.data_dir), read_replica(settings)
     except ConfigError as error:
         yield Finding("database", False, error.problems[0])
         return
@@ -161,12 +164,14 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("database", True, f"a SQLite database will be made: {file}")
         return
     try:
-        async for finding in _database_findings(database):
+        async for finding in _database_findings(database, replica):
             yield finding
     except LedgerUnavailableError as error:
         yield Finding("database", False, error.obstacle.text if error.obstacle else f"does not answer: {error}")
     finally:
         await database.close()
+        if replica is not None:
+            await replica.close()
 
 
 def _snapshot(settings: Settings, database: Database) -> Iterator[Finding]:
@@ -185,7 +190,7 @@ def _snapshot(settings: Settings, database: Database) -> Iterator[Finding]:
     )
 
 
-async def _database_findings(database: Database) -> AsyncIterator[Finding]:
+async def _database_findings(database: Database, replica: Database | None) -> AsyncIterator[Finding]:
     name = {"sqlite": "SQLite"}.get(database.dialect, "PostgreSQL")
     version, newest = await database.version(), newest_version()
     if version is None:
@@ -205,6 +210,29 @@ async def _database_findings(database: Database) -> AsyncIterator[Finding]:
         yield _writes_finding("database writes", error.obstacle)
     if database.dialect != "sqlite" and version == newest:
         yield await _copies(database)
+        if replica is not None:
+            yield await _read_replica(database, replica)
+
+
+async def _read_replica(primary: Database, replica: Database) -> Finding:
+    """Check that the replica follows the primary, and how long it takes to have what the primary has now."""
+    try:
+        at_primary, began = await primary.position(), time.monotonic()
+        while True:
+            found = await replica.position()
+            if not found.is_standby or found.server != at_primary.server:
+                return Finding("read replica", False, f"{NO_STANDBY}; questions about the past go to the database itself")
+            behind_ms = round((time.monotonic() - began) * 1_000)
+            if found.lsn >= at_primary.lsn:
+                break
+            if behind_ms > LAG_MS_MAX:
+                text = f"is more than {LAG_MS_MAX // 1_000} seconds behind; questions about the past go to the database itself"
+                return Finding("read replica", False, text)
+            await asyncio.sleep(REPLICA_LOOK_SECONDS)
+        async with replica.read():  # whose tables are looked at
+            return Finding("read replica", True, f"follows the database, at most {behind_ms} ms behind")
+    except LedgerUnavailableError as error:
+        return Finding("read replica", False, error.obstacle.text if error.obstacle else f"does not answer: {error}")
 
 
 async def _copies(database: Database) -> Finding:

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import (
     Connection,
@@ -41,7 +41,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from tallygate.domain.errors import ConfigError
 from tallygate.domain.obstacle import Obstacle
-from tallygate.ledger.postgres_url import CONNECT_SECONDS, PostgresUrl, parse_postgres_url
+from tallygate.ledger.postgres_url import CONNECT_SECONDS, READ_REPLICA, PostgresUrl, parse_postgres_url
 
 READERS_MAX: Final = 4
 WAL_BYTES_MAX: Final = 4_194_304  # of SQLite's log, to which it is cut when it begins anew: the pages of its regular checkpoints
@@ -54,10 +54,19 @@ STATEMENT_SECONDS: Final = 60  # PostgreSQL ends a query that takes longer
 _SQLITE: Final = "sqlite+aiosqlite"
 _PLAIN_SQLITE: Final = "sqlite"
 _POSTGRESQL: Final = "postgresql+asyncpg://"
+_POSTGRESQL_NAMES: Final = ("postgresql", "postgres")
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 VERSION_TABLE: Final = "ledger_version"
 _MIGRATION_LOCK: Final = 0x7467_6C65  # any number that only the ledger's migrations use
+
+
+_LOG_POSITION: Final = text(
+    "SELECT (SELECT system_identifier FROM pg_control_system()), "
+    "(SELECT oid::bigint FROM pg_database WHERE datname = current_database()), pg_is_in_recovery(), "
+    "pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END, '0/0')"
+    "::bigint"
+)
 
 
 # Why a database that answers does not do what it is asked, by SQLite's primary result code (sqlite.org/rescode.html) or
@@ -109,6 +118,19 @@ class LedgerUnavailableError(Exception):
     def reason(self) -> str:
         """The rest of a sentence that begins with the database."""
         return f"does not answer: {self}" if self.obstacle is None else f"{self.obstacle.text} ({self})"
+
+
+class LogPosition(NamedTuple):
+    """Where a PostgreSQL server is in its log.
+
+    server       of which cluster of servers, and which database there: the same at a primary and its standbys
+    is_standby   follows another server
+    lsn          how far the log is written, or at a standby replayed
+    """
+
+    server: tuple[int, int]
+    is_standby: bool
+    lsn: int
 
 
 class UnstorableError(Exception):
@@ -296,6 +318,12 @@ class Database:
             async with self._reader.connect() as connection:
                 return await connection.run_sync(_version)
 
+    async def position(self) -> LogPosition:
+        """Where a PostgreSQL server is, over a connection that no reader has. Raises LedgerUnavailableError."""
+        with _translated():
+            async with self._writer.connect() as connection:
+                return await log_position(connection)
+
     async def close_idle(self) -> None:
         """Close the connections that nobody uses now; the next ones are new. Nothing of SQLite, whose cost nothing."""
         if self.dialect != "postgresql":
@@ -341,6 +369,15 @@ class OpenFile:
         return found.st_dev, found.st_ino
 
 
+def open_read_replica(url: str) -> Database:
+    """A standby of the ledger's PostgreSQL, which another process migrates. Raises ConfigError, as open_database."""
+    if url.partition(":")[0].partition("+")[0] not in _POSTGRESQL_NAMES:
+        raise ConfigError(("TALLYGATE_DATABASE_READ_URL must begin with postgresql://",))
+    database = _open_postgresql(parse_postgres_url(url, READ_REPLICA), STATEMENT_SECONDS)
+    database.expect_tables()
+    return database
+
+
 def open_database(url: str, data_dir: Path, *, statement_seconds: int = STATEMENT_SECONDS, is_command: bool = False) -> Database:
     """The database of a URL such as postgresql://user:password@host/name or sqlite:////path; empty: SQLite in the data directory.
 
@@ -351,11 +388,17 @@ def open_database(url: str, data_dir: Path, *, statement_seconds: int = STATEMEN
     match url.partition(":")[0].partition("+")[0]:
         case "":
             return _open_sqlite(URL.create(_SQLITE, database=str(data_dir / "ledger.db")), is_command=is_command)
-        case "postgresql" | "postgres":
+        case name if name in _POSTGRESQL_NAMES:
             return _open_postgresql(parse_postgres_url(url), statement_seconds)
         case "sqlite" if (file := url.partition(":///")[2]) and file != ":memory:":
             return _open_sqlite(make_url(url).set(drivername=_SQLITE), is_command=is_command)
     raise ConfigError(("TALLYGATE_DATABASE_URL must begin with postgresql:// or sqlite:/// and a path",))
+
+
+async def log_position(connection: AsyncConnection) -> LogPosition:
+    """Where the PostgreSQL server of a connection is in its log."""
+    system, database, is_standby, lsn = (await connection.execute(_LOG_POSITION)).one()
+    return LogPosition((system, database), is_standby, lsn)
 
 
 def _open_sqlite(url: URL, *, is_command: bool) -> Database:
@@ -411,7 +454,13 @@ def _open_postgresql(url: PostgresUrl, statement_seconds: int) -> Database:
         },
     }
     writer = create_async_engine(_POSTGRESQL, pool_size=WRITERS_MAX, **options)
-    reader = create_async_engine(_POSTGRESQL, pool_size=READERS_MAX, isolation_level="REPEATABLE READ", **options)  # one snapshot
+    reader = create_async_engine(
+        _POSTGRESQL,
+        pool_size=READERS_MAX,
+        isolation_level="REPEATABLE READ",  # one snapshot
+        execution_options={"postgresql_readonly": True},
+        **options,
+    )
     event.listen(reader.sync_engine, "begin", _set_for_reading)
     for engine in (writer, reader):
         event.listen(engine.sync_engine, "handle_error", _drop_a_standby)

@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import func, select
 
-from tallygate.ledger.database import Database
+from tallygate.ledger.readable import Readable
 from tallygate.ledger.schema import AMOUNTS, ENTRIES, ENTRY_MODEL
 from tallygate.ledger.usage_queries import (
     ROWS_MAX,
@@ -23,7 +23,7 @@ MINUTES_MAX: Final = 1_440  # of one query: every entry of that time is read
 class MinuteQueries:
     """Reads one ledger. Raises LedgerUnavailableError if the database does not answer."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Readable) -> None:
         self._database = database
 
     async def usage(self, query: UsageQuery) -> list[UsageRow]:

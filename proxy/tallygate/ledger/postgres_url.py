@@ -17,7 +17,6 @@ from tallygate.domain.errors import ConfigError
 
 CONNECT_SECONDS: Final = 5  # for each host, if the address says nothing
 _CONNECT_SECONDS_MAX: Final = 60
-_VARIABLE: Final = "TALLYGATE_DATABASE_URL"
 _SHAPE: Final = re.compile(
     r"(?:postgresql|postgres)(?:\+\w+)?://"
     r"(?:(?P<user>[^:/@]*)(?::(?P<password>[^@]*))?@)?"
@@ -28,7 +27,6 @@ _SHAPE: Final = re.compile(
 _HOST: Final = re.compile(r"(?P<name>\[[^\]]+\]|[^:\[\]]*)(?::(?P<port>\d{1,5})?)?")
 _TLS_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _TLS_VERSIONS: Final = ("TLSv1.2", "TLSv1.3")
-_WRITABLE: Final = ("any", "read-write", "primary")
 _FILES: Final = frozenset({"passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl"})
 _TEXTS: Final = frozenset({"application_name", "options", "sslpassword", "krbsrvname", "gsslib", "service", *_FILES})
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {  # parameters of which only these values can be kept
@@ -36,7 +34,6 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {  # parameters of which only t
     "sslnegotiation": ("postgres", "direct"),
     "ssl_min_protocol_version": _TLS_VERSIONS,
     "ssl_max_protocol_version": _TLS_VERSIONS,
-    "target_session_attrs": _WRITABLE,  # the others find servers that take no writes
 }
 _WITHOUT_EFFECT: Final[Mapping[str, tuple[str, ...]]] = {  # values that ask for what the driver does anyway
     "channel_binding": ("prefer", "disable"),
@@ -46,6 +43,19 @@ _WITHOUT_EFFECT: Final[Mapping[str, tuple[str, ...]]] = {  # values that ask for
     "sslcompression": ("0",),
     "sslsni": ("1",),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What an address is for. variable: that has it. session_attrs: the values of target_session_attrs that serve this."""
+
+    variable: str
+    session_attrs: tuple[str, ...]
+
+
+LEDGER: Final = Purpose("TALLYGATE_DATABASE_URL", ("any", "read-write", "primary"))  # the others find servers that take no writes
+READ_REPLICA: Final = Purpose("TALLYGATE_DATABASE_READ_URL", ("any", "standby", "read-only"))
+
 _Host = tuple[str | None, int | None]
 _DEFAULT_HOST: Final[_Host] = (None, None)
 
@@ -113,18 +123,18 @@ async def _is_session_of_a_server(connection: asyncpg.Connection) -> bool:
     return bool(await connection.execute(f"SELECT WHERE pg_backend_pid() = {connection.get_server_pid()}") == "SELECT 1")
 
 
-def parse_postgres_url(url: str) -> PostgresUrl:
+def parse_postgres_url(url: str, purpose: Purpose = LEDGER) -> PostgresUrl:
     """Parse postgresql://user:password@host:port,host:port/name?parameter=value.
 
     Raises ConfigError, which names the parameter and never quotes the URL, since that may contain a password.
     """
     found = _SHAPE.fullmatch(url)
     if not found:
-        raise ConfigError((f"{_VARIABLE} must look like postgresql://user:password@host/name",))
-    parameters = _parameters(found["query"] or "")
-    hosts = _hosts(found["hosts"] or parameters.pop("host", ""), parameters.pop("port", ""))
-    connect_seconds = _connect_seconds(parameters.pop("connect_timeout", str(CONNECT_SECONDS)))
-    _check(parameters)
+        raise ConfigError((f"{purpose.variable} must look like postgresql://user:password@host/name",))
+    parameters = _parameters(found["query"] or "", purpose.variable)
+    hosts = _hosts(found["hosts"] or parameters.pop("host", ""), parameters.pop("port", ""), purpose.variable)
+    connect_seconds = _connect_seconds(parameters.pop("connect_timeout", str(CONNECT_SECONDS)), purpose.variable)
+    _check(parameters, purpose)
     parameters.setdefault("application_name", "tallygate")
     for name in ("user", "password", "dbname"):
         if found[name]:
@@ -133,50 +143,50 @@ def parse_postgres_url(url: str) -> PostgresUrl:
     return PostgresUrl(f"postgresql://?{urlencode(kept, quote_via=quote)}", hosts, connect_seconds)
 
 
-def _parameters(query: str) -> dict[str, str]:
+def _parameters(query: str, variable: str) -> dict[str, str]:
     pairs = parse_qsl(query, keep_blank_values=True)
     parameters = dict(pairs)
     if len(parameters) < len(pairs):
         twice = sorted({name for name, _ in pairs if sum(other == name for other, _ in pairs) > 1})
-        raise ConfigError(tuple(f"{_VARIABLE} has the parameter {name} twice" for name in twice))
+        raise ConfigError(tuple(f"{variable} has the parameter {name} twice" for name in twice))
     return parameters
 
 
-def _hosts(names: str, ports: str) -> tuple[_Host, ...]:
+def _hosts(names: str, ports: str, variable: str) -> tuple[_Host, ...]:
     """names: h1:5432,h2, as in the URL or the parameter host; ports: of the parameter port, one for all or one for each."""
     if not names and not ports:
         return ()
     given = names.split(",")
     of_parameter = ports.split(",") * (1 if "," in ports else len(given))
     if len(of_parameter) != len(given) or not all(port.isdecimal() or not port for port in of_parameter):
-        raise ConfigError((f"{_VARIABLE}: port must have one number, or one for each host",))
+        raise ConfigError((f"{variable}: port must have one number, or one for each host",))
     hosts = []
     for name, port in zip(given, of_parameter, strict=True):
         found = _HOST.fullmatch(unquote(name))
         number = int(found["port"] or port or 0) if found else -1
         if found is None or not 0 <= number <= 65_535:
-            raise ConfigError((f"{_VARIABLE} must have hosts such as db.internal:5432, or [::1]:5432, with commas between them",))
+            raise ConfigError((f"{variable} must have hosts such as db.internal:5432, or [::1]:5432, with commas between them",))
         hosts.append((found["name"].strip("[]") or None, number or None))
     return tuple(hosts)
 
 
-def _connect_seconds(given: str) -> int:
+def _connect_seconds(given: str, variable: str) -> int:
     if given.isdecimal() and 1 <= int(given) <= _CONNECT_SECONDS_MAX:
         return int(given)
-    raise ConfigError((f"{_VARIABLE}: connect_timeout must be a whole number of seconds from 1 to {_CONNECT_SECONDS_MAX}",))
+    raise ConfigError((f"{variable}: connect_timeout must be a whole number of seconds from 1 to {_CONNECT_SECONDS_MAX}",))
 
 
-def _check(parameters: Mapping[str, str]) -> None:
+def _check(parameters: Mapping[str, str], purpose: Purpose) -> None:
     problems = []
     for name, value in parameters.items():
-        choices = _CHOICES.get(name) or _WITHOUT_EFFECT.get(name)
+        choices = purpose.session_attrs if name == "target_session_attrs" else _CHOICES.get(name) or _WITHOUT_EFFECT.get(name)
         if choices is not None:
             if value not in choices:
-                problems.append(f"{_VARIABLE}: {name} must be {' or '.join(choices)}: anything else cannot be kept")
+                problems.append(f"{purpose.variable}: {name} must be {' or '.join(choices)}: anything else cannot be kept")
         elif name not in _TEXTS and name not in {"user", "password", "dbname"}:
-            problems.append(f"{_VARIABLE} has the parameter {name}, which has no meaning here: leave it out")
+            problems.append(f"{purpose.variable} has the parameter {name}, which has no meaning here: leave it out")
         elif name in _FILES and not _is_readable(value):
-            problems.append(f"{_VARIABLE}: the file of {name} cannot be read")
+            problems.append(f"{purpose.variable}: the file of {name} cannot be read")
     if problems:
         raise ConfigError(tuple(problems))
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from tallygate.domain.usage_event import UNREGISTERED
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry
+from tallygate.ledger.readable import Readable
 from tallygate.ledger.schema import SERIES
 
 SERIES_PER_ORG_MAX: Final = 20_000  # including those with less detail; beyond it a new one is counted under the model `other`
@@ -204,7 +205,7 @@ class SeriesLabels:
     Removed credentials are included, since they may still have usage.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Readable) -> None:
         self._database = database
 
     async def orgs_besides(self, known: Collection[str], after: str, limit: int) -> list[str]:

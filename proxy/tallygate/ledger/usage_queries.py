@@ -37,9 +37,10 @@ from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
 from tallygate.domain.unit_kind import KIND_COSTS
 from tallygate.ledger.book import entries_of
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.ledger.entry import Entry, model_label
 from tallygate.ledger.entry_spans import EntrySpans, Span
+from tallygate.ledger.readable import Readable
 from tallygate.ledger.retention import visible_from_ms
 from tallygate.ledger.rollup_rows import RollupRows, Shares, rollup_rows
 from tallygate.ledger.rollups import Level, coarsest
@@ -178,7 +179,7 @@ _Sums = dict[tuple[int, tuple[Any, ...]], Sequence[int]]  # index of a bucket an
 class UsageQueries:
     """Reads one ledger. Every call raises LedgerUnavailableError if the database does not answer."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Readable) -> None:
         self._database = database
 
     async def usage(self, query: UsageQuery) -> list[UsageRow]:

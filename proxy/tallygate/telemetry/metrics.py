@@ -230,6 +230,18 @@ TAKES_WRITES: Final = Metric(
         "Absent if it does not answer."
     ),
 )
+READ_REPLICA_LAG: Final = Metric(
+    name="tallygate_read_replica_lag_seconds",
+    kind=Kind.GAUGE,
+    help="Age of the newest state that the read replica is known to have reached; above 10 the primary answers.",
+    per_unit=1_000,
+)
+LEDGER_READS: Final = Metric(
+    name="tallygate_ledger_reads_total",
+    kind=Kind.COUNTER,
+    labels=("server",),
+    help="Reads about the past by the server that was asked: replica, or primary where that was away or behind.",
+)
 JOBS_OPEN: Final = Metric(
     name="tallygate_jobs_open",
     source=Source.TOTALS,

@@ -23,6 +23,9 @@ database_url: DATABASE_URL
 metrics_token: METRICS_TOKEN
 {{- if eq .role "console" }}
 admin_token: ADMIN_TOKEN
+{{- if .values.readReplica }}
+database_read_url: DATABASE_READ_URL
+{{- end }}
 {{- end }}
 {{- if and (eq .role "gateway") .values.upstreamUrl }}
 upstream_api_key: UPSTREAM_API_KEY

@@ -8,13 +8,14 @@ adjacent in the order of the export.
 """
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, func, literal, select, tuple_
 
-from tallygate.ledger.database import Database
 from tallygate.ledger.export.columns import COLUMNS, NAMES, Row
 from tallygate.ledger.export.selection import Selection
+from tallygate.ledger.readable import Readable
 from tallygate.ledger.schema import ENTRIES
 from tallygate.ledger.usage_queries import OrgScope
 
@@ -23,17 +24,20 @@ _POSITION: Final = (ENTRIES.c.settled_at_ms, ENTRIES.c.event_id, ENTRIES.c.seque
 _SETTLED_AT, _EVENT_ID, _SEQUENCE = (NAMES.index(name) for name in ("settled_at", "event_id", "sequence"))
 
 
-async def entry_pages(database: Database, selection: Selection, *, page_rows: int = PAGE_ROWS) -> AsyncGenerator[Sequence[Row]]:
+async def entry_pages(database: Readable, selection: Selection, *, page_rows: int = PAGE_ROWS) -> AsyncGenerator[Sequence[Row]]:
     """Rows by organization, then settlement, event and sequence; never an empty page. Raises LedgerUnavailableError."""
     wanted = select(*(ENTRIES.c[column.source].label(column.name) for column in COLUMNS)).order_by(*_POSITION).limit(page_rows)
     for scope in selection.scopes:
         page: Sequence[Row] = ()
         while not page or len(page) == page_rows:
-            async with database.read() as connection:
-                page = (await connection.execute(wanted.where(*_following(selection, scope, page)))).all()
+            page = await database.ask(partial(_rows, wanted.where(*_following(selection, scope, page))))
             if not page:
                 break
             yield page
+
+
+def _rows(statement: Select[Any], connection: Connection) -> Sequence[Row]:
+    return connection.execute(statement).all()
 
 
 def _following(selection: Selection, scope: OrgScope, page: Sequence[Row]) -> list[ColumnElement[bool]]:
@@ -45,13 +49,13 @@ def _following(selection: Selection, scope: OrgScope, page: Sequence[Row]) -> li
     return [*selection.conditions(scope, from_ms=edge[0]), tuple_(*_POSITION) > tuple_(*map(literal, edge))]
 
 
-async def count_entries(database: Database, selection: Selection, *, at_most: int) -> int:
+async def count_entries(database: Readable, selection: Selection, *, at_most: int) -> int:
     """Count the rows of the selection; at_most + 1 stands for any number above at_most. Raises LedgerUnavailableError."""
     found = 0
     for scope in selection.scopes:
         some = select(literal(1)).select_from(ENTRIES).where(*selection.conditions(scope)).limit(at_most + 1 - found).subquery()
-        async with database.read() as connection:
-            found += (await connection.execute(select(func.count()).select_from(some))).scalar_one()
+        [(count,)] = await database.ask(partial(_rows, select(func.count()).select_from(some)))
+        found += count
         if found > at_most:
             break
     return found

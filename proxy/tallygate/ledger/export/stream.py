@@ -5,13 +5,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import NamedTuple, assert_never
 
-from tallygate.ledger.database import Database
 from tallygate.ledger.export.csv_rows import CsvRows
 from tallygate.ledger.export.encoder import Encoder, Format
 from tallygate.ledger.export.entry_pages import PAGE_ROWS, entry_pages
 from tallygate.ledger.export.json_lines import JsonLines
 from tallygate.ledger.export.parquet import ParquetRows
 from tallygate.ledger.export.selection import Selection
+from tallygate.ledger.readable import Readable
 
 
 class Piece(NamedTuple):
@@ -34,7 +34,7 @@ def encoder_of(format_: Format) -> Encoder:
 
 
 async def export_pieces(
-    database: Database, selection: Selection, encoder: Encoder, *, page_rows: int = PAGE_ROWS
+    database: Readable, selection: Selection, encoder: Encoder, *, page_rows: int = PAGE_ROWS
 ) -> AsyncGenerator[Piece]:
     """The whole file, a page at a time, each read only after the previous piece was consumed. Raises LedgerUnavailableError."""
     yield Piece(encoder.start(), 0)

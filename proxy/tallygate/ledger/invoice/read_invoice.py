@@ -7,10 +7,10 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Select, case, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Kind
 from tallygate.ledger.invoice.billing_period import BillingPeriod
 from tallygate.ledger.invoice.invoice import AMOUNT_NAMES, Amounts, Invoice, Line
+from tallygate.ledger.readable import Readable
 from tallygate.ledger.schema import ENTRIES
 from tallygate.ledger.time_buckets import DAY_MS
 
@@ -30,16 +30,16 @@ class InvoiceTooLargeError(Exception):
     """An invoice would have more than LINES_MAX lines."""
 
 
-async def read_invoice(database: Database, organization: BilledOrganization, period: BillingPeriod, *, now_ms: int) -> Invoice:
+async def read_invoice(database: Readable, organization: BilledOrganization, period: BillingPeriod, *, as_of_ms: int) -> Invoice:
     """Read the period as of one instant, completely or with an error. Raises LedgerUnavailableError, InvoiceTooLargeError.
+
+    as_of_ms   the database is known to have everything up to here: a period that ends later is provisional
 
     Reads day by day within one consistent view, so that no statement reaches the database's time limit.
     """
     sums: defaultdict[Line, Amounts] = defaultdict(Amounts)
     last_entry_ms: int | None = None
     async with database.read() as connection:
-        if database.dialect == "postgresql":  # SQLite's transactions see one state anyway
-            await connection.execution_options(isolation_level="REPEATABLE READ")
         for start_ms in range(period.start_ms, period.end_ms, DAY_MS):
             end_ms = min(start_ms + DAY_MS, period.end_ms)
             for line, amounts, entered_at_ms in await _day(connection, _statement(organization.id, start_ms, end_ms)):
@@ -55,7 +55,7 @@ async def read_invoice(database: Database, organization: BilledOrganization, per
         usage=tuple(line for line in lines if line.correction is None),
         corrections=tuple(line for line in lines if line.correction is not None),
         last_entry_ms=last_entry_ms,
-        is_provisional=now_ms < period.end_ms,
+        is_provisional=as_of_ms < period.end_ms,
     )
 
 
