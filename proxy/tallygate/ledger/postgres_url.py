@@ -8,12 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-import asyncpg
-
 from tallygate.domain.errors import ConfigError
+
+if TYPE_CHECKING:  # loaded where it is needed: a process whose ledger is in SQLite saves a tenth of its start, and memory
+    import asyncpg
 
 CONNECT_SECONDS: Final = 5  # for each host, if the address says nothing
 _CONNECT_SECONDS_MAX: Final = 60
@@ -81,12 +82,14 @@ class PostgresUrl:
         hosts = ",".join(f"{name or ''}:{port or ''}" for name, port in self.hosts)
         return f"{hosts}/{parameters.get('dbname', '')}"
 
-    async def connect(self, **options: Any) -> asyncpg.Connection:
+    async def connect(self, **options: Any) -> "asyncpg.Connection":
         """Connect to the first host that answers and is what target_session_attrs asks for.
 
         connect_timeout counts for each host, so that one that is silent does not keep the others from being tried.
         Raises what the driver raises for the last host.
         """
+        import asyncpg  # noqa: PLC0415 - see above
+
         *others, last = self.hosts or (_DEFAULT_HOST,)
         for host in others:
             try:
@@ -95,12 +98,14 @@ class PostgresUrl:
                 continue
         return await self._connect_to(last, options)
 
-    async def _connect_to(self, host: _Host, options: Mapping[str, Any]) -> asyncpg.Connection:
+    async def _connect_to(self, host: _Host, options: Mapping[str, Any]) -> "asyncpg.Connection":
         """Connect to a server, where statements are prepared under a name once, or to a pooler, where they cannot be.
 
         A pooler such as pgbouncer hands each transaction to another session, in which a name stands for nothing, or for another
         client's statement. There the driver sends a statement's text without a name at each execution, in the same round trip.
         """
+        import asyncpg  # noqa: PLC0415 - see above
+
         name, port = host
         connection = await asyncpg.connect(self.dsn, host=name, port=port, timeout=self.connect_seconds, **options)
         try:
@@ -115,7 +120,7 @@ class PostgresUrl:
         )
 
 
-async def _is_session_of_a_server(connection: asyncpg.Connection) -> bool:
+async def _is_session_of_a_server(connection: "asyncpg.Connection") -> bool:
     """Return whether the peer is the process that answers: a pooler names itself, since a cancellation has to find it.
 
     One simple query, which is safe with a pooler of any mode: its status is "SELECT" and the number of rows.
