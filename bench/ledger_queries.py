@@ -28,11 +28,12 @@ from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database, open_database
 from tallygate.ledger.entry import Entry, Kind
 from tallygate.ledger.entry_months import EntryMonths
+from tallygate.ledger.history import Dimension, EntriesQuery, OrgScope, UsageQuery
 from tallygate.ledger.rollups import FINEST, LEVELS
 from tallygate.ledger.schema import AMOUNTS, ROLLUP_AMOUNTS
 from tallygate.ledger.series import Detail
 from tallygate.ledger.time_buckets import QUARTER_MS, Bucket
-from tallygate.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries, UsageQuery
+from tallygate.ledger.usage_queries import UsageQueries
 
 DAY_MS = 86_400_000
 START_MS = 1_780_000_000_000 // DAY_MS * DAY_MS

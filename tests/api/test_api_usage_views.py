@@ -13,8 +13,9 @@ from api_world import World
 from tallygate.console.api_times import period_before
 from tallygate.console.usage_order import ORDERS
 from tallygate.ledger.book import RefusalCount
+from tallygate.ledger.history import UsageQuery, UsageRow
 from tallygate.ledger.time_buckets import Bucket
-from tallygate.ledger.usage_queries import UsageQueries, UsageQuery, UsageRow
+from tallygate.ledger.usage_queries import UsageQueries
 
 MODELS = ["gpt-5", "gpt-4o", "claude-haiku", "other", "mistral", ""]
 AUGUST = {"from_": "2026-08-01", "to": "2026-09-01", "time_zone": "UTC"}

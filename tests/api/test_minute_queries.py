@@ -4,8 +4,8 @@ import pytest
 from api_values import MINUTE_MS, NOW_MS, an_entry
 from api_world import World
 
+from tallygate.ledger.history import Dimension, OrgScope, QueryTooLargeError, UsageQuery
 from tallygate.ledger.minute_queries import MINUTES_MAX, MinuteQueries
-from tallygate.ledger.usage_queries import Dimension, OrgScope, QueryTooLargeError, UsageQuery
 
 
 def a_query(from_ms: int, to_ms: int, **changed) -> UsageQuery:

@@ -4,7 +4,7 @@ from typing import Any
 
 from tallygate.ledger.entry import Entry, Kind
 from tallygate.ledger.export.selection import Selection
-from tallygate.ledger.usage_queries import OrgScope
+from tallygate.ledger.history import OrgScope
 
 START_MS = 1_793_500_000_000  # 2026-11-01T02:26:40Z
 EVER_MS = 2**42

@@ -20,8 +20,8 @@ from tallygate.ledger.export.columns import NAMES
 from tallygate.ledger.export.csv_rows import CsvRows
 from tallygate.ledger.export.entry_pages import _POSITION, PAGE_ROWS, _following, count_entries, entry_pages
 from tallygate.ledger.export.stream import export_pieces
+from tallygate.ledger.history import Dimension, OrgScope
 from tallygate.ledger.schema import ENTRIES
-from tallygate.ledger.usage_queries import Dimension, OrgScope
 
 ROWS = cases(short=15_000, steady=15_000, deep=100_000)  # 30 pages at least
 EVENT, SEQUENCE, ORG = NAMES.index("event_id"), NAMES.index("sequence"), NAMES.index("org")

@@ -18,13 +18,14 @@ from search import cases
 from tallygate.domain.billing import PeriodKind
 from tallygate.ledger.book import Book
 from tallygate.ledger.entry import Kind
+from tallygate.ledger.history import OrgScope, UsageQuery
 from tallygate.ledger.invoice import read_invoice as module
 from tallygate.ledger.invoice.billing_period import BillingPeriod
 from tallygate.ledger.invoice.invoice import Amounts, cents_text, rounded_cents
 from tallygate.ledger.invoice.invoice_csv import invoice_csv
 from tallygate.ledger.invoice.read_invoice import BilledOrganization, InvoiceTooLargeError, read_invoice
 from tallygate.ledger.time_buckets import Bucket
-from tallygate.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
+from tallygate.ledger.usage_queries import UsageQueries
 
 # Midnights that are skipped or come twice, offsets by quarters of an hour, a day that did not exist, changes by half an hour.
 ZONES = (

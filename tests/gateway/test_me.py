@@ -12,7 +12,7 @@ from gateway_harness import ACME_KEY, BIG_KEY, FREE_KEY, Harness, organizations,
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
 from tallygate.gateway.cors import CorsPolicy
-from tallygate.ledger.usage_queries import Usage
+from tallygate.ledger.history import Usage
 from tallygate.limiter.reference import ReferenceLimiter
 from tallygate.telemetry.metrics import REFUSED
 

@@ -10,9 +10,9 @@ from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome, UsageEvent
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry, entry_of_stream
+from tallygate.ledger.history import OrgScope
 from tallygate.ledger.rollups import LEVELS
 from tallygate.ledger.schema import AMOUNTS, ENTRIES, ROLLUPS, SPEND_BUCKETS
-from tallygate.ledger.usage_queries import OrgScope
 
 START_MS = 1_788_000_000_000  # 2026-08-29T10:40:00Z
 ACME = OrgScope(org="acme")

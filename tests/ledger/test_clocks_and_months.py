@@ -20,6 +20,7 @@ from tallygate.ledger.audit import LimiterAudit
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database
 from tallygate.ledger.event_stream import EventStreams
+from tallygate.ledger.history import OrgScope, UsageQuery
 from tallygate.ledger.limiter_windows import windows_of
 from tallygate.ledger.notices.digest_figures import DigestFigures
 from tallygate.ledger.notices.digests import Digests
@@ -29,7 +30,7 @@ from tallygate.ledger.retention import Retention
 from tallygate.ledger.schema import ENTRIES, SPEND_BUCKETS
 from tallygate.ledger.store_clock import BELIEVED_AFTER_MS, STEP_MS, StoreClock
 from tallygate.ledger.upkeep import ConfigInForce, Upkeep
-from tallygate.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
+from tallygate.ledger.usage_queries import UsageQueries
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.generation import read_period, read_posted, unmarked_partitions

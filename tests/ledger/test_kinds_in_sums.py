@@ -20,11 +20,12 @@ from tallygate.ledger.audit import LedgerAudit, lifetime_drifts
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import Entry
+from tallygate.ledger.history import Dimension, OrgScope, Usage, UsageQuery
 from tallygate.ledger.migrations.versions import v0020_kinds_in_rollups
 from tallygate.ledger.schema import ENTRIES, ROLLUP_AMOUNTS, ROLLUPS, SERIES
 from tallygate.ledger.series import Series
 from tallygate.ledger.time_buckets import QUARTER_MS
-from tallygate.ledger.usage_queries import Dimension, OrgScope, Usage, UsageQueries, UsageQuery
+from tallygate.ledger.usage_queries import UsageQueries
 
 FAR = {"from_ms": 0, "to_ms": 2**42}
 

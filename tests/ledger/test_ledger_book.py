@@ -16,8 +16,9 @@ import tallygate.ledger.directory.schema  # noqa: F401  # its tables are of the 
 from tallygate.ledger.book import Book, Malformed, RefusalCount
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import Entry, Kind, MalformedEntryError, entry_of_stream
+from tallygate.ledger.history import Dimension, EntriesQuery, OrgScope, UsageQuery
 from tallygate.ledger.schema import AMOUNTS, ENTRIES, MALFORMED, METADATA
-from tallygate.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries, UsageQuery
+from tallygate.ledger.usage_queries import UsageQueries
 
 EVER = {"from_ms": 0, "to_ms": 2**43}
 

@@ -9,9 +9,10 @@ from msgspec import structs
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry
+from tallygate.ledger.history import Dimension, EntriesQuery, OrgScope, UsageQuery
 from tallygate.ledger.schema import ENTRIES
 from tallygate.ledger.time_buckets import DAY_MS, QUARTER_MS
-from tallygate.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries, UsageQuery
+from tallygate.ledger.usage_queries import UsageQueries
 
 D = Dimension
 SCOPES = (OrgScope(org="acme"), OrgScope(org="beta", visible_from_ms=START_MS // DAY_MS * DAY_MS + 10 * DAY_MS))

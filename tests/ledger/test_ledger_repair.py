@@ -22,6 +22,7 @@ from tallygate.ledger.audit import LedgerAudit, lifetime_drifts
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Kind
+from tallygate.ledger.history import OrgScope, UsageQuery
 from tallygate.ledger.limiter_windows import windows_of
 from tallygate.ledger.postings import read_postings
 from tallygate.ledger.reprice import RepriceQuery, Repricing
@@ -29,7 +30,7 @@ from tallygate.ledger.retention import Retention, visible_from_ms
 from tallygate.ledger.rollups import LEVELS, Level
 from tallygate.ledger.schema import AMOUNTS, ENTRIES, ROLLUP_AMOUNTS, ROLLUPS, SPEND_BUCKETS
 from tallygate.ledger.time_buckets import DAY_MS
-from tallygate.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
+from tallygate.ledger.usage_queries import UsageQueries
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.generation import (
     RestoreRefusedError,

@@ -19,12 +19,13 @@ from tallygate.domain.organization import Organization, Plan
 from tallygate.ledger.audit import LedgerAudit, lifetime_drifts
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database
+from tallygate.ledger.history import Dimension, OrgScope, Usage, UsageQuery
 from tallygate.ledger.rollup_rows import rollup_rows
 from tallygate.ledger.rollups import FINEST, LEVELS, Level
 from tallygate.ledger.schema import AMOUNTS, ENTRIES, LIFETIME_TOTALS, ROLLUP_AMOUNTS, ROLLUPS, SERIES
 from tallygate.ledger.series import CREDENTIALS_FREE_MAX, MODELS_PER_ORG_MAX, Detail
 from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges
-from tallygate.ledger.usage_queries import Dimension, OrgScope, Usage, UsageQueries, UsageQuery
+from tallygate.ledger.usage_queries import UsageQueries
 
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia", "Pacific/Kiritimati")
 LENGTHS_MS = (

@@ -17,10 +17,10 @@ from tallygate.domain.organization import Organization, Plan
 from tallygate.domain.refused_request import RefusedRequest
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.history import OrgScope
 from tallygate.ledger.refusal_intake import RefusalIntake, WorkerRefusals
 from tallygate.ledger.refused_requests import DAYS_KEPT, RefusalsQuery, RefusedRequests, fair_level
 from tallygate.ledger.schema import LIFETIME_TOTALS
-from tallygate.ledger.usage_queries import OrgScope
 from tallygate.telemetry.refusal_file import RefusalFile, RefusalFiles, Waiting
 
 NOW_MS = 1_788_264_000_000  # the start of a minute

@@ -21,7 +21,8 @@ from stack import AMPLE_PLANS, Stack, eventually, running_stack
 
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import open_database
-from tallygate.ledger.usage_queries import EntriesQuery, OrgScope, UsageQueries
+from tallygate.ledger.history import EntriesQuery, OrgScope
+from tallygate.ledger.usage_queries import UsageQueries
 
 ADMIN_TOKEN = "tga_" + "a" * 40
 CHAT = "/v1/chat/completions"

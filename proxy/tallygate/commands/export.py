@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tallygate.domain.organization import Organization
     from tallygate.ledger.export.encoder import Encoder
     from tallygate.ledger.export.selection import Selection
-    from tallygate.ledger.usage_queries import OrgScope
+    from tallygate.ledger.history import OrgScope
 
 FORMATS: Final = ("csv", "jsonl", "parquet")  # tallygate.ledger.export.encoder.Format, without importing it for --help
 COUNT_MAX: Final = 1_000_000_000  # a longer progress bar is useless
@@ -59,7 +59,7 @@ def export(
     from tallygate.ledger.export.encoder import Format, FormatUnavailableError
     from tallygate.ledger.export.selection import Selection
     from tallygate.ledger.export.stream import encoder_of
-    from tallygate.ledger.usage_queries import Dimension
+    from tallygate.ledger.history import Dimension
 
     format_ = Format(format_name or _format_of(output))
     if format_ is Format.PARQUET and output is None and sys.stdout.isatty():
@@ -129,8 +129,8 @@ async def _organizations(session: LedgerSession, orgs: Sequence[str], *, ignore_
 
 
 def _scope(organization: "Organization", now_ms: int, *, ignore_plan: bool) -> "OrgScope":
+    from tallygate.ledger.history import OrgScope
     from tallygate.ledger.retention import visible_from_ms
-    from tallygate.ledger.usage_queries import OrgScope
 
     return OrgScope(org=organization.id, visible_from_ms=0 if ignore_plan else visible_from_ms(organization, now_ms))
 

@@ -29,7 +29,7 @@ from tallygate.domain.money import rate_text, usd_text
 from tallygate.domain.unit_words import units_per_rate
 from tallygate.ledger.cost_breakdown import ChargedPrices, rates_of_entry
 from tallygate.ledger.entry import Entry, Kind
-from tallygate.ledger.usage_queries import EntriesPage, EntriesQuery, UsageQueries
+from tallygate.ledger.history import EntriesPage, EntriesQuery, UsageHistory
 
 EVENTS_DEFAULT: Final = 100
 EVENTS_MAX: Final = 1_000  # of one page
@@ -81,13 +81,13 @@ class EventsApi:
         self,
         *,
         scopes: Scopes,
-        queries: UsageQueries,
+        history: UsageHistory,
         prices: Callable[[], PriceCatalogue],
         now_ms: Callable[[], int],
         as_of_ms: Callable[[], int],
     ) -> None:
         self._scopes = scopes
-        self._queries = queries
+        self._history = history
         self._prices = prices
         self._now_ms = now_ms
         self._as_of_ms = as_of_ms
@@ -141,7 +141,7 @@ class EventsApi:
 
     async def _page(self, query: EntriesQuery) -> EntriesPage:
         try:
-            return await self._queries.entries_page(query)
+            return await self._history.entries_page(query)
         except (ValueError, OverflowError) as error:  # numbers in a cursor that exceed the database's
             raise invalid_parameter("cursor", "is not a cursor that an earlier page gave") from error
 

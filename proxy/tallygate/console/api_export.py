@@ -23,8 +23,8 @@ from tallygate.ledger.export.encoder import FILE_TYPES, Encoder, Format, FormatU
 from tallygate.ledger.export.entry_pages import count_entries
 from tallygate.ledger.export.selection import Selection
 from tallygate.ledger.export.stream import encoder_of, export_pieces
+from tallygate.ledger.history import Dimension
 from tallygate.ledger.readable import Readable
-from tallygate.ledger.usage_queries import Dimension
 
 RANGE_DAYS_MAX: Final = 366
 ROWS_MAX: Final = 5_000_000

@@ -7,7 +7,7 @@ import msgspec
 
 from tallygate.domain.instants import instant_text
 from tallygate.domain.organization import RETIRED, Organization
-from tallygate.ledger.usage_queries import OrgScope
+from tallygate.ledger.history import OrgScope
 
 
 class Dated(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,8 +23,8 @@ from tallygate.console.openai_pages import (
 )
 from tallygate.console.usage_pages import UsagePages
 from tallygate.domain.money import NANO_PER_USD
+from tallygate.ledger.history import Dimension, QueryTooLargeError, Usage, UsageQuery
 from tallygate.ledger.time_buckets import DAY_MS, QUARTER_MS, Bucket
-from tallygate.ledger.usage_queries import Dimension, QueryTooLargeError, Usage, UsageQuery
 
 RESULTS_MAX: Final = 5_000  # of one page, which ends before the bucket that would exceed it
 _DAYS: Final = BucketWidth(length_ms=DAY_MS, buckets_default=7, buckets_max=180, grain_ms=QUARTER_MS)

@@ -29,9 +29,9 @@ from tallygate.console.openai_pages import (
 from tallygate.console.usage_pages import BucketUsage, UsagePage, UsagePages, added
 from tallygate.dialects.registry import dialects
 from tallygate.domain.organization import Organization
+from tallygate.ledger.history import Dimension, QueryTooLargeError, Usage, UsageQuery, UsageRow
 from tallygate.ledger.minute_queries import MINUTE_MS, MinuteQueries
 from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket
-from tallygate.ledger.usage_queries import Dimension, QueryTooLargeError, Usage, UsageQuery, UsageRow
 
 RESULTS_MAX: Final = 5_000  # of one page, which ends before the bucket that would exceed it
 MINUTE_ORGS_MAX: Final = 200  # of one query for minutes, which reads the entries of each

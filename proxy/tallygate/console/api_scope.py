@@ -7,8 +7,8 @@ from tallygate.console.api_access import AdminAccess
 from tallygate.console.api_errors import invalid_parameter, unknown_id
 from tallygate.console.api_parameters import Parameter, text, texts
 from tallygate.domain.organization import Credential, Organization, retired_organization
+from tallygate.ledger.history import Dimension, OrgScope
 from tallygate.ledger.retention import visible_from_ms
-from tallygate.ledger.usage_queries import Dimension, OrgScope
 
 ORGS_MAX: Final = 5_000  # of one query
 

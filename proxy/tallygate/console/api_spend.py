@@ -23,9 +23,10 @@ from tallygate.domain.limits_now import is_exceeded
 from tallygate.domain.money import usd_text
 from tallygate.domain.organization import Organization
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
+from tallygate.ledger.history import Dimension, OrgScope, UsageQuery
 from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
 from tallygate.ledger.time_buckets import DAY_MS, Bucket
-from tallygate.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
+from tallygate.ledger.usage_queries import UsageQueries
 
 DAYS_DEFAULT: Final = 30
 DAYS_MAX: Final = 92

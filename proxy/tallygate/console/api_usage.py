@@ -29,8 +29,8 @@ from tallygate.domain.calendar_months import day_start_ms, local_date
 from tallygate.domain.instants import instant_text
 from tallygate.domain.money import usd_text
 from tallygate.domain.organization import Organization
+from tallygate.ledger.history import Dimension, QueryTooLargeError, Usage, UsageQuery, UsageRow
 from tallygate.ledger.time_buckets import Bucket
-from tallygate.ledger.usage_queries import Dimension, QueryTooLargeError, Usage, UsageQuery, UsageRow
 
 ROWS_DEFAULT: Final = 1_000
 ROWS_MAX: Final = 2_000

@@ -15,7 +15,7 @@ from tallygate.console.api_usage import FROM, TO, USAGE_FILTERS, range_of, zone_
 from tallygate.console.usage_pages import UsagePages
 from tallygate.domain.instants import instant_text
 from tallygate.domain.organization import Organization
-from tallygate.ledger.usage_queries import Dimension, QueryTooLargeError, UsageQuery
+from tallygate.ledger.history import Dimension, QueryTooLargeError, UsageQuery
 
 VALUES_DEFAULT: Final = 1_000
 VALUES_MAX: Final = 5_000

@@ -102,7 +102,7 @@ def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
             scopes=scopes, queries=current, windows=sources.windows, jobs=partial(held_by_jobs, sources.database), now_ms=now_ms
         ).routes(),
         *LimitsApi(scopes=scopes, read_limits=sources.read_limits).routes(),
-        *EventsApi(scopes=scopes, queries=history, prices=sources.prices, now_ms=now_ms, as_of_ms=as_of_ms).routes(),
+        *EventsApi(scopes=scopes, history=history, prices=sources.prices, now_ms=now_ms, as_of_ms=as_of_ms).routes(),
         *EventApi(
             scopes=scopes, queries=current, recorded=RecordedPrices(sources.database), prices=sources.prices, now_ms=now_ms
         ).routes(),

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Final
 
 from tallygate.console.usage_pages import total_of
-from tallygate.ledger.usage_queries import Usage, UsageRow
+from tallygate.ledger.history import Usage, UsageRow
 
 OTHERS: Final = ()  # the group of the rows that are not among the first
 ORDERS: Final[Mapping[str, Callable[[Usage], int]]] = {

@@ -7,8 +7,8 @@ from typing import Final
 
 from msgspec.structs import astuple
 
+from tallygate.ledger.history import Dimension, OrgScope, QueryTooLargeError, Usage, UsageHistory, UsageQuery, UsageRow
 from tallygate.ledger.time_buckets import Bucket, bucket_edges
-from tallygate.ledger.usage_queries import Dimension, OrgScope, QueryTooLargeError, Usage, UsageQueries, UsageQuery, UsageRow
 
 ORGS_AT_ONCE: Final = 250  # in one statement; with ten years of days in a zone with summer time it has 25,000 parameters
 BUCKET_ROWS_MAX: Final = 5_000
@@ -62,10 +62,10 @@ class UsagePage:
 
 
 class UsagePages:
-    """Pages over UsageQueries."""
+    """Pages of a history."""
 
-    def __init__(self, queries: UsageQueries) -> None:
-        self._queries = queries
+    def __init__(self, history: UsageHistory) -> None:
+        self._history = history
 
     async def total(self, query: UsageQuery) -> Usage:
         """The sum over the range. Raises LedgerUnavailableError."""
@@ -127,10 +127,10 @@ class UsagePages:
     async def _usage(self, query: UsageQuery) -> list[UsageRow]:
         """The ledger's answer, for any number of organizations."""
         if len(query.scopes) <= ORGS_AT_ONCE:
-            return await self._queries.usage(query)
+            return await self._history.usage(query)
         sums: dict[tuple[int, tuple[str, ...]], UsageRow] = {}
         for part in _parts(query.scopes):
-            for row in await self._queries.usage(replace(query, scopes=part)):
+            for row in await self._history.usage(replace(query, scopes=part)):
                 key = row.start_ms, row.group
                 before = sums.get(key)
                 sums[key] = row if before is None else replace(row, usage=added(before.usage, row.usage))

@@ -4,17 +4,10 @@ from typing import Final
 
 from sqlalchemy import func, select
 
+from tallygate.ledger.history import Dimension, QueryTooLargeError, Usage, UsageQuery, UsageRow
 from tallygate.ledger.readable import Readable
 from tallygate.ledger.schema import AMOUNTS, ENTRIES, ENTRY_MODEL
-from tallygate.ledger.usage_queries import (
-    ROWS_MAX,
-    Dimension,
-    QueryTooLargeError,
-    Usage,
-    UsageQuery,
-    UsageRow,
-    wanted_values,
-)
+from tallygate.ledger.usage_queries import ROWS_MAX, wanted_values
 
 MINUTE_MS: Final = 60_000
 MINUTES_MAX: Final = 1_440  # of one query: every entry of that time is read

@@ -16,10 +16,11 @@ from tallygate.domain.organization import Organization
 from tallygate.domain.refused_request import RefusedRequest
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import fields_of, storable
+from tallygate.ledger.history import OrgScope
 from tallygate.ledger.retention import visible_from_ms
 from tallygate.ledger.schema import REFUSAL_FILES, REFUSED_REQUESTS
 from tallygate.ledger.time_buckets import DAY_MS
-from tallygate.ledger.usage_queries import PAGE_MAX, OrgScope
+from tallygate.ledger.usage_queries import PAGE_MAX
 from tallygate.telemetry.refusal_file import Waiting
 
 DAYS_KEPT: Final = 30

@@ -7,11 +7,9 @@ import base64
 import binascii
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
-from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -35,142 +33,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tallygate.domain.calendar_months import day_start_ms, local_date
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
-from tallygate.domain.unit_kind import KIND_COSTS
 from tallygate.ledger.book import entries_of
 from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.ledger.entry import Entry, model_label
 from tallygate.ledger.entry_spans import EntrySpans, Span
+from tallygate.ledger.history import Dimension, EntriesPage, EntriesQuery, OrgScope, QueryTooLargeError, Usage, UsageQuery, UsageRow
 from tallygate.ledger.readable import Readable
 from tallygate.ledger.retention import visible_from_ms
 from tallygate.ledger.rollup_rows import RollupRows, Shares, rollup_rows
 from tallygate.ledger.rollups import Level, coarsest
 from tallygate.ledger.schema import ENTRIES, ENTRY_MODEL, ROLLUP_AMOUNTS, ROLLUPS, SERIES, SPEND_BUCKETS
 from tallygate.ledger.series import OTHER_MODEL
-from tallygate.ledger.time_buckets import QUARTER_MS, Bucket, bucket_edges
+from tallygate.ledger.time_buckets import QUARTER_MS, bucket_edges
 
 PAGE_MAX: Final = 1_000
 ROWS_MAX: Final = 200_000  # of the database for one usage answer; more is an error that suggests a smaller query
 PARTS_MAX: Final = 100  # of one statement; SQLite takes 500
-
-
-class Dimension(StrEnum):
-    """A dimension for groups and filters; columns of `series`."""
-
-    ORG = "org"
-    CREDENTIAL = "credential"
-    CAPABILITY = "capability"
-    MODEL = "model"
-    ENDPOINT = "endpoint"
-    STATUS = "status"
-    OUTCOME = "outcome"
-    REFUSED_BY = "refused_by"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrgScope:
-    """An organization in the scope of a query: usage before visible_from_ms is beyond its history."""
-
-    org: str
-    visible_from_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageQuery:
-    """A query for sums over [from_ms, to_ms), widened to whole quarters of an hour.
-
-    scopes            the organizations; none: an empty answer
-    bucket            None: the range as a whole
-    billing_day       the day on which months begin
-    filters           allowed values by dimension; an empty set matches nothing
-    """
-
-    scopes: tuple[OrgScope, ...]
-    from_ms: int
-    to_ms: int
-    bucket: Bucket | None = None
-    time_zone: str = "UTC"
-    billing_day: int = 1
-    filters: Mapping[Dimension, frozenset[str]] = field(default_factory=dict)
-    group_by: tuple[Dimension, ...] = ()
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Sums, in the order of ROLLUP_AMOUNTS. Money in nano-USD.
-
-    cached, cache_write, audio_prompt and image_prompt are parts of prompt, reasoning and the like of completion; a token may be in
-    several of them.
-
-    requests                counts served ones; refused ones are counted separately, under the outcome `refused`
-    fee ... calls_nano_usd  parts of cost; what they leave of it was paid for what is not known (`other_nano_usd`)
-    """
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-    cost_nano_usd: int = 0
-    audio_prompt_tokens: int = 0
-    audio_completion_tokens: int = 0
-    image_prompt_tokens: int = 0
-    image_completion_tokens: int = 0
-    fee_nano_usd: int = 0
-    input_nano_usd: int = 0
-    cache_read_nano_usd: int = 0
-    cache_write_nano_usd: int = 0
-    output_nano_usd: int = 0
-    media_nano_usd: int = 0
-    calls_nano_usd: int = 0
-    refused: int = 0
-
-    @property
-    def other_nano_usd(self) -> int:
-        parts: tuple[int, ...] = _parts_of(self)
-        return self.cost_nano_usd - sum(parts)
-
-
-_parts_of: Final = attrgetter("fee_nano_usd", *KIND_COSTS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageRow:
-    """One bucket and one group. start_ms, end_ms: of the bucket, cut to the range. group: in the order of group_by."""
-
-    start_ms: int
-    end_ms: int
-    group: tuple[str, ...]
-    usage: Usage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntriesQuery:
-    """A query for entries by their settlement time, [from_ms, to_ms). cursor: from the previous page, "" for the first.
-
-    event_ids, client_request_ids   of events that are asked for by name; None: all
-    """
-
-    scopes: tuple[OrgScope, ...]
-    from_ms: int
-    to_ms: int
-    filters: Mapping[Dimension, frozenset[str]] = field(default_factory=dict)
-    event_ids: frozenset[str] | None = None
-    client_request_ids: frozenset[str] | None = None
-    cursor: str = ""
-    limit: int = 100
-    newest_first: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntriesPage:
-    """cursor: of the next page, "" after the last."""
-
-    entries: tuple[Entry, ...]
-    cursor: str
-
-
-class QueryTooLargeError(Exception):
-    """An answer would take more than ROWS_MAX rows."""
 
 
 _Sums = dict[tuple[int, tuple[Any, ...]], Sequence[int]]  # index of a bucket and its group, to ROLLUP_AMOUNTS

@@ -15,9 +15,9 @@ from sqlalchemy import ColumnElement, Connection, Select, func, literal, select,
 
 from tallygate.ledger.export.columns import COLUMNS, NAMES, Row
 from tallygate.ledger.export.selection import Selection
+from tallygate.ledger.history import OrgScope
 from tallygate.ledger.readable import Readable
 from tallygate.ledger.schema import ENTRIES
-from tallygate.ledger.usage_queries import OrgScope
 
 PAGE_ROWS: Final = 500  # about 2 MB as Python objects
 _POSITION: Final = (ENTRIES.c.settled_at_ms, ENTRIES.c.event_id, ENTRIES.c.sequence)

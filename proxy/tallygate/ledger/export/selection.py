@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, false
 
+from tallygate.ledger.history import Dimension, OrgScope
 from tallygate.ledger.schema import ENTRIES, ENTRY_MODEL
-from tallygate.ledger.usage_queries import Dimension, OrgScope, wanted_values
+from tallygate.ledger.usage_queries import wanted_values
 
 FILTERS: Final = (  # scopes choose organizations; refused requests have no entries
     Dimension.CREDENTIAL,

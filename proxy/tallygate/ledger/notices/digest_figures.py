@@ -12,11 +12,12 @@ from tallygate.domain.calendar_months import month_at
 from tallygate.domain.organization import Organization
 from tallygate.domain.spend_limit import WindowKind
 from tallygate.ledger.database import Database
+from tallygate.ledger.history import Dimension, OrgScope, QueryTooLargeError, Usage, UsageQuery
 from tallygate.ledger.notices.digest import Digest, LimitAtEnd, Share, Sums, Week
 from tallygate.ledger.notices.notice import NoticeType
 from tallygate.ledger.notices.schema import NOTICES
 from tallygate.ledger.retention import visible_from_ms
-from tallygate.ledger.usage_queries import Dimension, OrgScope, QueryTooLargeError, Usage, UsageQueries, UsageQuery
+from tallygate.ledger.usage_queries import UsageQueries
 
 SHARES_MAX: Final = 5  # of models, and of credentials
 
