@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test packages clients soak lint format dashboards site pictures bench ratchet ci clean
+.PHONY: help demo quick test packages clients soak chaos lint format dashboards site pictures bench ratchet ci clean
 
 help:            ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -43,6 +43,11 @@ clients: $(VENV)/with-test ## try every client from PyPI and npm (docs/clients.m
 
 soak: packages $(VENV)/with-test ## half an hour of everything at once: sums, leaks, log; or SECONDS=60
 	TALLYGATE_SOAK_SECONDS=$(or $(SECONDS),1800) $(BIN)/python -m pytest tests/system/test_soak.py -v -p no:randomly --timeout 7200
+
+# The plan is drawn from a seed, which is told: a new one each time unless SEED is given. PLAN is a file of steps, as a run writes it.
+chaos: packages $(VENV)/with-test ## 1,000 kills, partitions, failovers, pauses, clocks: every account is compared; or KILLS=20 SEED=7
+	TALLYGATE_CHAOS_KILLS=$(or $(KILLS),1000) TALLYGATE_CHAOS_SEED=$(if $(filter command,$(firstword $(origin SEED))),$(SEED)) \
+	TALLYGATE_CHAOS_PLAN=$(PLAN) $(BIN)/python -m pytest tests/system/chaos/test_chaos.py -s -p no:randomly
 
 lint: $(VENV)/with-test $(VENV)/with-lint    ## ruff, formatting, mypy, import layers
 	$(BIN)/ruff check .

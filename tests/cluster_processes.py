@@ -29,8 +29,8 @@ class Cluster:
         """The server that has a slot now, as the first that answers knows."""
         servers = (*self.masters, *self.replicas)
         alive = next(server for server in servers if server.answers())
-        port = next(master[1] for first, last, master, *_ in ask(alive, "CLUSTER", "SLOTS") if first <= slot <= last)
-        return next(server for server in servers if server.port == port)
+        found = next(master[2].decode() for first, last, master, *_ in ask(alive, "CLUSTER", "SLOTS") if first <= slot <= last)
+        return next(server for server in servers if server.answers() and node_id(server) == found)
 
     def move(self, slot: int, source: ValkeyProcess, target: ValkeyProcess) -> None:
         """Move a slot with its keys, as `redis-cli --cluster reshard` does."""
@@ -39,8 +39,13 @@ class Cluster:
         ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", of_target)
         while keys := ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 10):
             ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
-        for server in (target, source, *(other for other in self.masters if other not in {source, target})):
+        for server in (target, source, *(other for other in self.serving() if other not in {source, target})):
             ask(server, "CLUSTER", "SETSLOT", slot, "NODE", of_target)
+
+    def serving(self) -> list[ValkeyProcess]:
+        """Those that answer and are masters now, in the order of their ports."""
+        servers = sorted((*self.masters, *self.replicas), key=lambda server: server.port)
+        return [server for server in servers if server.answers() and ask(server, "ROLE")[0] == b"master"]
 
 
 def node_id(server: ValkeyProcess) -> str:
@@ -59,6 +64,7 @@ def ask(server: ValkeyProcess, *words: object) -> Any:
 
 @contextmanager
 def running_cluster(*, has_replicas: bool = False, append_only: bool = False, extra: tuple[str, ...] = ()) -> Iterator[Cluster]:
+    """extra: options of every server, in place of those here too."""
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-replica-validity-factor", "0")
     with ExitStack() as stack:
         count = MASTERS * (1 + has_replicas)

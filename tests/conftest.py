@@ -61,6 +61,7 @@ PLACES = (
     "tests/telemetry/test_exemplars.py::test_a_re",
     "tests/telemetry/test_exposition.py::test_promtool",
 )
+PURE = ("tests/system/chaos/test_checker.py", "tests/system/chaos/test_plan.py")  # in one of the places, and start none
 FIXTURES = frozenset({"valkey_server", "postgres_server"})
 SERVERS = frozenset({"valkey", "postgresql"})
 # Minutes of waiting for processes: begun first and by one worker, beside the short tests of the others, which end together.
@@ -85,7 +86,7 @@ def pytest_collection_finish() -> None:
 def _starts_processes(item: pytest.Item) -> bool:
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     return (
-        item.nodeid.startswith(PLACES)
+        (item.nodeid.startswith(PLACES) and not item.nodeid.startswith(PURE))
         or not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
         or any(isinstance(value, str) and value in SERVERS for value in parameters)
     )

@@ -1,11 +1,14 @@
-"""A TCP proxy before Redis that loses what it is told to lose."""
+"""A TCP proxy before Redis that loses, or delays, what it is told to."""
 
 import asyncio
 import contextlib
 
 
 class FaultProxy:
-    """drop_replies: requests go through, replies are thrown away and the connection is cut. swallow: replies are held back."""
+    """drop_replies: requests go through, replies are thrown away and the connection is cut. swallow: replies are held back.
+
+    delay_seconds   of each piece, both ways
+    """
 
     def __init__(self, port: int) -> None:
         self._upstream_port = port
@@ -15,12 +18,17 @@ class FaultProxy:
         self.drop_replies = 0
         self.swallow = False
         self.refuse = False
+        self.delay_seconds = 0.0
         self.connections = 0
 
     @property
-    def url(self) -> str:
+    def port(self) -> int:
         assert self._server is not None
-        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -46,7 +54,11 @@ class FaultProxy:
             writer.transport.abort()
             return
         self.connections += 1
-        above_reader, above_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+        try:
+            above_reader, above_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+        except OSError:
+            writer.transport.abort()
+            return
         self._writers |= {writer, above_writer}
         for pump in (self._up(reader, above_writer), self._down(above_reader, writer, above_writer)):
             task = asyncio.get_running_loop().create_task(pump)
@@ -56,12 +68,14 @@ class FaultProxy:
     async def _up(self, reader: asyncio.StreamReader, above: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
+                await asyncio.sleep(self.delay_seconds)
                 above.write(data)
         above.transport.abort()
 
     async def _down(self, above: asyncio.StreamReader, writer: asyncio.StreamWriter, above_writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await above.read(65536):
+                await asyncio.sleep(self.delay_seconds)
                 if self.swallow:
                     continue
                 if self.drop_replies:

@@ -79,6 +79,12 @@ class ValkeyProcess:
                 raise RuntimeError(f"valkey did not start: {(self.directory / 'valkey.log').read_text()[-2000:]}")
             time.sleep(0.01)
 
+    def keep(self, option: str, value: object) -> None:
+        """Set an option, now and at each start from here on."""
+        self._extra = (*self._extra, f"--{option}", str(value))
+        with self.client() as client:
+            client.config_set(option, str(value))
+
     def answers(self) -> bool:
         try:
             with self.client() as client:
@@ -92,6 +98,15 @@ class ValkeyProcess:
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """It stands still during the block."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL, as a crash would end it."""

@@ -197,12 +197,12 @@ async def at_rest(truth: LedgerTruth, stack: Stack, orgs: Sequence[str], seconds
     while quiet < 3:
         assert asyncio.get_running_loop().time() < deadline, f"never at rest: {truth.backlog()} events wait"
         await asyncio.sleep(0.3)
-        is_quiet = _spools_are_empty(stack.data_dir) and not truth.backlog() and not any(stack.window(org)["held"] for org in orgs)
+        is_quiet = spools_are_empty(stack.data_dir) and not truth.backlog() and not any(stack.window(org)["held"] for org in orgs)
         quiet = quiet + 1 if is_quiet else 0
 
 
-def _spools_are_empty(data_dir: Path) -> bool:
-    """A spool begins with 8 bytes that say where its first record is; a record begins with its length."""
+def spools_are_empty(data_dir: Path) -> bool:
+    """Those of one gateway. A spool begins with 8 bytes that say where its first record is; a record begins with its length."""
     for path in (data_dir / "spool").glob("*.spool"):
         with path.open("rb") as file:
             file.seek(max(8, int.from_bytes(file.read(8))))

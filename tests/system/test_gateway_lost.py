@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from fleet import Fleet, Member, running_fleet
 from held_streams import held_streams
@@ -24,16 +23,9 @@ SETTINGS = {"workers": "1", "lease_seconds": "5", "checkpoint_seconds": "1", "sp
 EACH = 6
 
 
-def kill_everything_of(member: Member) -> None:
-    """SIGKILL to a gateway with all its processes, at once, and the end of its disk."""
-    first = psutil.Process(member.process.pid)
-    family = [first, *first.children(recursive=True)]
-    for process in family:
-        process.suspend()  # a supervisor must not start others meanwhile
-    for process in family:
-        process.kill()
-    member.process.wait()
-    psutil.wait_procs(family, timeout=10)
+def lose(member: Member) -> None:
+    """A gateway with all its processes, and its disk."""
+    member.kill()
     shutil.rmtree(member.directory / "data")
 
 
@@ -122,7 +114,7 @@ async def test_what_a_lost_gateway_has_spooled_is_settled_from_its_copies(tmp_pa
         await eventually(lambda: not site.truth.backlog(), "the ledger has what was before")
         spooled = await site.serve_without_store()
         await site.until_copied(spooled)
-        kill_everything_of(site.gateway)
+        lose(site.gateway)
         if is_data_lost:
             shutil.rmtree(site.store.directory / "appendonlydir")
         await asyncio.to_thread(site.store.start)
@@ -143,7 +135,7 @@ async def test_what_is_spooled_while_the_database_is_away_too_is_copied_once_it_
         await asyncio.to_thread(site.postgres.start)
         await site.until_copied(seen)
         await until_gauge(site.gateway, "tallygate_spool_uncopied", 0)
-        kill_everything_of(site.gateway)
+        lose(site.gateway)
         await asyncio.to_thread(site.store.start)
 
         await site.assert_nothing_is_lost(seen)
