@@ -17,8 +17,9 @@ from tallygate.config.settings import load_settings
 from tallygate.doctor.stores import examine_stores
 from tallygate.domain.errors import ConfigError, LimiterWipedError, StoreError
 from tallygate.limiter.address import parse_address
+from tallygate.limiter.backlog import read_backlog
 from tallygate.limiter.cluster import ClusterConnection
-from tallygate.limiter.commands import access_list, check_commands, check_permissions
+from tallygate.limiter.commands import access_list, check_commands, check_permissions, check_writes
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.generation import mark_partition, partition_runs, unmarked_partitions
 from tallygate.limiter.keys import ALL_PARTITIONS, partition_keys, partition_of
@@ -154,6 +155,24 @@ async def test_a_master_that_dies_is_replaced_and_only_its_partitions_are_closed
     assert sorted(await unmarked_partitions(connection)) == sorted(lost)
     await mark_each(connection)
     assert (await limiter.admit(a_request("again", 1))).admitted
+    await connection.close()
+
+
+async def test_whoever_asks_servers_and_no_partition_follows_a_failover_too(replicated: Cluster) -> None:
+    """A readiness check: its connection to the former master, now a replica, stays open and answers MOVED ever after."""
+    connection = await opened(replicated.url)
+    former, replica = replicated.masters[0], replicated.replicas[0]
+    ask(replica, "CLUSTER", "FAILOVER")
+
+    async def takes_writes_again() -> bool:
+        try:
+            await check_writes(connection)
+            await read_backlog(connection, bytes_max=1_000)
+        except StoreError:
+            return False
+        return str(former.port) not in {node.name.rpartition(":")[2] for node in connection.nodes()}
+
+    await until(takes_writes_again, "it has found the new master")
     await connection.close()
 
 

@@ -2,7 +2,9 @@
 
 All keys of a call share a hash tag, so they are in one slot (Redis Cluster specification, "Hash tags"). The map of slots is read
 when the store is opened, when a server says that a slot has moved (MOVED), and while a connection is down. A slot on its way (ASK,
-TRYAGAIN) and a failover that is under way (CLUSTERDOWN) are waited for within the deadline of the call.
+TRYAGAIN) and a failover that is under way (CLUSTERDOWN) are waited for within the deadline of the call. Whoever asks servers
+themselves (`nodes`) gets the error, and the map is read behind it: a master that was replaced may keep its connections, and says
+MOVED on them ever after.
 """
 
 import asyncio
@@ -22,7 +24,7 @@ from tallygate.limiter.keys import ALL_PARTITIONS, PARTITIONS, partition_keys
 from tallygate.limiter.script import Script, StoreNode
 
 SLOTS: Final = 16_384
-WATCH_SECONDS: Final = 0.5  # between two looks at the map while a connection is down
+WATCH_SECONDS: Final = 0.5  # between two looks at the map while a connection is down, or after a MOVED
 WAIT_FIRST_SECONDS: Final = 0.01  # before a call that met a slot on its way is sent again; doubled each time
 WAIT_MAX_SECONDS: Final = 0.1
 _TAG: Final = re.compile(rb"\{([^}]+)\}")
@@ -47,6 +49,7 @@ class ClusterConnection:
         self._read: list[Place | None] = self._owners  # as they were read last
         self._joined: set[Place] = set()  # masters whose next connection is not their first
         self._slots: dict[bytes, int] = {}  # by hash tag, of which there is one for each partition and a few more
+        self._is_outdated = False  # a server has said so since the map was read
         self._refreshing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -178,7 +181,7 @@ class ClusterConnection:
     async def _watch_forever(self) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            if not self.is_up:
+            if self._is_outdated or not self.is_up:
                 with suppress(StoreError):
                     await self._refresh_soon()
 
@@ -201,6 +204,7 @@ class ClusterConnection:
                 timeout_ms=self._timeout_ms,
                 name=self._name,
                 on_run=partial(self._connected, place),
+                on_moved=self._note_moved,
             )
             try:
                 await server.open()
@@ -222,6 +226,10 @@ class ClusterConnection:
             await servers.pop(place).close()
         if failure is not None:
             raise failure
+        self._is_outdated = False
+
+    def _note_moved(self) -> None:
+        self._is_outdated = True
 
     async def _check_fence(self, owners: Sequence[Place | None], servers: Mapping[Place, RedisConnection]) -> None:
         if self._fence is None:

@@ -42,6 +42,7 @@ BACKOFF_FIRST_MS: Final = 20
 BACKOFF_MAX_MS: Final = 1_000
 FOLLOW_SECONDS: Final = 1.0  # between two questions to the sentinels whether the master is still the same
 REFUSED_EVERY_SECONDS: Final = 60.0  # between two lines of the log about the same obstacle
+_MOVED: Final = "MOVED "
 _log = logging.getLogger(__name__)
 
 
@@ -53,6 +54,7 @@ class RedisConnection:
 
     on_run    given a way to call the store and its answer to INFO, at every new connection before it is used for anything else
     on_push   called for each message of a channel to which on_run has subscribed
+    on_moved  called when a server of a cluster answers that another has the slot (MOVED)
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class RedisConnection:
         name: str = "tallygate",
         on_run: Callable[[Command, bytes], Awaitable[object]] | None = None,
         on_push: Callable[[], None] | None = None,
+        on_moved: Callable[[], None] | None = None,
     ) -> None:
         self._address = address
         self._timeout_s = timeout_ms / 1000
@@ -71,6 +74,7 @@ class RedisConnection:
         self._name = name
         self._on_run = on_run
         self._on_push = on_push
+        self._on_moved = on_moved
         self._needs_master = not address.seeds  # what any server of a cluster may be asked, a replica may be, too
         self._link: Link | None = None
         self._place = (address.host, address.port)  # to which it connected last
@@ -174,6 +178,8 @@ class RedisConnection:
     def _refused(self, link: Link, call: str, error: hiredis.ReplyError) -> StoreError:
         """The error of a call that was answered with one. What refuses every write is logged by name, once in a while."""
         refused = _error_of(call, error)
+        if self._on_moved is not None and str(error).startswith(_MOVED):
+            self._on_moved()
         if refused.obstacle is not None:
             self._log_obstacle(refused)
         if refused.obstacle != REPLICA:
