@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 import psutil
-from cluster_processes import ask
 from fleet import Fleet, Member
 from ledger_truth import spools_are_empty
 from valkey_process import ValkeyProcess
@@ -242,8 +241,7 @@ class Deeds:
         await asyncio.to_thread(self._store.cluster.move, slot_of(step.which % PARTITIONS), source, target)
 
     async def _promote(self, replica: ValkeyProcess, step: Step) -> None:
-        by_force = ("TAKEOVER",) if step.act is Act.TAKE_OVER else ()
-        await asyncio.to_thread(ask, replica, "CLUSTER", "FAILOVER", *by_force)
+        await self._store.promote(replica, *(("TAKEOVER",) if step.act is Act.TAKE_OVER else ()))
 
 
 def _children(member: Member, module: str) -> list[psutil.Process]:

@@ -16,6 +16,8 @@ from tallygate.limiter.keys import ALL_PARTITIONS, org_keys, partition_keys, par
 
 WHOLE_SECONDS = 120.0
 POLL_SECONDS = 0.1
+LOOKS = 20  # at whether replicas have what was there
+PROMOTED_SECONDS = 15.0
 OPTIONS = (
     *("--min-replicas-to-write", "1", "--min-replicas-max-lag", "2"),  # as docs/high-availability.md asks for it
     *("--cluster-node-timeout", "2000"),  # of a machine that is busy with the load as well: a shorter one has failovers of its own
@@ -65,17 +67,41 @@ class ChaosStore:
         found = [server for server in self.servers if server not in masters]
         return found[which % len(found)]
 
+    async def promote(self, replica: ValkeyProcess, *words: str) -> None:
+        """By hand: a cluster may give it up, which is none of a test's business."""
+        await asyncio.to_thread(ask, replica, "CLUSTER", "FAILOVER", *words)
+        deadline = asyncio.get_running_loop().time() + PROMOTED_SECONDS
+        while (await asyncio.to_thread(ask, replica, "ROLE"))[0] != b"master" and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+
     def cut_bus(self) -> None:
         for door in self.doors.values():
             door.bus.cut()
 
     async def until_whole(self) -> None:
         """Every server answers, every slot is served, and each replica has what its master had when this was asked."""
-        async with asyncio.timeout(WHOLE_SECONDS):
-            while (offsets := await asyncio.to_thread(self._offsets)) is None:
-                await asyncio.sleep(POLL_SECONDS)
-            while not await asyncio.to_thread(self._have_replicas, offsets):
-                await asyncio.sleep(POLL_SECONDS)
+        deadline = asyncio.get_running_loop().time() + WHOLE_SECONDS
+        while not await self._is_whole():
+            assert asyncio.get_running_loop().time() < deadline, self.told()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _is_whole(self) -> bool:
+        offsets = await asyncio.to_thread(self._offsets)
+        for _ in range(LOOKS if offsets is not None else 0):
+            if await asyncio.to_thread(self._have_replicas, offsets):
+                return True
+            await asyncio.sleep(POLL_SECONDS)
+        return False  # or a replica has become the master since
+
+    def told(self) -> str:
+        """What each server says of itself. Blocks."""
+        found = []
+        for server in self.servers:
+            try:
+                found.append(f"{server.port}: {ask(server, 'ROLE')} {ask(server, 'CLUSTER', 'INFO')[:20]}")
+            except (redis.RedisError, OSError) as error:
+                found.append(f"{server.port}: {error}")
+        return "the cluster is not whole\n" + "\n".join(found)
 
     def _offsets(self) -> dict[int, int] | None:
         """Of each master's replication, by port; None while the cluster is not whole."""
