@@ -85,6 +85,15 @@ DOCTORED = {
         Lie.DOUBLED,
         "b",
     ),
+    "a checkpoint entered twice": (
+        replace(
+            TRUE,
+            answers=[an_answer("a", is_whole=False), *TRUE.answers[1:]],
+            entries=[an_entry("a", kind="expired", source="checkpoint")] * 2 + TRUE.entries[1:],
+        ),
+        Lie.DOUBLED,
+        "a",
+    ),
     "one request sent twice": (replace(TRUE, served=[*TRUE.served, a_served("c")]), Lie.DOUBLED, "c"),
     "a charge for a refusal": (
         replace(
@@ -99,6 +108,24 @@ DOCTORED = {
     "an answer from nowhere": (replace(TRUE, answers=[*TRUE.answers, an_answer("f")]), Lie.INVENTED, "f"),
     "a cost that is not the served one": (
         replace(TRUE, entries=[an_entry("a", nano_usd=COST + 1, posted_nano_usd=COST + 1), *TRUE.entries[1:]]),
+        Lie.MISPRICED,
+        "a",
+    ),
+    "a cost of what the upstream stated to a client that left": (
+        replace(
+            TRUE,
+            answers=[an_answer("a", is_whole=False), *TRUE.answers[1:]],
+            entries=[an_entry("a", nano_usd=COST + 1, posted_nano_usd=COST + 1), *TRUE.entries[1:]],
+        ),
+        Lie.MISPRICED,
+        "a",
+    ),
+    "a usage that is not the served one": (
+        replace(
+            TRUE,
+            answers=[an_answer("a", tokens=None), *TRUE.answers[1:]],
+            entries=[an_entry("a", tokens=(21, 8)), *TRUE.entries[1:]],
+        ),
         Lie.MISPRICED,
         "a",
     ),
