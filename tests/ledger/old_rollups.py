@@ -1,4 +1,4 @@
-"""What was kept before versions 0022 to 0020 and 0014 of the tables: no positions, digests and kinds, rollups as five tables."""
+"""What was kept before versions 0024 to 0020 and 0014 of the tables: no stray days, positions, digests, kinds; five rollups."""
 
 from alembic import command
 from alembic.config import Config
@@ -34,8 +34,17 @@ _FIVE = {  # table to its key, and which of today's rows it had
 _SINCE = ("rollups", "lifetime_spend", "jobs", "console_sessions", "sign_in_links", "refused_requests", "refusal_files")
 
 
+def put_strays_back(connection: Connection) -> None:
+    """Make a ledger of today what one of version 0023 was."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("DROP TABLE stray_days"))
+        connection.execute(text("DROP FUNCTION note_stray_day CASCADE"))
+    connection.execute(text("UPDATE ledger_version SET version_num = '0023'"))
+
+
 def put_digests_back(connection: Connection) -> None:
     """Make a ledger of today what one of version 0020 was, but for columns of notices that may be null now."""
+    put_strays_back(connection)
     connection.execute(text("DROP TABLE spool_copies"))
     connection.execute(text("DROP TABLE stream_positions"))
     connection.execute(text("DROP TABLE digest_weeks"))

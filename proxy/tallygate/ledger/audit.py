@@ -18,6 +18,7 @@ from tallygate.domain.organization import Organization
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database
+from tallygate.ledger.id_range import id_range
 from tallygate.ledger.lifetime_spend import spend_of_entries, stretches_of
 from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
 from tallygate.ledger.postings import posted_in, read_postings
@@ -104,8 +105,10 @@ class LedgerAudit:
         sums: defaultdict[int, int] = defaultdict(int)
         async with self._database.read() as connection:
             async for low_ms, high_ms in stretches_of(connection, org):
-                within = (entries.settled_at_ms >= low_ms, entries.settled_at_ms < high_ms, entries.posted_at_ms >= since_ms)
-                posted = select(bucket, func.sum(entries.posted_nano_usd)).where(entries.org == org, *within).group_by(bucket)
+                months = await connection.run_sync(id_range, low_ms, high_ms)
+                settled = (entries.settled_at_ms >= low_ms, entries.settled_at_ms < high_ms)
+                within = (entries.org == org, *settled, entries.posted_at_ms >= since_ms, *months)
+                posted = select(bucket, func.sum(entries.posted_nano_usd)).where(*within).group_by(bucket)
                 for at, amount in await connection.execute(posted):
                     sums[at] += int(amount)
             kept = await connection.execute(
@@ -137,6 +140,7 @@ class LedgerAudit:
         rows = await connection.execute(
             select(bucket, *labels, *(func.sum(columns[name]) for name in AMOUNTS))
             .where(columns.org == org, columns.settled_at_ms >= from_ms, columns.settled_at_ms < until_ms)
+            .where(*await connection.run_sync(id_range, from_ms, until_ms))
             .group_by(bucket, *labels)
         )
         width = 1 + len(_LABELS)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tallygate.domain.unit_kind import KIND_COSTS, UnitKind
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry
+from tallygate.ledger.id_range import id_range
 from tallygate.ledger.lifetime import OTHER, with_reversals
 from tallygate.ledger.schema import ENTRIES, LIFETIME_SPEND, LIFETIME_SPEND_AMOUNTS
 from tallygate.ledger.time_buckets import DAY_MS
@@ -82,7 +83,8 @@ async def spend_of_entries(connection: AsyncConnection, org: str) -> dict[tuple[
     """The spend in an organization's entries by (credential, capability, kind); what is 0 may be missing."""
     found: dict[tuple[str, str, str], int] = {}
     async for low_ms, high_ms in stretches_of(connection, org):
-        statement = spend_within(_C.org == org, _C.settled_at_ms >= low_ms, _C.settled_at_ms < high_ms)
+        months = await connection.run_sync(id_range, low_ms, high_ms)
+        statement = spend_within(_C.org == org, _C.settled_at_ms >= low_ms, _C.settled_at_ms < high_ms, *months)
         for _, credential, capability, *amounts in await connection.execute(statement):
             for kind, amount in zip(SPENT_ON, amounts, strict=True):
                 found[credential, capability, kind] = found.get((credential, capability, kind), 0) + int(amount)

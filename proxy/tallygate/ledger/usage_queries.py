@@ -38,6 +38,7 @@ from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.ledger.entry import Entry, model_label
 from tallygate.ledger.entry_spans import EntrySpans, Span
 from tallygate.ledger.history import Dimension, EntriesPage, EntriesQuery, OrgScope, QueryTooLargeError, Usage, UsageQuery, UsageRow
+from tallygate.ledger.id_range import id_range
 from tallygate.ledger.readable import Readable
 from tallygate.ledger.retention import visible_from_ms
 from tallygate.ledger.rollup_rows import RollupRows, Shares, rollup_rows
@@ -112,9 +113,11 @@ class UsageQueries:
                 spans = await _with_matches(connection, query, spans, limit + 1, after_ms=None if after is None else after[0])
             wanted: Collection[str | None] = (None,) if query.client_request_ids is None else sorted(query.client_request_ids)
             parts = [(span, client_id) for span in spans for client_id in wanted]
+            months = await _months_of(connection, spans)
             for at in range(0, len(parts), PARTS_MAX):
                 # Each organization's index has the positions; at most a page of them is kept.
-                positions = [_positions(span, client_id, query, after, limit + 1) for span, client_id in parts[at : at + PARTS_MAX]]
+                some = parts[at : at + PARTS_MAX]
+                positions = [_positions(span, client_id, query, after, limit + 1).where(*months) for span, client_id in some]
                 statement = union_all(*(select(one.subquery()) for one in positions))
                 more = [tuple(row) for row in await connection.execute(statement)]
                 found = sorted([*found, *more], reverse=query.newest_first)[: limit + 1]
@@ -279,6 +282,12 @@ async def _spans_of_events(connection: AsyncConnection, event_ids: Collection[st
         for org, at_ms in await connection.execute(statement)
         if org in limits and limits[org].low_ms <= at_ms < limits[org].high_ms
     ]
+
+
+async def _months_of(connection: AsyncConnection, spans: Sequence[Span]) -> tuple[ColumnElement[bool], ...]:
+    if not spans:
+        return ()
+    return await connection.run_sync(id_range, min(span.low_ms for span in spans), max(span.high_ms for span in spans))
 
 
 async def _with_matches(

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, literal, select,
 from tallygate.ledger.export.columns import COLUMNS, NAMES, Row
 from tallygate.ledger.export.selection import Selection
 from tallygate.ledger.history import OrgScope
+from tallygate.ledger.id_range import id_range
 from tallygate.ledger.readable import Readable
 from tallygate.ledger.schema import ENTRIES
 
@@ -30,14 +31,21 @@ async def entry_pages(database: Readable, selection: Selection, *, page_rows: in
     for scope in selection.scopes:
         page: Sequence[Row] = ()
         while not page or len(page) == page_rows:
-            page = await database.ask(partial(_rows, wanted.where(*_following(selection, scope, page))))
+            begins_ms = page[-1][_SETTLED_AT] if page else selection.begins_ms(scope)
+            following = wanted.where(*_following(selection, scope, page))
+            page = await database.ask(partial(_rows, following, begins_ms, selection.to_ms))
             if not page:
                 break
             yield page
 
 
-def _rows(statement: Select[Any], connection: Connection) -> Sequence[Row]:
-    return connection.execute(statement).all()
+def _rows(statement: Select[Any], begins_ms: int, ends_ms: int, connection: Connection) -> Sequence[Row]:
+    return connection.execute(statement.where(*id_range(connection, begins_ms, ends_ms))).all()
+
+
+def _count(statement: Select[Any], begins_ms: int, ends_ms: int, connection: Connection) -> int:
+    some = statement.where(*id_range(connection, begins_ms, ends_ms)).subquery()
+    return connection.execute(select(func.count()).select_from(some)).scalar_one()
 
 
 def _following(selection: Selection, scope: OrgScope, page: Sequence[Row]) -> list[ColumnElement[bool]]:
@@ -53,9 +61,8 @@ async def count_entries(database: Readable, selection: Selection, *, at_most: in
     """Count the rows of the selection; at_most + 1 stands for any number above at_most. Raises LedgerUnavailableError."""
     found = 0
     for scope in selection.scopes:
-        some = select(literal(1)).select_from(ENTRIES).where(*selection.conditions(scope)).limit(at_most + 1 - found).subquery()
-        [(count,)] = await database.ask(partial(_rows, select(func.count()).select_from(some)))
-        found += count
+        some = select(literal(1)).select_from(ENTRIES).where(*selection.conditions(scope)).limit(at_most + 1 - found)
+        found += await database.ask(partial(_count, some, selection.begins_ms(scope), selection.to_ms))
         if found > at_most:
             break
     return found

@@ -44,12 +44,16 @@ class Selection:
             if not (status.isascii() and status.isdecimal() and len(status) <= len("200")):
                 raise ValueError(f"a status is a number such as 200, or 0 where there was none, got {status[:20]!r}")
 
+    def begins_ms(self, scope: OrgScope) -> int:
+        """The first time of settlement of an organization's entries."""
+        return max(self.from_ms, scope.visible_from_ms)
+
     def conditions(self, scope: OrgScope, *, from_ms: int = 0) -> list[ColumnElement[bool]]:
         """Conditions for one organization, as SQL; from_ms: excludes entries that were settled earlier."""
         columns = ENTRIES.c
         return [
             columns.org == scope.org,
-            columns.settled_at_ms >= max(self.from_ms, scope.visible_from_ms, from_ms),
+            columns.settled_at_ms >= max(self.begins_ms(scope), from_ms),
             columns.settled_at_ms < self.to_ms,
             columns.entered_at_ms < self.as_of_ms,
             *(_is_one_of(name, values) for name, values in self.filters.items()),

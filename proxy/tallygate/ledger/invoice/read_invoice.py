@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Select, case, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.ledger.entry import Kind
+from tallygate.ledger.id_range import id_range
 from tallygate.ledger.invoice.billing_period import BillingPeriod
 from tallygate.ledger.invoice.invoice import AMOUNT_NAMES, Amounts, Invoice, Line
 from tallygate.ledger.readable import Readable
@@ -40,9 +41,11 @@ async def read_invoice(database: Readable, organization: BilledOrganization, per
     sums: defaultdict[Line, Amounts] = defaultdict(Amounts)
     last_entry_ms: int | None = None
     async with database.read() as connection:
+        months = await connection.run_sync(id_range, period.start_ms, period.end_ms)
         for start_ms in range(period.start_ms, period.end_ms, DAY_MS):
             end_ms = min(start_ms + DAY_MS, period.end_ms)
-            for line, amounts, entered_at_ms in await _day(connection, _statement(organization.id, start_ms, end_ms)):
+            statement = _statement(organization.id, start_ms, end_ms).where(*months)
+            for line, amounts, entered_at_ms in await _day(connection, statement):
                 sums[line] += amounts
                 last_entry_ms = max(last_entry_ms or 0, entered_at_ms)
             if len(sums) > LINES_MAX:
