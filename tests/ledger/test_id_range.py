@@ -12,7 +12,7 @@ import pytest
 from ledger_values import START_MS, an_entry, assert_no_drift
 from new_ledger import new_ledger, postgres_ledger
 from old_rollups import put_strays_back
-from postgres_process import PostgresProcess
+from postgres_process import PostgresProcess, binaries
 from sqlalchemy import event, text
 
 from tallygate.ledger.audit import LedgerAudit
@@ -211,3 +211,29 @@ async def test_strays_of_a_file_that_is_copied_are_noted(url: str, tmp_path: Pat
     await copy_ledger(tmp_path / "ledger.db", target, lambda _total, _done: None)
     assert await stray_days(target) == [DECEMBER.start_ms]
     await target.close()
+
+
+async def test_a_dump_brings_months_and_noted_days_back(
+    postgres_server: PostgresProcess, url: str, ledger: Database, tmp_path: Path
+) -> None:
+    """As docs/operate.md says to."""
+    await Book(ledger).record([entry(1, id_ms=JUNE.start_ms, settled_at_ms=DECEMBER.start_ms), an_entry(2)])
+    dump = tmp_path / "ledger.dump"
+    async with postgres_ledger(postgres_server) as target:
+        connection = await asyncpg.connect(postgres_server.url())
+        name = target.rpartition("/")[2]
+        await connection.execute(f"DROP DATABASE {name}")
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+        dumping = ("pg_dump", "--format=custom", f"--file={dump}", url)
+        for program, *told in (dumping, ("pg_restore", "--exit-on-error", f"--dbname={target}", dump)):
+            process = await asyncio.create_subprocess_exec(binaries() / program, *told)
+            assert await process.wait() == 0
+        restored = open_database(target, tmp_path)
+        await restored.migrate()
+        assert await stray_days(restored) == [DECEMBER.start_ms]
+        assert await EntryMonths(restored).past(2**43) == await EntryMonths(ledger).past(2**43) != []
+        await Book(restored).record([entry(3, id_ms=DECEMBER.start_ms, settled_at_ms=JUNE.start_ms)])
+        assert await stray_days(restored) == [JUNE.start_ms, DECEMBER.start_ms]
+        assert (await assert_no_drift(restored))[0] == 3
+        await restored.close()
