@@ -10,16 +10,18 @@ from pathlib import Path
 from tallygate.ledger.entry import FINAL
 
 Sums = Mapping[str, int]  # requests, prompt, completion, nano_usd
+_ASSUMED = frozenset({"assumed", "checkpoint"})  # sources of usage that nobody stated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a client saw. status 0: none. tokens and nano_usd: as the answer states them, if it does."""
+    """What a client saw. status 0: none. code: of an error. tokens and nano_usd: as the answer states them, if it does."""
 
     request_id: str
     org: str
     status: int
     is_whole: bool
+    code: str = ""
     tokens: tuple[int, int] | None = None
     nano_usd: int | None = None
 
@@ -125,8 +127,9 @@ def _of_account(request_id: str, account: list[Entry], served: Served | None, an
     if charged != posted:
         yield Finding(Lie.UNEQUAL, request_id, f"{charged} nano-USD were charged and {posted} posted")
     if served is None:
-        # Nobody can know whether the upstream had the request of a worker that was killed.
-        if charged and (finals or (answer is not None and answer.status != 0)):
+        # Nobody can know whether the upstream had the request of a worker that was killed, or that was told to end at once.
+        is_unknown = answer is None or answer.status == 0 or answer.code == "shutting_down"
+        if charged and not (is_unknown and all(entry.source in _ASSUMED for entry in account)):
             yield Finding(Lie.INVENTED, request_id, f"never served, seen as {answer}: {account}")
     elif any(entry.source == "upstream" for entry in finals):
         if charged != served.nano_usd:

@@ -127,12 +127,21 @@ class Crowd:
             org=org,
             status=status,
             is_whole=is_whole,
+            code=stated_code(lines) if status >= 400 else "",
             tokens=stated_tokens(lines),
             nano_usd=stated_nano_usd(headers, lines),
         )
         self.answers.append(answer)
         self.whole += status == 200 and is_whole
         return answer
+
+
+def stated_code(lines: Sequence[str]) -> str:
+    """Of an error; empty if it came in part, or is none of the gateway's."""
+    try:
+        return str(json.loads("".join(lines))["error"]["code"])
+    except (ValueError, KeyError):
+        return ""
 
 
 def stated_tokens(lines: Sequence[str]) -> tuple[int, int] | None:

@@ -194,14 +194,24 @@ def test_a_console_that_tells_otherwise_is_found(name: str) -> None:
     assert findings(replace(TRUE, metrics=[TRUE.metrics[0], told]))[0].lie is Lie.UNEQUAL
 
 
-def test_a_worker_that_was_killed_before_its_request_was_served_is_no_lie() -> None:
-    killed = replace(
-        TRUE,
-        answers=[*TRUE.answers, an_answer("d", status=0, is_whole=False)],
-        entries=[*TRUE.entries, an_entry("d", kind="expired", source="checkpoint")],
-    )
+@pytest.mark.parametrize(
+    ("answer", "kind", "source"),
+    [
+        ({"status": 0, "is_whole": False}, "expired", "checkpoint"),
+        ({"status": 503, "code": "shutting_down"}, "settled", "assumed"),
+    ],
+    ids=["killed", "told to end at once"],
+)
+def test_a_worker_that_ended_before_anybody_could_know_is_no_lie(answer: dict[str, object], kind: str, source: str) -> None:
+    entries = [*TRUE.entries, an_entry("d", kind=kind, source=source)]
+    ended = with_sums_of_entries(replace(TRUE, answers=[*TRUE.answers, an_answer("d", **answer)], entries=entries))
 
-    assert findings(with_sums_of_entries(killed)) == []
+    assert findings(ended) == []
+    assert lies(replace(ended, answers=[*TRUE.answers, an_answer("d", status=503, code="limiter_unavailable")])) == {
+        (Lie.INVENTED, "d")
+    }
+    stated = with_sums_of_entries(replace(ended, entries=[*TRUE.entries, an_entry("d")]))
+    assert lies(stated) == {(Lie.INVENTED, "d")}
 
 
 def test_a_stream_that_was_cut_costs_what_came_of_it() -> None:
