@@ -11,6 +11,7 @@ from aiohttp import ClientSession, WSServerHandshakeError
 from gateway_harness import ACME_KEY, running_gateway
 from recording_metrics import RecordingMetrics
 
+from tallygate.gateway.refusals import SHUTTING_DOWN
 from tallygate.gateway.upstream_failures import LOGGED_EVERY_S, REASONS_MAX, UpstreamFailures
 from tallygate.http1.upstream_pool import UpstreamPool
 from tallygate.telemetry.metrics import UPSTREAM_ERRORS
@@ -123,3 +124,23 @@ async def test_what_an_upstream_answers_may_be_a_failure_too(
 
         assert told(caplog) == [{"upstream": "default", "kind": kind, "reason": reason}]
         assert harness.metrics.counted[UPSTREAM_ERRORS] == [("default", kind)]
+
+
+async def test_what_the_gateway_itself_cuts_off_is_no_failure_of_the_upstream(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running_gateway(tmp_path) as harness, ClientSession() as session:
+        headers = {**KEY, "x-sim": "fault=stall"}
+        asking = asyncio.ensure_future(session.post(f"{harness.url}/v1/chat/completions", json=CHAT, headers=headers))
+        pipeline = harness.gateway.pipeline
+        async with asyncio.timeout(5):
+            while not any(answer.sent_at for answer in pipeline.answers):
+                await asyncio.sleep(0.01)
+        (answer,) = pipeline.answers
+        answer.relay.cut(SHUTTING_DOWN)  # as at the end of a worker
+        async with await asking as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (503, "shutting_down")
+        await harness.at_rest()
+
+        assert told(caplog) == []
+        assert UPSTREAM_ERRORS not in harness.metrics.counted

@@ -62,8 +62,8 @@ async def finish(answer: Answer) -> Bill:
         services.metrics.add(STATED_COST_PRICED, bill.priced_nano_usd, upstream)
     if bill.unpriced_units:
         count_unpriced(services, held.call.head, held.call.caller, answer.model, UNPRICED_UNITS)
-    if relay.failure is not None or bill.ending.outcome is Outcome.UPSTREAM_ERROR:
-        _note_failure(answer)
+    if relay.failure is not None or (bill.ending.outcome is Outcome.UPSTREAM_ERROR and relay.refusal is None):
+        _note_failure(answer)  # not of one that was broken off here, as at a worker's end
     _write_end(answer, bill, shows_cost=bill.is_owed and job is None)
     ended_at = services.clock()
     sent_at = answer.sent_at if answer.sent_at is not None else upstream_ended_at
