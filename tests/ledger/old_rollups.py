@@ -38,7 +38,7 @@ def put_strays_back(connection: Connection) -> None:
     """Make a ledger of today what one of version 0023 was."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("DROP TABLE stray_days"))
-        connection.execute(text("DROP FUNCTION note_stray_day CASCADE"))
+        connection.execute(text("DROP FUNCTION note_stray_day, is_stray CASCADE"))
     connection.execute(text("UPDATE ledger_version SET version_num = '0023'"))
 
 

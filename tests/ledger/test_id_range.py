@@ -2,18 +2,21 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from ledger_values import START_MS, an_entry, assert_no_drift
+from msgspec.structs import astuple
 from new_ledger import new_ledger, postgres_ledger
 from old_rollups import put_strays_back
 from postgres_process import PostgresProcess, binaries
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 
 from tallygate.ledger.audit import LedgerAudit
 from tallygate.ledger.book import Book
@@ -28,6 +31,8 @@ from tallygate.ledger.id_range import EARLY_MS, LATE_MS
 from tallygate.ledger.invoice.billing_period import BillingPeriod
 from tallygate.ledger.invoice.read_invoice import BilledOrganization, read_invoice
 from tallygate.ledger.lifetime_spend import spend_of_entries
+from tallygate.ledger.migrations.versions import v0024_stray_days
+from tallygate.ledger.schema import ENTRIES
 from tallygate.ledger.time_buckets import DAY_MS
 from tallygate.ledger.usage_queries import UsageQueries
 
@@ -182,25 +187,69 @@ async def test_any_range_may_be_asked_for(ledger: Database, low: int, high: int)
     assert len(found.entries) == (low <= START_MS < high)
 
 
-async def test_strays_of_a_ledger_of_the_version_before_are_noted_and_of_its_writers_that_still_run(
-    url: str, ledger: Database
-) -> None:
-    """A writer waits while the table is read, and its entry is noted like any other."""
-    older, watching = open_database(url, Path()), await asyncpg.connect(url)
+@pytest.fixture
+async def older(url: str, ledger: Database) -> AsyncIterator[Database]:
+    """A writer of the version before, which is at work while the ledger is upgraded, and stored something odd before that."""
+    database = open_database(url, Path())
     async with ledger.write() as connection:
         await connection.run_sync(put_strays_back)
-    await Book(older).record([entry(1, id_ms=JUNE.start_ms, settled_at_ms=DECEMBER.start_ms), an_entry(2)])
-    async with older.write() as connection:
-        await connection.execute(text("LOCK TABLE entries IN ROW EXCLUSIVE MODE"))  # as a writer in the midst of its work
-        migration = asyncio.create_task(ledger.migrate())
-        while not await watching.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'entries'::regclass"):
-            await asyncio.sleep(0.01)
-    writing = asyncio.create_task(Book(older).record([entry(3, id_ms=DECEMBER.start_ms, settled_at_ms=JUNE.start_ms)]))
-    await asyncio.gather(migration, writing)
+    await Book(database).record([entry(1, id_ms=JUNE.start_ms, settled_at_ms=DECEMBER.start_ms), an_entry(2)])
+    yield database
+    await database.close()
 
-    assert await stray_days(ledger) == [JUNE.start_ms, DECEMBER.start_ms]
+
+@pytest.fixture
+async def until_somebody_waits_for(url: str) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+    watching = await asyncpg.connect(url)
+
+    async def wait(table: str) -> None:
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::text::regclass"
+        while not await watching.fetchval(waiting, table):
+            await asyncio.sleep(0.01)
+
+    yield wait
     await watching.close()
-    await older.close()
+
+
+async def test_what_an_older_writer_had_begun_is_noted(
+    url: str, ledger: Database, older: Database, until_somebody_waits_for: Callable[[str], Awaitable[None]]
+) -> None:
+    odd = entry(3, id_ms=DECEMBER.start_ms, settled_at_ms=JUNE.start_ms)
+
+    async with older.write() as connection:
+        await connection.run_sync(lambda sync: older.insert_new(sync, ENTRIES, [astuple(odd)]))
+        migration = asyncio.create_task(ledger.migrate())
+        await until_somebody_waits_for("entries")
+    await migration
+    assert await stray_days(ledger) == [JUNE.start_ms, DECEMBER.start_ms]
+
+
+async def test_older_writers_go_on_while_all_entries_are_read(
+    ledger: Database, older: Database, until_somebody_waits_for: Callable[[str], Awaitable[None]]
+) -> None:
+    def begin(connection: Connection) -> None:
+        with Operations.context(MigrationContext.configure(connection)):
+            v0024_stray_days.upgrade()
+        connection.execute(text("UPDATE ledger_version SET version_num = '0024'"))
+
+    async with older.write() as connection:
+        await connection.run_sync(begin)
+    async with older.write() as connection:
+        await connection.execute(text(f"LOCK TABLE {DECEMBER.next.table} IN ACCESS EXCLUSIVE MODE"))
+        migration = asyncio.create_task(ledger.migrate())
+        await until_somebody_waits_for(DECEMBER.next.table)
+        odd = entry(3, id_ms=DECEMBER.start_ms, settled_at_ms=JUNE.start_ms)
+        assert (await Book(older).record([an_entry(4), odd])).entries == 2
+    await migration
+    assert await stray_days(ledger) == [JUNE.start_ms, DECEMBER.start_ms]
+
+
+async def test_the_trigger_is_there_before_all_entries_are_read(ledger: Database, older: Database) -> None:
+    await ledger.migrate()
+    same = "SELECT (SELECT xmin FROM pg_trigger WHERE tgrelid = 'entries'::regclass) = (SELECT xmin FROM ledger_version)"
+    async with older.read() as connection:
+        assert (await connection.execute(text(same))).scalar_one() is False
+    assert await stray_days(ledger) == [DECEMBER.start_ms]
 
 
 async def test_strays_of_a_file_that_is_copied_are_noted(url: str, tmp_path: Path) -> None:

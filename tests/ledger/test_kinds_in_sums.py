@@ -21,7 +21,7 @@ from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.history import Dimension, OrgScope, Usage, UsageQuery
-from tallygate.ledger.migrations.versions import v0020_kinds_in_rollups, v0024_stray_days
+from tallygate.ledger.migrations.versions import v0020_kinds_in_rollups, v0024_stray_days, v0025_stray_days_before
 from tallygate.ledger.schema import ENTRIES, ROLLUP_AMOUNTS, ROLLUPS, SERIES
 from tallygate.ledger.series import Series
 from tallygate.ledger.time_buckets import QUARTER_MS
@@ -158,6 +158,7 @@ async def test_a_ledger_without_kinds_gets_what_its_entries_have(
         with Operations.context(MigrationContext.configure(connection)):
             v0020_kinds_in_rollups.upgrade()
             v0024_stray_days.upgrade()  # which those who read entries ask
+            v0025_stray_days_before.upgrade()
 
     async with database.write() as connection:
         await connection.run_sync(fill_again)

@@ -58,6 +58,8 @@ _POSTGRESQL_NAMES: Final = ("postgresql", "postgres")
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 VERSION_TABLE: Final = "ledger_version"
+# Versions that are committed by themselves: what follows takes long, and writers of the version before go on meanwhile.
+MILESTONES: Final = ("0024",)
 _MIGRATION_LOCK: Final = 0x7467_6C65  # any number that only the ledger's migrations use
 
 
@@ -297,17 +299,21 @@ class Database:
 
         Raises LedgerUnavailableError, and ConfigError for tables of a version that is not known.
         """
+        while await self._migrated() != newest_version():
+            pass
+
+    async def _migrated(self) -> str | None:
+        """The version that the tables were brought to, or had: the newest, or a milestone on the way there."""
         for waits_left in reversed(range(self._migration_waits)):
             try:
                 async with self.write() as connection:
                     if self.dialect == "postgresql":
                         await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-                    await connection.run_sync(_upgrade)
+                    return await connection.run_sync(_upgrade)
             except LedgerUnavailableError as error:
                 if not waits_left or not _is_locked(error):
                     raise
-            else:
-                return
+        raise AssertionError("unreachable")
 
     async def version(self) -> str | None:
         """The version of the tables; None without any, or without a file. Raises LedgerUnavailableError."""
@@ -501,11 +507,11 @@ def version_problem(version: str | None) -> str | None:
     )
 
 
-def _upgrade(connection: Connection) -> None:
-    """Migrate, or do nothing at the newest version: every process checks at its start, and importing alembic is slow."""
+def _upgrade(connection: Connection) -> str:
+    """Migrate up to the next milestone, and return its version. Each start looks at least, and importing alembic is slow."""
     before = _version(connection)
     if before == newest_version():
-        return
+        return before
     if problem := version_problem(before):
         raise ConfigError((problem,))
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it announces its plugins, and each step of the way
@@ -515,8 +521,11 @@ def _upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", "tallygate.ledger:migrations")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    _log.info("the ledger's tables were brought to version %s", _version(connection), extra={"fields": {"before": before}})
+    reached = next((version for version in MILESTONES if before is None or before < version), newest_version())
+    command.upgrade(config, reached)
+    if reached == newest_version():
+        _log.info("the ledger's tables were brought to version %s", reached, extra={"fields": {"before": before}})
+    return reached
 
 
 def _version(connection: Connection) -> str | None:
