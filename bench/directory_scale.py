@@ -9,7 +9,6 @@ longest that the event loop was kept from other work, on the clock, so a busy ma
 
 import argparse
 import asyncio
-import gc
 import hashlib
 import json
 import multiprocessing
@@ -54,7 +53,7 @@ from tallygate.limiter.fence import Fence
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 from tallygate.limiter.sweep import Sweeper
-from tallygate.processes.worker import GC_THRESHOLD
+from tallygate.processes import collector
 from tallygate.telemetry.labels import KnownLabels
 from tallygate.telemetry.metrics import SPEND_WINDOW
 
@@ -244,7 +243,7 @@ async def ticks(figures: Figures, database: Database, config: Callable[[], Gatew
 
 async def main(arguments: argparse.Namespace) -> None:
     figures = Figures()
-    gc.set_threshold(GC_THRESHOLD, 20, 20)  # as workers do
+    collector.spare_the_start()  # as workers do
     with tempfile.TemporaryDirectory(prefix="tallygate-bench-") as name:
         directory = Path(name)
         config = configuration(directory)

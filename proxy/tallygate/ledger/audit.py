@@ -197,27 +197,49 @@ class LimiterAudit:
         """Each window with its drifts, none if it is right. Raises LedgerUnavailableError, StoreError."""
         windows = [window for organization in organizations for window in windows_of(organization, now_ms)]
         for start in range(0, len(windows), _WINDOWS_AT_ONCE):
-            for window in windows[start : start + _WINDOWS_AT_ONCE]:
-                yield window, await self.window(window, now_ms)
+            some = windows[start : start + _WINDOWS_AT_ONCE]
+            differing = await self._differing(some, now_ms)
+            for index, window in enumerate(some):
+                yield window, differing.get(index, [])
 
-    async def window(self, window: LimiterWindow, now_ms: int) -> list[Drift]:
-        drifts: list[Drift] = []
+    async def _differing(self, windows: Sequence[LimiterWindow], now_ms: int) -> dict[int, list[Drift]]:
+        """The drifts of those windows that have any, by their place."""
+        differing: dict[int, list[Drift]] = {index: [] for index in range(len(windows))}
         for look in range(LOOKS_MAX):
             if look:
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
-            before = await read_posted(self._store, self._scripts, window.org, window.demand)
-            posted = await read_postings(self._database, [window.org], window.since_ms(now_ms))
-            after = await read_posted(self._store, self._scripts, window.org, window.demand)
-            if after.is_ahead:
-                if self._on_ahead is not None:
-                    await self._on_ahead(partition_of(window.org))
-                return []  # a clock that was set back is no drift: the window is rebuilt before anything is admitted
-            drifts = _window_drifts(window, before, dict(posted_in(window, posted)), is_at_rest=_same(before, after))
-            if not drifts:
-                break
-        if drifts and await read_generation(self._store, partition_of(window.org)) is None:
-            return []  # the partition is closed: its content does not count
-        return drifts
+            differing = await self._look({index: windows[index] for index in differing}, now_ms)
+            if not differing:
+                return {}
+        # The content of a partition that is closed does not count.
+        closed = {
+            partition: await read_generation(self._store, partition) is None
+            for partition in {partition_of(windows[index].org) for index in differing}
+        }
+        return {index: drifts for index, drifts in differing.items() if not closed[partition_of(windows[index].org)]}
+
+    async def _look(self, windows: Mapping[int, LimiterWindow], now_ms: int) -> dict[int, list[Drift]]:
+        """The drifts of those that differ now. Read together: a turn to the database costs more than its answer."""
+        since_ms = min(window.since_ms(now_ms) for window in windows.values())
+        before = await self._read(windows)
+        posted = await read_postings(self._database, [window.org for window in windows.values()], since_ms)
+        after = await self._read(windows)
+        ahead = {partition_of(window.org) for index, window in windows.items() if after[index].is_ahead}
+        if self._on_ahead is not None:
+            for partition in sorted(ahead):
+                await self._on_ahead(partition)
+        differing: dict[int, list[Drift]] = {}
+        for index, window in windows.items():
+            if after[index].is_ahead:
+                continue  # a clock that was set back is no drift: the window is rebuilt before anything is admitted
+            is_at_rest = _same(before[index], after[index])
+            if drifts := _window_drifts(window, before[index], dict(posted_in(window, posted)), is_at_rest=is_at_rest):
+                differing[index] = drifts
+        return differing
+
+    async def _read(self, windows: Mapping[int, LimiterWindow]) -> dict[int, WindowPosted]:
+        read = await asyncio.gather(*(read_posted(self._store, self._scripts, each.org, each.demand) for each in windows.values()))
+        return dict(zip(windows, read, strict=True))
 
 
 def _same(before: WindowPosted, after: WindowPosted) -> bool:

@@ -20,6 +20,7 @@ from tallygate.app.roles import build_console
 from tallygate.config.settings import Settings, load_settings
 from tallygate.console.console import Console
 from tallygate.domain.errors import ConfigError, StoreError
+from tallygate.processes import collector
 from tallygate.processes.lifeline import Lifeline
 from tallygate.processes.supervisor import Exit
 from tallygate.telemetry.log import start_logging
@@ -32,9 +33,11 @@ BuildConsole = Callable[[Role, Settings], Awaitable[Console]]
 
 async def work(lifeline: Lifeline, role: Role, settings: Settings, *, sock: socket.socket, build: BuildConsole) -> None:
     """Serve until the end is requested."""
+    collector.spare_the_start()
     console = await build(role, settings)
     lifeline.attach(on_reload=console.reload, on_leaving=console.announce_leaving)
     await console.start(sock)
+    collector.set_apart()
     lifeline.announce_ready()
     await lifeline.drained(console.drain, settings.drain_seconds)
     await console.close()

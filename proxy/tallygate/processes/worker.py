@@ -5,7 +5,6 @@ SOCKET   descriptor of the inherited listening socket; the supervisor keeps its 
 """
 
 import asyncio
-import gc
 import logging
 import os
 import socket
@@ -21,6 +20,7 @@ from tallygate.app.gateway import WorkerGateway, build_gateway
 from tallygate.app.machine import raise_descriptors
 from tallygate.config.settings import Settings, load_settings
 from tallygate.domain.errors import ConfigError, StoreError
+from tallygate.processes import collector
 from tallygate.processes.data_directory import DataDirectory
 from tallygate.processes.lifeline import Lifeline
 from tallygate.processes.supervisor import Exit
@@ -30,7 +30,6 @@ from tallygate.telemetry.metrics import LOG_DROPPED
 from tallygate.telemetry.worker_state import HEARTBEAT_MS, WorkerState
 
 _LOG: Final = logging.getLogger(__name__)
-GC_THRESHOLD: Final = 50_000  # objects more than at the last collection; tests/gateway/test_no_cyclic_garbage.py says why so many
 CLOSE_SECONDS: Final = 2.0  # for settling what a hard end cut off; after it the leases speak
 
 
@@ -39,12 +38,12 @@ BuildGateway = Callable[[Settings, CountFile], Awaitable[WorkerGateway]]
 
 async def work(lifeline: Lifeline, settings: Settings, *, slot: int, sock: socket.socket, build: BuildGateway) -> None:
     """Serve until asked to end."""
-    gc.set_threshold(GC_THRESHOLD, 20, 20)  # before the start too: it builds what stays, and would be searched all along
+    collector.spare_the_start()
     counts = CountFile(DataDirectory(settings.data_dir).metrics, f"worker-{slot}")
     state = WorkerState(counts, pid=os.getpid(), new_identity=new_file_identity)
     gateway = await build(settings, counts)
     lifeline.attach(on_reload=gateway.reload, on_leaving=gateway.announce_leaving)
-    _spare_the_collector()
+    collector.set_apart()
     async with asyncio.TaskGroup() as group:
         heart = group.create_task(_beat(state, counts))
         await gateway.start(sock)
@@ -62,15 +61,6 @@ async def work(lifeline: Lifeline, settings: Settings, *, slot: int, sock: socke
     except TimeoutError:
         _LOG.warning("not everything was settled before the end; leases will settle the rest")
     counts.close()
-
-
-def _spare_the_collector() -> None:
-    """Exchanges are freed by their reference counts; only connections and errors leave cycles, so the collector comes seldom.
-
-    What the start has built lives as long as the process: set apart, it is not walked each time.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 async def _beat(state: WorkerState, counts: CountFile) -> None:
