@@ -166,7 +166,6 @@ async def test_a_killed_worker_loses_no_count_and_no_line(
     intake = RefusalIntake(book, WorkerRefusals(tmp_path / "metrics").counts, log=log, files=files, now_ms=lambda: NOW_MS)
     for _ in range(2):
         await intake.collect()
-        await intake.take_lines()
 
     async with database.read() as connection:
         assert int((await connection.execute(select(func.sum(LIFETIME_TOTALS.c.requests)))).scalar_one()) == 30
@@ -183,5 +182,5 @@ async def test_while_the_ledger_is_away_lines_wait(tmp_path: Path, book: Book, d
     file.write(msgspec.json.encode(a_line()))
     files = RefusalFiles(tmp_path)
     with pytest.raises(LedgerUnavailableError):
-        await RefusalIntake(book, list, log=Away(database), files=files, now_ms=lambda: NOW_MS).take_lines()
+        await RefusalIntake(book, list, log=Away(database), files=files, now_ms=lambda: NOW_MS).collect()
     assert len(files.waiting(100)) == 1

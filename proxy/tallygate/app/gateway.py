@@ -14,7 +14,7 @@ from tallygate.app.clients import client_timeouts
 from tallygate.app.clocks import event_id_source, monotonic_ms, new_file_identity, now_ms
 from tallygate.app.configuration import process_way_out, served_config_holder
 from tallygate.app.machine import connections_within, memory_bytes
-from tallygate.app.stores import open_served_ledger, open_store
+from tallygate.app.stores import open_served_ledger, open_store, sqlite_file
 from tallygate.config.holder import ConfigHolder, with_stored
 from tallygate.config.settings import Settings
 from tallygate.dialects.registry import dialects
@@ -70,6 +70,11 @@ class WorkerGateway(Protocol):
         """Read the configuration again; a bad one changes nothing."""
 
 
+def are_announced(settings: Settings, channel: DirectoryChannel) -> bool:
+    """Whether a worker hears of every change. Beside a SQLite file, a command may have no Redis by which to announce one."""
+    return channel.is_heard and sqlite_file(settings) is None
+
+
 async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     """Build one worker's data plane. Raises ConfigError, and StoreError if the limiter's store cannot be reached at the start."""
     holder = served_config_holder(settings, forwards=True)
@@ -77,7 +82,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     fence = Fence(scripts.fence)
     store = await open_store(settings, fence)
     channel = DirectoryChannel(settings.redis_url.get_secret_value())
-    ledger = await open_served_ledger(settings, holder, migrates=False, is_announced=lambda: channel.is_heard)
+    ledger = await open_served_ledger(settings, holder, migrates=False, is_announced=partial(are_announced, settings, channel))
     database, directory = ledger.database, ledger.directory
     metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory.organizations)), now_ms=now_ms)
     tokens = TokenCounter(inline_chars_max=settings.tokenizer_thread_bytes)

@@ -18,12 +18,12 @@ from tallygate.telemetry.metrics import (
     WORKER_STARTS,
     WORKER_UP,
 )
-from tallygate.telemetry.worker_state import STATE_SERIES, WorkerStatus
+from tallygate.telemetry.worker_state import STATE, WorkerStatus
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 # A dead process has nothing open, but its spooled settlements wait; a slot that no longer runs has left its spool to another.
-_STATE: Final[tuple[Series, ...]] = (*STATE_SERIES, (DIRECTORY_UNREAD.name, ()), (DIRECTORY_SNAPSHOT.name, ()))
+_STATE: Final = (*STATE, DIRECTORY_UNREAD.name, DIRECTORY_SNAPSHOT.name)
 _GONE: Final = frozenset(metric.name for metric in WORKER_METRICS if metric.lasts is Lasts.PROCESS)
 _GONE_FOR_GOOD: Final = frozenset(metric.name for metric in WORKER_METRICS if metric.lasts is not Lasts.FOR_GOOD)
 

@@ -15,14 +15,15 @@ from tallygate.ledger.database import LedgerUnavailableError, UnstorableError
 from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.telemetry.count_file import CountReader, owners
 from tallygate.telemetry.metrics import REFUSED
-from tallygate.telemetry.refusal_file import RefusalFiles
-from tallygate.telemetry.worker_state import identity_of
+from tallygate.telemetry.refusal_file import RefusalFiles, Waiting
+from tallygate.telemetry.worker_state import IDENTITY, identity_of
 
 EVERY_SECONDS: Final = 1.0
 LINES_AT_ONCE: Final = 500  # of one worker in one round: a flood cannot keep the database busy
 LAST_SECONDS: Final = 2.0  # for the last round, which ends with the process
 _LIMIT_STATUS: Final = 429  # anything but an error code is the name of a limit
 _STATUS: Final[Mapping[str, int]] = {code.value: code.status for code in ErrorCode}
+_READ: Final = (REFUSED.name, IDENTITY)  # of a count file
 _log = logging.getLogger(__name__)
 
 
@@ -50,23 +51,28 @@ class RefusalIntake:
         self._taken: dict[str, frozenset[RefusalCount]] = {}
 
     async def collect(self) -> None:
-        """Update rollups and lifetime totals to the workers' counts. Only changed counts cost a query.
+        """Update rollups and lifetime totals to the workers' counts, and move lines into the log of refused requests.
 
-        Raises LedgerUnavailableError, UnstorableError.
+        Only changed counts cost a query. Raises LedgerUnavailableError, UnstorableError.
         """
-        for source, counts in await asyncio.to_thread(self._refusals):
+        counts, lines = await asyncio.to_thread(self._look)
+        await self._add(counts)
+        await self._enter(lines)
+
+    def _look(self) -> tuple[Sequence[tuple[str, Sequence[RefusalCount]]], Sequence[Waiting]]:
+        return self._refusals(), self._files.waiting(LINES_AT_ONCE)
+
+    async def _add(self, refusals: Sequence[tuple[str, Sequence[RefusalCount]]]) -> None:
+        for source, counts in refusals:
             taken = self._taken.get(source, frozenset())
             changed = [count for count in counts if count not in taken]
             if changed:
                 await self._book.add_refusals(source, changed, at_ms=self._now_ms())
                 self._taken[source] = frozenset(counts)
 
-    async def take_lines(self) -> None:
-        """Move lines into the log of refused requests, each once. Those that the database cannot store are left out.
-
-        Raises LedgerUnavailableError.
-        """
-        for waiting in await asyncio.to_thread(self._files.waiting, LINES_AT_ONCE):
+    async def _enter(self, lines: Sequence[Waiting]) -> None:
+        """Each line once. Those that the database cannot store are left out."""
+        for waiting in lines:
             try:
                 await self._log.add(waiting)
             except UnstorableError as error:
@@ -89,7 +95,6 @@ class RefusalIntake:
     async def _attempt(self) -> None:
         try:
             await self.collect()
-            await self.take_lines()
         except (LedgerUnavailableError, UnstorableError) as error:
             _log.warning("refusals wait for the ledger", extra={"fields": {"reason": str(error)}})
         except Exception:  # noqa: BLE001 - the outermost handler: the counts are still there, and taken the next time
@@ -110,7 +115,7 @@ class WorkerRefusals:
         """
         found = []
         for owner in owners(self._directory):
-            series = self._reader.counts_of(owner)
+            series = self._reader.counts_of(owner, only=_READ)
             counts = [
                 RefusalCount(
                     org=labels[0],

@@ -28,8 +28,8 @@ from tallygate.limiter.keys import partition_of
 
 BATCH_MAX: Final = 1_000  # entries of one transaction
 READ_MAX: Final = 200  # entries of one partition in one read: at most 12,800 are in memory, about 20 MB
-POLL_SECONDS: Final = 0.2  # between two reads, where nothing came last time or somebody asks
-GATHER_SECONDS: Final = 1.6  # the most between two reads while events trickle in
+POLL_SECONDS: Final = 0.2  # between two reads at the start, at load, and while somebody asks
+GATHER_SECONDS: Final = 1.6  # the most between two reads where few events come, or none
 ENOUGH: Final = 100  # events of one transaction: with more of them, an event costs hardly less
 HURRY_SECONDS: Final = 5.0  # since somebody asked last
 CLAIM_EVERY_SECONDS: Final = 10.0
@@ -226,17 +226,14 @@ class Writer:
 class Gathering:
     """How long a writer waits between two reads. A transaction costs as much as ten events, and fills some twenty pages of a file.
 
-    Where events trickle in, each pause is twice the one before, until one brings enough of them. After a read that found nothing
-    the next event is stored at once.
+    Where events trickle in, or none come, each pause is twice the one before, until one brings enough of them.
     """
 
     def __init__(self) -> None:
         self._seconds = POLL_SECONDS
 
     def pause_after(self, found: int) -> float:
-        if not found:
-            self._seconds = POLL_SECONDS
-        elif found < ENOUGH:
+        if found < ENOUGH:
             self._seconds = min(self._seconds * 2, GATHER_SECONDS)
         else:
             self._seconds = max(self._seconds / 2, POLL_SECONDS)

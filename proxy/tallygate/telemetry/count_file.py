@@ -112,11 +112,11 @@ def _take_blocks(file: int, size: int, directory: Path) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Names:
-    """The part of a names file that has been read: its inode, the number of bytes, and the cells of each series."""
+    """The part of a names file that has been read: its inode, the number of bytes, and by metric the cells of each series."""
 
     inode: int
     read_bytes: int
-    places: dict[Series, tuple[int, int]]
+    places: dict[str, dict[Series, tuple[int, int]]]
     cells: int
 
 
@@ -127,17 +127,17 @@ class CountReader:
         self._directory = directory
         self._names: dict[str, _Names] = {}
 
-    def counts_of(self, owner: str, only: Collection[Series] | None = None) -> dict[Series, tuple[int, ...]]:
-        """The counts of `owner` so far, or `only` those of some series; empty if it never ran."""
+    def counts_of(self, owner: str, only: Collection[str] | None = None) -> dict[Series, tuple[int, ...]]:
+        """The counts of `owner` so far, or `only` those of some metrics; empty if it never ran."""
         try:
             # Names first: counts written meanwhile are then at worst newer, never unnamed.
             names = self._names_of(owner)
             with (self._directory / f"{owner}.counts").open("rb") as file:
                 if only is not None:
-                    places = {series: names.places[series] for series in only if series in names.places}
                     return {
                         series: struct.unpack(f"={cells}q", os.pread(file.fileno(), cells * _CELL_BYTES, first * _CELL_BYTES))
-                        for series, (first, cells) in places.items()
+                        for metric in only
+                        for series, (first, cells) in names.places.get(metric, {}).items()
                     }
                 data = file.read(names.cells * _CELL_BYTES)
         except FileNotFoundError:
@@ -145,7 +145,9 @@ class CountReader:
         if len(data) < names.cells * _CELL_BYTES:
             return {}
         values = struct.unpack(f"={names.cells}q", data)
-        return {series: values[first : first + cells] for series, (first, cells) in names.places.items()}
+        return {
+            series: values[first : first + cells] for places in names.places.values() for series, (first, cells) in places.items()
+        }
 
     def _names_of(self, owner: str) -> _Names:
         """Read new names: names are only ever added, unless the file is replaced."""
@@ -159,9 +161,9 @@ class CountReader:
             file.seek(known.read_bytes)
             added = file.read()
         whole = added[: added.rfind(b"\n") + 1]
-        places, used = dict(known.places), known.cells
+        places, used = {metric: dict(of_metric) for metric, of_metric in known.places.items()}, known.cells
         for metric, labels, cells in _named(whole):
-            places[metric, labels] = (used, cells)
+            places.setdefault(metric, {})[metric, labels] = (used, cells)
             used += cells
         known = _Names(inode=known.inode, read_bytes=known.read_bytes + len(whole), places=places, cells=used)
         self._names[owner] = known

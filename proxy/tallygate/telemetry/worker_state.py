@@ -13,8 +13,8 @@ _PID: Final = "pid"
 _SERVING: Final = "serving"
 _HEARTBEAT: Final = "heartbeat_ms"
 _STARTS: Final = "starts"
-STATE_SERIES: Final[tuple[Series, ...]] = tuple((name, ()) for name in (_PID, _SERVING, _HEARTBEAT, _STARTS))
-_IDENTITY: Final = "identity"
+STATE: Final = (_PID, _SERVING, _HEARTBEAT, _STARTS)
+IDENTITY: Final = "identity"
 
 
 class WorkerState:
@@ -28,7 +28,7 @@ class WorkerState:
         self._serving = counts.allocate(_SERVING)
         self._heartbeat = counts.allocate(_HEARTBEAT)
         self._cells[counts.allocate(_PID)] = pid
-        starts, identity = counts.allocate(_STARTS), counts.allocate(_IDENTITY)
+        starts, identity = counts.allocate(_STARTS), counts.allocate(IDENTITY)
         if self._cells[starts] == 0:
             self._cells[identity] = new_identity()
         self._cells[starts] += 1
@@ -44,7 +44,7 @@ class WorkerState:
 
 def identity_of(series: Mapping[Series, tuple[int, ...]]) -> int:
     """The identity of a file; 0 if the file is older than identities."""
-    return series.get((_IDENTITY, ()), (0,))[0]
+    return series.get((IDENTITY, ()), (0,))[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,7 @@ class DirectoryReplica:
         """Refresh when woken, and every POLL_SECONDS. While the database is away the copy stays as it is.
 
         on_change is called once more, without organizations, when all that the database has was announced for the first time.
-        On PostgreSQL the copy is refreshed more seldom while changes are announced, and keeps no session in between.
+        While changes are announced the copy is refreshed more seldom, and keeps no session of PostgreSQL in between.
         """
         is_away = self.source is not StoredSource.DATABASE  # which was logged
         while True:
@@ -161,7 +161,7 @@ class DirectoryReplica:
     def _is_quiet(self) -> bool:
         """Return whether a change would be announced, of the directory or of the rules that the process has read."""
         is_read = self._read_under is not None and _same_rules(self._read_under, self._config())
-        return is_read and self._database.dialect == "postgresql" and self._is_announced()
+        return is_read and self._is_announced()
 
     async def _changed_ids(self, connection: AsyncConnection) -> frozenset[str] | None:
         """The ids of changed organizations; None if there are so many that reading everything is simpler."""
