@@ -13,7 +13,7 @@ from prometheus_client.samples import Timestamp
 
 from tallygate.telemetry.exemplar import Exemplar
 from tallygate.telemetry.metric import Kind, Metric
-from tallygate.telemetry.metric_text import PIECE_LINES, Family, HistogramCounts, TextFormat, text_of
+from tallygate.telemetry.metric_text import LINES_KEPT_MAX, PIECE_LINES, Family, HistogramCounts, NumberLines, TextFormat, text_of
 
 NAMES = ("org", "credential", "capability", "kind", "zone")
 texts = some.text(some.characters(blacklist_categories=("Cs",)), max_size=8) | some.sampled_from(
@@ -76,15 +76,36 @@ def their_exemplar(exemplar):
 def test_it_is_byte_for_byte_what_the_library_writes(given_families):
     registry = SimpleNamespace(collect=lambda: [theirs(family) for family in given_families])
 
-    assert "".join(text_of(given_families, TextFormat.PROMETHEUS)).encode() == prometheus_text(registry)
-    assert "".join(text_of(given_families, TextFormat.OPENMETRICS)).encode() == openmetrics_text(registry)
+    assert "".join(text_of(given_families, TextFormat.PROMETHEUS, NumberLines())).encode() == prometheus_text(registry)
+    assert "".join(text_of(given_families, TextFormat.OPENMETRICS, NumberLines())).encode() == openmetrics_text(registry)
+
+
+@given(some.data(), metrics.filter(lambda metric: metric.kind is not Kind.HISTOGRAM), some.sampled_from(TextFormat))
+def test_lines_of_the_scrape_before_change_nothing(data, metric, wanted):
+    few = some.integers(0, 2) | counts
+    numbers = some.dictionaries(some.tuples(*[some.sampled_from(["a", "b"])] * len(metric.labels)), few)
+    kept = NumberLines()
+    for _ in range(3):
+        family = Family(metric=metric, numbers=data.draw(numbers))
+
+        assert "".join(text_of([family], wanted, kept)) == "".join(text_of([family], wanted, NumberLines()))
+
+
+def test_of_a_family_with_many_lines_as_many_are_kept_as_may_be():
+    metric = Metric(name="tallygate_things", kind=Kind.GAUGE, help="Things.", labels=("org",))
+    kept = NumberLines()
+    for number in range(2):
+        family = Family(metric=metric, numbers={(f"o{each}",): number for each in range(LINES_KEPT_MAX + 10)})
+
+        assert "".join(text_of([family], TextFormat.PROMETHEUS, kept)).count(f" {number}.0\n") == LINES_KEPT_MAX + 10
+    assert len(kept._kept[metric]) == LINES_KEPT_MAX
 
 
 def test_many_lines_come_in_pieces():
     metric = Metric(name="tallygate_things", kind=Kind.GAUGE, help="Things.", labels=("org",))
     family = Family(metric=metric, numbers={(f"o{number}",): number for number in range(3 * PIECE_LINES)})
 
-    pieces = list(text_of([family], TextFormat.OPENMETRICS))
+    pieces = list(text_of([family], TextFormat.OPENMETRICS, NumberLines()))
 
     assert len(pieces) == 4
     assert max(piece.count("\n") for piece in pieces) == PIECE_LINES

@@ -5,9 +5,10 @@ PostgreSQL: entries are partitioned by month (`entry_months`).
 """
 
 import asyncio
+import json
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from functools import cache
@@ -16,9 +17,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import (
+    Column,
+    ColumnElement,
     Connection,
     Engine,
     Executable,
+    any_,
     bindparam,
     column,
     create_engine,
@@ -263,6 +267,15 @@ class Database:
         if self.dialect == "postgresql":
             await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
 
+    def among(self, column: ColumnElement[str], name: str) -> ColumnElement[bool]:
+        """Whether a column is one of the values of a parameter, given by `as_list`. SQLAlchemy writes its IN anew each time."""
+        if self.dialect == "postgresql":
+            return column == any_(bindparam(name, type_=postgresql.ARRAY(column.type)))
+        return column.in_(select(func.json_each(bindparam(name)).table_valued("value").c.value))
+
+    def as_list(self, values: Sequence[str]) -> list[str] | str:
+        return list(values) if self.dialect == "postgresql" else json.dumps(values)
+
     def insert(self, table: Table) -> Any:
         """INSERT with this database's ON CONFLICT."""
         return (postgresql.insert if self.dialect == "postgresql" else sqlite.insert)(table)
@@ -276,11 +289,29 @@ class Database:
             return []
         if self.dialect == "postgresql":
             key = tuple(table.primary_key.columns)
-            new = set(map(tuple, connection.execute(_insertion_of_arrays(table), _arrays(table, rows))))
+            new = set(map(tuple, connection.execute(_insertion_of_arrays(table), _arrays(table.columns, rows))))
             places = [list(table.columns).index(column) for column in key]
             return [tuple(row[place] for place in places) in new for row in rows]
         cursor, statement = connection.connection.cursor(), _insertion_of_rows(table)
         return [cursor.execute(statement, row).rowcount > 0 for row in rows]
+
+    def insert_numbered(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
+        """Insert rows that the database numbers, `id`, and that are not there; return the numbers of those that are new.
+
+        rows   in the order of the table's columns after its number, and sorted, so that two writers never deadlock
+        """
+        if not rows:
+            return {}
+        if self.dialect == "postgresql":
+            columns = [column for column in table.columns if column.name != "id"]
+            found = connection.execute(_numbered_insertion_of_arrays(table), _arrays(columns, rows))
+            return {tuple(row[1:]): row[0] for row in found}
+        cursor, statement, made = connection.connection.cursor(), _numbered_insertion_of_rows(table), dict[tuple[Any, ...], int]()
+        for row in rows:
+            cursor.execute(statement, row)
+            if (number := cursor.fetchone()) is not None:
+                made[row] = number[0]
+        return made
 
     def add_to_rows(self, connection: Connection, table: Table, amounts: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
         """Add to existing rows, create missing ones.
@@ -290,7 +321,7 @@ class Database:
         if not rows:
             return
         if self.dialect == "postgresql":  # one statement, not one for each row: it looks up a table's partitions once
-            connection.execute(_addition_of_arrays(table, amounts), _arrays(table, rows))
+            connection.execute(_addition_of_arrays(table, amounts), _arrays(table.columns, rows))
         else:
             run_in_sqlite(connection, _addition_of_rows(table, amounts), rows)
 
@@ -563,7 +594,7 @@ def sqlite_text(statement: Any, **told: Any) -> str:
 
 @cache
 def _insertion_of_arrays(table: Table) -> Executable:
-    return _insert_of_arrays(table).on_conflict_do_nothing().returning(*table.primary_key.columns)
+    return _insert_of_arrays(table, table.columns).on_conflict_do_nothing().returning(*table.primary_key.columns)
 
 
 @cache
@@ -573,7 +604,7 @@ def _insertion_of_rows(table: Table) -> str:
 
 @cache
 def _addition_of_arrays(table: Table, amounts: tuple[str, ...]) -> Executable:
-    statement: Executable = _adding(_insert_of_arrays(table), table, amounts)
+    statement: Executable = _adding(_insert_of_arrays(table, table.columns), table, amounts)
     return statement
 
 
@@ -582,15 +613,27 @@ def _addition_of_rows(table: Table, amounts: tuple[str, ...]) -> str:
     return sqlite_text(_adding(sqlite.insert(table), table, amounts))
 
 
-def _insert_of_arrays(table: Table) -> postgresql.Insert:
-    """An insert of many rows whose parameters are their columns, each as an array."""
-    names = [column.name for column in table.columns]
+@cache
+def _numbered_insertion_of_arrays(table: Table) -> Executable:
+    columns = [column for column in table.columns if column.name != "id"]
+    return _insert_of_arrays(table, columns).on_conflict_do_nothing().returning(*table.columns)
+
+
+@cache
+def _numbered_insertion_of_rows(table: Table) -> str:
+    statement = sqlite.insert(table).on_conflict_do_nothing().returning(table.c.id)
+    return sqlite_text(statement, column_keys=[column.name for column in table.columns if column.name != "id"])
+
+
+def _insert_of_arrays(table: Table, columns: Iterable[Column[Any]]) -> postgresql.Insert:
+    """An insert of many rows whose parameters are these columns of theirs, each as an array."""
+    names = [column.name for column in columns]
     arrays = (bindparam(name, type_=postgresql.ARRAY(table.c[name].type)) for name in names)
     return postgresql.insert(table).from_select(names, select(func.unnest(*arrays).table_valued(*names).render_derived()))
 
 
-def _arrays(table: Table, rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
-    return dict(zip((column.name for column in table.columns), map(list, zip(*rows, strict=True)), strict=True))
+def _arrays(columns: Iterable[Column[Any]], rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    return dict(zip((column.name for column in columns), map(list, zip(*rows, strict=True)), strict=True))
 
 
 def _adding(statement: Any, table: Table, amounts: Sequence[str]) -> Any:

@@ -130,9 +130,8 @@ class SeriesNumbers:
                     named.add(name.model)
             folds[series] = {detail: folded(name, detail) for detail in _NUMBERED}
             names |= dict.fromkeys(folds[series].values(), known)
-        found: dict[Series, int] = {}
-        for name in sorted(names):  # in one order everywhere, so that two writers cannot deadlock
-            found[name] = names[name].get(name) or self._make(connection, name)
+        found = {name: known[name] for name, known in names.items() if name in known}
+        found |= self._make(connection, sorted(names.keys() - found.keys()))  # in one order, so that two writers cannot deadlock
         numbers: dict[Series, Mapping[Detail, int]] = {
             series: {Detail.ORG: 0} | {detail: found[fold] for detail, fold in of_series.items()}
             for series, of_series in folds.items()
@@ -173,14 +172,13 @@ class SeriesNumbers:
         rows = connection.execute(select(SERIES.c.id, *_LABELS).where(SERIES.c.org == org))
         return {Series(*labels): number for number, *labels in rows}
 
-    def _make(self, connection: Connection, series: Series) -> int:
-        labels = series._asdict()
-        insert = self._database.insert(SERIES).values(labels).on_conflict_do_nothing().returning(SERIES.c.id)
-        number = (connection.execute(insert)).scalar()
-        if number is None:  # another writer made it meanwhile
-            same = [SERIES.c[name] == label for name, label in labels.items()]
-            number = (connection.execute(select(SERIES.c.id).where(*same))).scalar_one()
-        return int(number)
+    def _make(self, connection: Connection, names: Sequence[Series]) -> dict[Series, int]:
+        made = self._database.insert_numbered(connection, SERIES, names)
+        for name in names:
+            if name not in made:  # another writer made it meanwhile
+                same = [SERIES.c[label] == value for label, value in name._asdict().items()]
+                made[name] = connection.execute(select(SERIES.c.id).where(*same)).scalar_one()
+        return {name: made[name] for name in names}
 
 
 class Numbering(NamedTuple):

@@ -6,13 +6,13 @@ and where the store has a bound of its own (maxmemory), at most half of it is fo
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from tallygate.domain.errors import StoreError
 from tallygate.limiter.keys import PARTITIONS, partition_keys
-from tallygate.limiter.script import Store, StoreNode
+from tallygate.limiter.script import ScriptStore, Store, StoreNode, asked_together, load_scripts
 
 PARTS_OF_MEMORY: Final = 2  # of a store with a bound of its own, one is for what waits
 LOOK_SECONDS: Final = 5.0
@@ -38,10 +38,35 @@ class Backlog:
         return self.waiting_bytes >= self.waiting_max_bytes
 
 
+class WaitingEvents(NamedTuple):
+    """Entries of streams: how many, for how long the oldest has waited, and the memory of all."""
+
+    events: int
+    oldest_ms: int
+    bytes: int
+
+
+async def read_waiting(store: ScriptStore, asked: Sequence[Sequence[int]]) -> WaitingEvents:
+    """What waits in the streams of partitions. asked: by `asked_together`. Raises StoreError."""
+    script, keys = load_scripts().waiting, [tuple(partition_keys(partition).events for partition in some) for some in asked]
+    replies = await asyncio.gather(*(store.run_script(script, some, (b"",)) for some in keys))
+    found = [WaitingEvents(*reply) for reply in replies]
+    return WaitingEvents(
+        events=sum(one.events for one in found),
+        oldest_ms=max((one.oldest_ms for one in found), default=0),
+        bytes=sum(one.bytes for one in found),
+    )
+
+
 async def read_backlog(store: Store, *, bytes_max: int) -> Backlog:
     """Measure what waits; in a cluster, at the fullest server. bytes_max: the bound of the settings. Raises StoreError."""
     nodes = store.nodes()
-    found = await asyncio.gather(*(_node_backlog(node, bytes_max * len(node.partitions) // PARTITIONS) for node in nodes))
+    found = await asyncio.gather(
+        *(
+            _node_backlog(node, asked_together(store, node.partitions), bytes_max * len(node.partitions) // PARTITIONS)
+            for node in nodes
+        )
+    )
     fullest = max(found, key=lambda one: one.waiting_bytes / (one.waiting_max_bytes or 1))
     least_room = max(found, key=lambda one: one.memory_bytes / (one.memory_max_bytes or 2**63))
     return Backlog(
@@ -52,15 +77,12 @@ async def read_backlog(store: Store, *, bytes_max: int) -> Backlog:
     )
 
 
-async def _node_backlog(node: StoreNode, bytes_max: int) -> Backlog:
-    streams = [partition_keys(partition).events for partition in node.partitions]
-    info, *sizes = await asyncio.gather(
-        node.store.command(b"INFO", b"memory"), *(node.store.command(b"MEMORY", b"USAGE", stream) for stream in streams)
-    )
+async def _node_backlog(node: StoreNode, asked: Sequence[Sequence[int]], bytes_max: int) -> Backlog:
+    info, waiting = await asyncio.gather(node.store.command(b"INFO", b"memory"), read_waiting(node.store, asked))
     facts = dict(line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line)
     memory_max = int(facts.get("maxmemory", 0))
     return Backlog(
-        waiting_bytes=sum(size or 0 for size in sizes),  # nil: nothing was ever added
+        waiting_bytes=waiting.bytes,
         waiting_max_bytes=min(bytes_max, memory_max // PARTS_OF_MEMORY) if memory_max else bytes_max,
         memory_bytes=int(facts.get("used_memory", 0)),
         memory_max_bytes=memory_max,

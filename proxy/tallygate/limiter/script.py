@@ -39,6 +39,7 @@ class Scripts:
     reanchor: Script
     posted: Script
     due_orgs: Script
+    waiting: Script
     fence: Script
 
 
@@ -77,9 +78,9 @@ class Store(ScriptStore, Protocol):
         """Its servers, each with its partitions."""
 
 
-def asked_together(store: ScriptStore) -> Sequence[Sequence[int]]:
-    """Partitions whose keys one command may have: all of them, but of a cluster, which takes keys of one slot, each alone."""
-    return [(partition,) for partition in ALL_PARTITIONS] if store.is_cluster else [ALL_PARTITIONS]
+def asked_together(store: ScriptStore, partitions: Sequence[int] = ALL_PARTITIONS) -> Sequence[Sequence[int]]:
+    """Partitions whose keys one command may have: all of these, but of a cluster, which takes keys of one slot, each alone."""
+    return [(partition,) for partition in partitions] if store.is_cluster else [partitions]
 
 
 @cache

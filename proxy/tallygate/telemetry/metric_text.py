@@ -15,6 +15,7 @@ from tallygate.telemetry.exemplar import Exemplar
 from tallygate.telemetry.metric import Kind, Labels, Metric
 
 PIECE_LINES: Final = 2_000
+LINES_KEPT_MAX: Final = 2_000  # of a family, at about 300 bytes each
 number_text: Final[Callable[[float], str]] = floatToGoString
 _NANO: Final = 1_000_000_000
 
@@ -51,13 +52,37 @@ class Family:
     histograms: Mapping[Labels, HistogramCounts] = field(default_factory=dict)
 
 
-def text_of(families: Iterable[Family], wanted: TextFormat) -> Iterator[str]:
+class NumberLines:
+    """Writes lines of numbers, and keeps the first of each family: from one scrape to the next most of them are the same.
+
+    Threads may share it: what one has kept replaces what another has.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Metric, dict[Labels, tuple[float, str]]] = {}  # the number, and its line
+
+    def of(self, family: Family, escaped: "_Escaped") -> Iterator[str]:
+        order, template = _template(family.metric.labels)
+        head, scale = f"{family.metric.name}{template}", family.scale
+        before, kept = self._kept.get(family.metric, {}), dict[Labels, tuple[float, str]]()
+        for labels, value in family.numbers.items():
+            line = before.get(labels)
+            if line is None or line[0] != value:
+                line = value, f"{head % tuple([escaped[labels[place]] for place in order])} {number_text(scale(value))}\n"
+            if len(kept) < LINES_KEPT_MAX:
+                kept[labels] = line
+            yield line[1]
+        self._kept[family.metric] = kept
+
+
+def text_of(families: Iterable[Family], wanted: TextFormat, numbers: NumberLines) -> Iterator[str]:
     """The whole exposition, in pieces of about PIECE_LINES lines. OpenMetrics leaves out `_created`: counts outlive processes."""
     lines: list[str] = []
     escaped = _Escaped()
     for family in families:
         lines += _head(family.metric, wanted)
-        for line in _lines(family, wanted, escaped):
+        is_histogram = family.metric.kind is Kind.HISTOGRAM
+        for line in _histogram_family(family, wanted, escaped) if is_histogram else numbers.of(family, escaped):
             lines.append(line)
             if len(lines) >= PIECE_LINES:
                 yield "".join(lines)
@@ -85,15 +110,9 @@ def _head(metric: Metric, wanted: TextFormat) -> list[str]:
     return [f"# HELP {name} {quoted}\n", f"# TYPE {name} {metric.kind}\n", *unit]
 
 
-def _lines(family: Family, wanted: TextFormat, escaped: _Escaped) -> Iterator[str]:
-    if family.metric.kind is Kind.HISTOGRAM:
-        for labels, histogram in family.histograms.items():
-            yield from _histogram_lines(family.metric, labels, histogram, wanted, escaped)
-        return
-    order, template = _template(family.metric.labels)
-    head, scale = f"{family.metric.name}{template}", family.scale
-    for labels, value in family.numbers.items():
-        yield f"{head % tuple([escaped[labels[place]] for place in order])} {number_text(scale(value))}\n"
+def _histogram_family(family: Family, wanted: TextFormat, escaped: _Escaped) -> Iterator[str]:
+    for labels, histogram in family.histograms.items():
+        yield from _histogram_lines(family.metric, labels, histogram, wanted, escaped)
 
 
 def _histogram_lines(
