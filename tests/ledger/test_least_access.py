@@ -141,8 +141,8 @@ async def test_everything_runs_under_the_least_user_and_all_that_it_may_is_used(
 def test_what_scripts_call_on_rarer_ways_is_declared_as_well() -> None:
     scripts = Path(__file__).parents[2] / "proxy" / "tallygate" / "limiter" / "scripts"
     text = "".join(path.read_text() for path in scripts.rglob("*.lua"))
-    called = {" ".join(filter(None, found)) for found in re.findall(r"call\('([A-Z]+)'(?:, '(STREAM)')?", text)}
-    assert len(called) == 20
+    called = {" ".join(filter(None, found)) for found in re.findall(r"call\('([A-Z]+)'(?:, '(STREAM|USAGE)')?", text)}
+    assert len(called) == 21
     assert called <= set(COMMANDS)
 
 

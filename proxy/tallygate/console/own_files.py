@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tallygate.console.readiness import Check, Probe
+from tallygate.shares.ticks import until_tick
 from tallygate.telemetry.metric import Samples
 from tallygate.telemetry.metrics import FILES_GONE
 
@@ -66,7 +67,7 @@ class OwnFiles:
         """Do so until cancelled."""
         while True:
             self.look()
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            await asyncio.sleep(until_tick(LOOK_EVERY_SECONDS))
 
     def samples(self) -> Samples:
         """Samples for /metrics."""

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from tallygate.http1.client_connection import ClientConnection, ClientTimeouts
 from tallygate.http1.open_connections import OpenConnections
+from tallygate.shares.ticks import until_tick
 
 BACKLOG: Final = 1024
 REAP_EVERY_S: Final = 1.0
@@ -97,7 +98,7 @@ class ClientPort:
     async def _reap_forever(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(REAP_EVERY_S)
+            await asyncio.sleep(until_tick(REAP_EVERY_S))
             self.reap(loop.time())
 
 

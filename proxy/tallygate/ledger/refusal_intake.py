@@ -13,6 +13,7 @@ from tallygate.domain.errors import ErrorCode
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import LedgerUnavailableError, UnstorableError
 from tallygate.ledger.refused_requests import RefusedRequests
+from tallygate.shares.ticks import until_tick
 from tallygate.telemetry.count_file import CountReader, owners
 from tallygate.telemetry.metrics import REFUSED
 from tallygate.telemetry.refusal_file import RefusalFiles, Waiting
@@ -83,7 +84,7 @@ class RefusalIntake:
         """Run until cancelled."""
         while True:
             await self._attempt()
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(until_tick(EVERY_SECONDS))
 
     async def last(self) -> None:
         """Take in the last counts, for at most LAST_SECONDS. The next start takes in the rest."""

@@ -19,6 +19,7 @@ from tallygate.ledger.directory.rows import organizations_with_credentials
 from tallygate.ledger.directory.rules import Rules
 from tallygate.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION, RETIRED_CLIENT_IDS
 from tallygate.ledger.directory.snapshot import Snapshot, SnapshotKeeper, row_line
+from tallygate.shares.ticks import until_tick
 
 POLL_SECONDS: Final = 0.5  # the most that a copy lags if nobody announces changes
 QUIET_POLLS: Final = 30  # of which one is made while changes are announced: sessions of PostgreSQL are dear, and others' too
@@ -130,7 +131,7 @@ class DirectoryReplica:
         while True:
             for _ in range(QUIET_POLLS):
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), POLL_SECONDS)
+                    await asyncio.wait_for(self._woken.wait(), until_tick(POLL_SECONDS))
                 if is_away or self._woken.is_set() or not self._is_quiet():
                     break
             self._woken.clear()
