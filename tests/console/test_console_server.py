@@ -70,8 +70,11 @@ class FakeStore:
         await self.check()
         return Lag(events=2, ms=1_500)
 
-    async def limits(self, org, rate, spend):
+    async def limits(self, asked):
         await self.check()
+        return [self._states(*question) for question in asked]
+
+    def _states(self, org, _rate, spend):
         self.asked.append((org, spend))
         windows = tuple(
             WindowState(key=demand.key, spent_nano_usd=5, held_nano_usd=7, paused_until_ms=self.paused.get(demand.key, 0))

@@ -8,7 +8,7 @@ import pytest
 from tallygate.console import limit_gauges
 from tallygate.console.limit_gauges import LIMITS_AT_ONCE, LimitGauges, fair_share
 from tallygate.console.ports import Lag
-from tallygate.domain.admission import LimitStates, RateDemand, RateState, SpendDemand, WindowState
+from tallygate.domain.admission import LimitQuestion, LimitStates, RateDemand, RateState, SpendDemand, WindowState
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
@@ -37,9 +37,14 @@ class Limiter:
         self.windows: dict[str, tuple[int, int, int]] = {}
         self.asked: list[tuple[str, list[str]]] = []
         self.months: list[int] = []
+        self.reads = 0
         self.knows_spend = True
 
-    async def limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
+    async def limits(self, asked: Sequence[LimitQuestion]) -> Sequence[LimitStates]:
+        self.reads += 1
+        return [self._states(*question) for question in asked]
+
+    def _states(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
         self.asked.append((org, [demand.key for demand in (*spend, *rate)]))
         self.months += [len(demand.periods) for demand in spend]
         return LimitStates(
@@ -193,6 +198,17 @@ async def test_no_read_holds_up_the_store_for_more_than_a_hundred_limits() -> No
 
     assert [len(keys) for _, keys in limiter.asked] == [LIMITS_AT_ONCE, LIMITS_AT_ONCE, 1]
     assert len(samples[metrics.RATE_REMAINING]) == LIMITS_AT_ONCE * 2
+
+
+async def test_small_organizations_are_read_together_as_many_as_have_a_hundred_limits() -> None:
+    limiter = Limiter()
+    many = [organization(f"o{number}", spend=(WEEK, MONTH), rates=(OPEN,)) for number in range(LIMITS_AT_ONCE)]
+
+    samples = await gauges(limiter).read(many)
+
+    assert len(samples[metrics.LIMIT_SPENT]) == 2 * LIMITS_AT_ONCE
+    assert len(limiter.asked) == LIMITS_AT_ONCE
+    assert limiter.reads == -(-LIMITS_AT_ONCE // (LIMITS_AT_ONCE // 3))
 
 
 async def test_a_changed_organization_is_listed_afresh() -> None:

@@ -8,7 +8,7 @@ from marked_partitions import mark_all
 
 from tallygate.console.limiter_store import LimiterStore
 from tallygate.console.ports import Lag
-from tallygate.domain.admission import AdmissionRequest, RateDemand, SpendDemand
+from tallygate.domain.admission import AdmissionRequest, LimitQuestion, RateDemand, SpendDemand
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.domain.rate_limit import Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
@@ -85,7 +85,8 @@ async def test_an_expired_hold_is_swept_and_counted_once(world):
         swept = await store.sweep()
     await store.sweep()
 
-    [reading] = (await store.limits("acme", (), (WEEK,))).spend
+    [states] = await store.limits([LimitQuestion("acme", (), (WEEK,))])
+    [reading] = states.spend
     assert (reading.spent_nano_usd, reading.held_nano_usd) == (30, 0), "the floor: its input was probably sent"
     assert (await store.lag()).events == 1
 
@@ -95,10 +96,23 @@ async def test_limits_show_spend_holds_and_what_is_left(world):
     await mark_all(connection, "g")
     await limiter.admit(msgspec.structs.replace(admission("open"), rate=(OPEN,)))
 
-    states = await store.limits("acme", (OPEN,), (WEEK,))
+    [states] = await store.limits([LimitQuestion("acme", (OPEN,), (WEEK,))])
 
     assert [(window.spent_nano_usd, window.held_nano_usd) for window in states.spend] == [(0, 100)]
     assert [rate.remaining for rate in states.rate] == [3]
+
+
+async def test_limits_of_several_organizations_are_read_at_once_each_its_own(world):
+    store, limiter, connection = world
+    await mark_all(connection, "g")
+    for number in range(3):
+        for each in range(number):
+            await limiter.admit(msgspec.structs.replace(admission(f"{number}-{each}", org=f"o{number}"), rate=(OPEN,)))
+
+    states = await store.limits([LimitQuestion(f"o{number}", (OPEN,), (WEEK,)) for number in (2, 0, 1)])
+
+    assert [state.spend[0].held_nano_usd for state in states] == [200, 0, 100]
+    assert [state.rate[0].remaining for state in states] == [2, 4, 3]
 
 
 async def test_a_store_without_its_marks_has_lost_its_data(world):

@@ -18,8 +18,8 @@ class EmptyStore:
     async def lag(self):
         return Lag(events=0)
 
-    async def limits(self, _org, _rate, _spend):
-        return LimitStates(now_ms=0, knows_spend=True, rate=(), spend=())
+    async def limits(self, asked):
+        return [LimitStates(now_ms=0, knows_spend=True, rate=(), spend=()) for _ in asked]
 
     async def backlog(self):
         return Backlog(waiting_bytes=0, waiting_max_bytes=1, memory_bytes=0, memory_max_bytes=0)

@@ -8,11 +8,11 @@ an organization itself are always shown.
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from tallygate.console.ports import Store
-from tallygate.domain.admission import LimitStates, RateDemand, RateState, SpendDemand, WindowState
+from tallygate.domain.admission import LimitQuestion, LimitStates, RateDemand, RateState, SpendDemand, WindowState
 from tallygate.domain.bound_limits import Bound, bound_rates, bound_spends, spend_demand
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.instants import duration_text
@@ -25,7 +25,7 @@ from tallygate.telemetry.metric import Labels, Metric, Samples
 
 LIMITS_MAX: Final = 50_000  # shown by one scrape, beside the spend limits of organizations themselves
 LIMITS_AT_ONCE: Final = 100  # of one read, for which the store does nothing else
-READS_AT_ONCE: Final = 50  # in flight, so that a scrape does not crowd out admissions
+READS_AT_ONCE: Final = 2  # in flight, so that a scrape does not crowd out admissions
 _GAUGES: Final = (
     *(metrics.SPEND_WINDOW, metrics.SPEND_HELD, metrics.SPEND_LIMIT, metrics.PAUSED, metrics.SPEND_RESUME),
     *(metrics.LIMIT_SPENT, metrics.LIMIT_HELD, metrics.LIMIT_ALLOWED, metrics.LIMIT_RESUME),
@@ -66,10 +66,10 @@ class LimitGauges:
         self._listed = {org.id: (org, self._limits_of(org)) for org in organizations}
         share = fair_share([len(limits) for _, limits in self._listed.values()], LIMITS_MAX)
         shown: dict[Metric, dict[Labels, int]] = {metric: {} for metric in _GAUGES}
-        reads = iter([(org, part) for org, limits in self._listed.values() for part in _parts(_cut(limits, share))])
+        reads = _together((org, part) for org, limits in self._listed.values() for part in _parts(_cut(limits, share)))
         while at_once := list(islice(reads, READS_AT_ONCE)):
-            states = await asyncio.gather(*(self._read(org, part) for org, part in at_once))
-            for (_, part), state in zip(at_once, states, strict=True):
+            states = await asyncio.gather(*(self._store.limits([self._question(*part) for part in parts]) for parts in at_once))
+            for (_, part), state in zip(chain.from_iterable(at_once), chain.from_iterable(states), strict=True):
                 _add(shown, part, state)
         skipped = sum(len(limits) - len(_cut(limits, share)) for _, limits in self._listed.values())
         return {**shown, metrics.LIMITS_SKIPPED: {(): skipped}}
@@ -78,10 +78,10 @@ class LimitGauges:
         known = self._listed.get(organization.id)
         return known[1] if known is not None and known[0] is organization else list(_list_limits(organization))
 
-    async def _read(self, organization: Organization, part: _Limits) -> LimitStates:
+    def _question(self, organization: Organization, part: _Limits) -> LimitQuestion:
         rates = [limit.demand for limit in part if isinstance(limit, _Rate)]
         spends = [limit.bound for limit in part if isinstance(limit, _Spend)]
-        return await self._store.limits(organization.id, rates, self._demands(organization, spends))
+        return LimitQuestion(organization.id, rates, self._demands(organization, spends))
 
     def _demands(self, organization: Organization, spends: Sequence[Bound[SpendLimit]]) -> tuple[SpendDemand, ...]:
         if not spends:
@@ -132,8 +132,20 @@ def _cut(limits: _Limits, share: int) -> _Limits:
 
 
 def _parts(limits: _Limits) -> Iterator[_Limits]:
-    """The limits of one read each."""
+    """Limits of an organization, as many as one read has at most."""
     return (limits[start : start + LIMITS_AT_ONCE] for start in range(0, len(limits), LIMITS_AT_ONCE))
+
+
+def _together(parts: Iterable[tuple[Organization, _Limits]]) -> Iterator[list[tuple[Organization, _Limits]]]:
+    """The parts of one read each: as many of them as have LIMITS_AT_ONCE limits together."""
+    some: list[tuple[Organization, _Limits]] = []
+    for organization, part in parts:
+        if some and sum(len(limits) for _, limits in some) + len(part) > LIMITS_AT_ONCE:
+            yield some
+            some = []
+        some.append((organization, part))
+    if some:
+        yield some
 
 
 def _add(shown: dict[Metric, dict[Labels, int]], part: _Limits, states: LimitStates) -> None:

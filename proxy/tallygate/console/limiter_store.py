@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from tallygate.console.ports import Lag
-from tallygate.domain.admission import LimitStates, RateDemand, SpendDemand
+from tallygate.domain.admission import LimitQuestion, LimitStates
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.limiter.backlog import Backlog, read_backlog, read_waiting
 from tallygate.limiter.commands import check_commands, check_writes
@@ -35,8 +35,8 @@ class LimiterStore:
         waiting = await read_waiting(self._store, asked_together(self._store))
         return Lag(events=waiting.events, ms=waiting.oldest_ms)
 
-    async def limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
-        return await self._limiter.read_limits(org, rate, spend)
+    async def limits(self, asked: Sequence[LimitQuestion]) -> Sequence[LimitStates]:
+        return await self._limiter.read_limits_of(asked)
 
     async def backlog(self) -> Backlog:
         return await read_backlog(self._store, bytes_max=self._stream_bytes_max)

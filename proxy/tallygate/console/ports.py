@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tallygate.domain.admission import LimitStates, RateDemand, SpendDemand
+from tallygate.domain.admission import LimitQuestion, LimitStates
 from tallygate.limiter.backlog import Backlog
 from tallygate.telemetry.metric import Samples
 
@@ -40,8 +40,8 @@ class Store(Protocol):
 
     async def lag(self) -> Lag: ...
 
-    async def limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
-        """Read limits as they stand now; changes nothing."""
+    async def limits(self, asked: Sequence[LimitQuestion]) -> Sequence[LimitStates]:
+        """Read limits as they stand now; changes nothing. The store does nothing else meanwhile."""
 
     async def backlog(self) -> Backlog:
         """Measure what waits for the ledger, beside its bound, and the store's memory."""

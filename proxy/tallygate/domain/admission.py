@@ -3,7 +3,8 @@
 They are made on every request, so they are msgspec structs: a fifth of the cost of frozen dataclasses.
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -164,6 +165,14 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     unheld: bool = False
     repeated: bool = False
     warned: tuple[Warned, ...] = ()
+
+
+class LimitQuestion(NamedTuple):
+    """Limits of one organization, to be read."""
+
+    org: str
+    rate: Sequence[RateDemand]
+    spend: Sequence[SpendDemand]
 
 
 class LimitStates(msgspec.Struct, frozen=True, kw_only=True):

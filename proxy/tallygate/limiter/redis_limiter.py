@@ -1,13 +1,16 @@
 """The limiter in Redis: one script call for each decision. The scripts decide; this file only encodes, sends and decodes."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from tallygate.domain.admission import (
     Account,
     AdmissionRequest,
     Decision,
+    LimitQuestion,
     LimitStates,
     RateDemand,
     Settlement,
@@ -16,7 +19,7 @@ from tallygate.domain.admission import (
 )
 from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.limiter import wire
-from tallygate.limiter.keys import OrgKeys, org_keys
+from tallygate.limiter.keys import OrgKeys, org_keys, partition_of
 from tallygate.limiter.port import ReservationEndedError
 from tallygate.limiter.script import Scripts, ScriptStore
 
@@ -132,9 +135,30 @@ class RedisLimiter:
             await self.settle(withdrawn(admission))
 
     async def read_limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
-        wire.check_spend(spend)
-        args = (self._time(), wire.encode_limits(org, rate, spend))
-        return wire.decode_limits(rate, spend, await self._store.run_script(self._scripts.read, self._keys_of(org), args))
+        [states] = await self.read_limits_of([LimitQuestion(org, rate, spend)])
+        return states
+
+    async def read_limits_of(self, asked: Sequence[LimitQuestion]) -> Sequence[LimitStates]:
+        if not self._store.is_cluster:
+            return await self._read_together(asked)
+        places: defaultdict[int, list[int]] = defaultdict(list)  # by partition, since a call takes keys of one slot
+        for place, question in enumerate(asked):
+            places[partition_of(question.org)].append(place)
+        read = await asyncio.gather(*(self._read_together([asked[place] for place in some]) for some in places.values()))
+        found = {
+            place: states
+            for some, each in zip(places.values(), read, strict=True)
+            for place, states in zip(some, each, strict=True)
+        }
+        return [found[place] for place in range(len(asked))]
+
+    async def _read_together(self, asked: Sequence[LimitQuestion]) -> Sequence[LimitStates]:
+        for question in asked:
+            wire.check_spend(question.spend)
+        keys = tuple(chain.from_iterable(self._keys_of(question.org) for question in asked))
+        args = (self._time(), *(wire.encode_limits(*question) for question in asked))
+        answers = await self._store.run_script(self._scripts.read, keys, args)
+        return [wire.decode_limits(question.rate, question.spend, answer) for question, answer in zip(asked, answers, strict=True)]
 
     async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowState, ...]:
         return (await self.read_limits(org, (), spend)).spend

@@ -1,21 +1,33 @@
--- read.lua: limits as they stand now: rates, and spend, holds and pause of windows; changes nothing.
+-- read.lua: limits of organizations as they stand now: rates, and spend, holds and pause of windows; changes nothing.
 -- needs: base, keys, demands, rates, windows, resume, pauses
 --
--- ARGV     2 demands; a rate's units are those whose wait is asked for
--- Returns  now, and 1 if the partition is open, so that spend is known, else 0. Then of each rate the words of `rate_words`; of each
---          spend: spent, held, paused until in ms or 0 (the later of its mark's resume instant and, at or above the limit, the instant
---          at which spend falls below it), as one array.
+-- KEYS     those of keys.lua, of each organization
+-- ARGV     2 and on: demands of each; a rate's units are those whose wait is asked for
+-- Returns  of each: now, and 1 if the partition is open, so that spend is known, else 0. Then of each rate the words of `rate_words`; of
+--          each spend: spent, held, paused until in ms or 0 (the later of its mark's resume instant and, at or above the limit, the
+--          instant at which spend falls below it), as one array.
 
 local now = server_now()
-local demands = demands_of(ARGV[2])
-load_rates(demands.rates, now, false)
-load_windows(demands.spends, now, false)
-local words = {int(now), int(call('EXISTS', GENERATION))}
-for _, rate in ipairs(demands.rates) do words[#words + 1] = rate_words(rate, now) end
-for _, window in ipairs(demands.spends) do
-  local paused = window.mark and mark_of(window.mark).resume or 0
-  if paused <= now then paused = 0 end
-  if window.spent >= window.limit and window.limit > 0 then paused = max(paused, resume_at(window, window.spent + 1 - window.limit, now, false)) end
-  words[#words + 1], words[#words + 2], words[#words + 3] = int(window.spent), int(window.held), int(paused)
+
+local function states(demands)
+  load_rates(demands.rates, now, false)
+  load_windows(demands.spends, now, false)
+  local words = {int(now), int(call('EXISTS', GENERATION))}
+  for _, rate in ipairs(demands.rates) do words[#words + 1] = rate_words(rate, now) end
+  for _, window in ipairs(demands.spends) do
+    local paused = window.mark and mark_of(window.mark).resume or 0
+    if paused <= now then paused = 0 end
+    if window.spent >= window.limit and window.limit > 0 then
+      paused = max(paused, resume_at(window, window.spent + 1 - window.limit, now, false))
+    end
+    words[#words + 1], words[#words + 2], words[#words + 3] = int(window.spent), int(window.held), int(paused)
+  end
+  return '[' .. table.concat(words, ',') .. ']'
 end
-return '[' .. table.concat(words, ',') .. ']'
+
+local answers, each = {}, #KEYS / (#ARGV - 1)
+for i = 1, #ARGV - 1 do
+  GENERATION, EVENTS, ORGS, RATES, HOLDS, DUE, SPEND = unpack(KEYS, (i - 1) * each + 1, i * each)
+  answers[i] = states(demands_of(ARGV[i + 1]))
+end
+return answers
