@@ -8,6 +8,7 @@ from tallygate.app.part import Part
 from tallygate.app.roles import console_of, workers_part
 from tallygate.console.ports import Lag
 from tallygate.console.readiness import store_probe
+from tallygate.console.workers import Workers
 from tallygate.console.write_checks import WriteCheck
 from tallygate.domain.admission import LimitStates
 from tallygate.limiter.backlog import Backlog
@@ -40,7 +41,9 @@ class EmptyStore:
 async def build(_role, settings):
     store, holder = EmptyStore(), config_holder(settings)
     writes = WriteCheck("store", store.check_writes, now_ms=monotonic_ms)
-    parts = (Part(store=store, probes=(store_probe(store, writes, needs_data=True),), writes=(writes,)), workers_part(settings))
+    workers = Workers(settings.data_dir / "metrics", workers=settings.workers, now_ms=monotonic_ms)
+    admits = Part(store=store, probes=(store_probe(store, writes, needs_data=True),), writes=(writes,))
+    parts = (admits, workers_part(workers))
     return console_of(parts, settings=settings, holder=holder, config=lambda: holder.current)
 
 
