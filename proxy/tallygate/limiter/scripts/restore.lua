@@ -16,10 +16,13 @@ local demands = demands_of(ARGV[2])
 load_windows(demands.spends, now, true)
 local window = demands.spends[1]
 if window.kind == ROLLING then
-  call('HDEL', SPEND, window.key .. '|walk')
-  for index = window.at - window.buckets + 1, window.at do call('HDEL', SPEND, window.key .. '|' .. int(index)) end
+  local last = window.at
   window.at = floor(now / BUCKET_MS)
-  if not window.is_new then call('HSET', SPEND, window.key .. '|at', int(window.at)) end
+  if not window.is_new then  -- one that is new has no buckets, of which a week has 2,016
+    call('HDEL', SPEND, window.key .. '|walk')
+    for index = last - window.buckets + 1, last do call('HDEL', SPEND, window.key .. '|' .. int(index)) end
+    call('HSET', SPEND, window.key .. '|at', int(window.at))
+  end
 else
   window.id, window.starts, window.ends = period_at(window.periods, now)
   if not window.is_new then
