@@ -51,6 +51,7 @@ KINDS = (  # directive, streams, model
 )
 CACHED_DISCOUNT = 1_250  # nano-USD a token of gpt-4o, the one model whose prompts are cached here
 DIMENSIONS = ("org", "credential", "capability")
+OF_A_REPLICA = "health / Read replica"  # panels of what a ledger in SQLite has not
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 
@@ -303,7 +304,7 @@ async def test_every_panel_has_data(world: World) -> None:
     empty = []
     for name in METRIC_NAMES:
         chosen = first_choices(variables(name))
-        asked = [query for query in queries(name) if not is_money_of_a_view(query)]
+        asked = [query for query in queries(name) if not is_money_of_a_view(query) and OF_A_REPLICA not in query.where]
         empty += [query.where for query in asked if not run(world.prometheus, query, chosen, world.moment)]
     assert not empty
 
