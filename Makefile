@@ -19,16 +19,15 @@ $(VENV)/with-%: pyproject.toml
 demo: $(VENV)/with-demo    ## see it count: a mock AI API, the gateway, three organizations
 	$(BIN)/tallygate demo
 
-# Tests wait for processes, sockets and timers a third of the time: three workers keep two processors busy. Four at most.
-# What tests start finds its modules compiled, whatever the machine's habit is.
+# One worker for each processor, four at most. What tests start finds its modules compiled, whatever the machine's habit is.
 # The order is shuffled, and examples are made up, from SEED: each run is the same.
-SEED    ?= 1
-WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 )))
-PYTEST  := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --randomly-seed=$(SEED) --durations=20 \
-	--numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
+SEED   ?= 1
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --randomly-seed=$(SEED) --durations=20 \
+	--numprocesses logical --maxprocesses 4 --dist worksteal
 
+# These tests wait for sockets and timers now and then: three workers keep two processors busy.
 quick: $(VENV)/with-test   ## run the tests that start no process: about two minutes
-	TEST_SEARCH=short $(PYTEST) -m 'not process and not clients'
+	TEST_SEARCH=short $(PYTEST) --numprocesses $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 )) -m 'not process and not clients'
 
 test: packages $(VENV)/with-test $(BIN)/helm    ## run all tests, after installing the servers that they start
 	$(PYTEST)
