@@ -135,7 +135,7 @@ async def test_any_process_may_be_rolled_under_load_and_every_sum_is_exact(tmp_p
             truth = LedgerTruth(fleet.stack, url)
             await at_rest(truth, fleet.stack, ORGS, REST_SECONDS)
             accounts = await truth.accounts()
-            complete = [*load.seen, *(one for one in load.limited if one.status == 200)]
+            complete = [*seen, *(one for one in load.limited if one.status == 200)]
             assert_each_complete_exchange_is_stored_once(fleet.stack, accounts, complete)
             assert len(accounts) == len(complete)
             assert_three_sums_agree(fleet.stack, accounts, ORGS)
