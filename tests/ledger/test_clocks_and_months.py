@@ -38,7 +38,7 @@ from tallygate.limiter.keys import ALL_PARTITIONS, org_keys, partition_of
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import Script, StoreNode, load_scripts
 from tallygate.limiter.sweep import Sweeper
-from tallygate.telemetry.seldom import Seldom
+from tallygate.shares.seldom import Seldom
 
 ACME = ORGANIZATIONS[0]
 DAY_MS = 86_400_000

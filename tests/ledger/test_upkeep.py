@@ -25,7 +25,7 @@ from tallygate.ledger.upkeep import ConfigInForce, Upkeep
 from tallygate.limiter.generation import close_partition
 from tallygate.limiter.keys import ALL_PARTITIONS, partition_of
 from tallygate.limiter.script import ScriptStore, StoreNode
-from tallygate.telemetry.seldom import Seldom
+from tallygate.shares.seldom import Seldom
 
 DAY_MS = 86_400_000
 PLAN = Plan(id="paid", spend_limits=(SpendLimit(name="spend_7d", limit_nano_usd=10**12),), history_days=30)

@@ -30,7 +30,7 @@ from tallygate.ledger.upkeep import ConfigInForce, Upkeep, sweep_forever, write_
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
-from tallygate.telemetry.seldom import Seldom
+from tallygate.shares.seldom import Seldom
 from tallygate.webhooks.dispatcher import SENDING_MAX, Dispatcher, endpoints_of
 from tallygate.webhooks.sender import Sender
 

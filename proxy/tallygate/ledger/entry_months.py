@@ -105,9 +105,7 @@ class EntryMonths:
             try:
                 async with self._database.write() as connection:
                     await connection.execute(text(LOCK_TIMEOUT))
-                    await connection.execute(
-                        text("LOCK TABLE ONLY entries IN ACCESS EXCLUSIVE MODE")
-                    )  # as those who use it do, first
+                    await connection.execute(text(_LOCK_ALL))
                     await connection.execute(text(f"LOCK TABLE {month.table} IN ACCESS EXCLUSIVE MODE"))
                     if (await connection.execute(text(f"SELECT 1 FROM {month.table} LIMIT 1"))).first() is None:  # noqa: S608  # a name of ours
                         await connection.execute(text(f"DROP TABLE {month.table}"))

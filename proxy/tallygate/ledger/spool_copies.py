@@ -24,7 +24,7 @@ from tallygate.ledger.jobs import JOBS
 from tallygate.ledger.schema import SPOOL_COPIES
 from tallygate.limiter.port import Limiter
 from tallygate.shares.fair_shares import has_room
-from tallygate.telemetry.seldom import Seldom
+from tallygate.shares.seldom import Seldom
 
 _C: Final = SPOOL_COPIES.c
 COPIES_MAX: Final = 1_000_000  # of all gateways, some 1.5 GB; spools have room for more, which then has no copy

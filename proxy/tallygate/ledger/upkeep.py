@@ -29,6 +29,7 @@ from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.last_used import claim_last_used, delete_claimed
 from tallygate.limiter.script import ScriptStore, Store
+from tallygate.shares.seldom import Seldom
 from tallygate.shares.ticks import until_tick
 from tallygate.telemetry.metric import Labels, Metric, Samples
 from tallygate.telemetry.metrics import (
@@ -40,7 +41,6 @@ from tallygate.telemetry.metrics import (
     SPOOL_COPIES_SETTLED,
     STORE_CLOCK_STEPS,
 )
-from tallygate.telemetry.seldom import Seldom
 
 REBUILD_EVERY_SECONDS: Final = 0.5
 SWEEP_EVERY_SECONDS: Final = 1.0

@@ -56,13 +56,12 @@ _Sums = dict[tuple[int, tuple[Any, ...]], Sequence[int]]  # index of a bucket an
 
 
 class UsageQueries:
-    """Reads one ledger. Every call raises LedgerUnavailableError if the database does not answer."""
+    """The history of one ledger: a `UsageHistory`. Every call raises LedgerUnavailableError if the database does not answer."""
 
     def __init__(self, database: Readable) -> None:
         self._database = database
 
     async def usage(self, query: UsageQuery) -> list[UsageRow]:
-        """Rows by bucket, then group; buckets and groups without usage have none. Raises QueryTooLargeError, ValueError."""
         start, end = query.from_ms // QUARTER_MS * QUARTER_MS, -(-query.to_ms // QUARTER_MS) * QUARTER_MS
         if start >= end or not query.scopes:
             return []
@@ -98,10 +97,6 @@ class UsageQueries:
         return whole[0].usage if whole else Usage(), own[0].usage if own else Usage()
 
     async def entries_page(self, query: EntriesQuery) -> EntriesPage:
-        """Entries in the order of their settlement. Corrections follow the entry that they correct, at its settlement time.
-
-        Raises ValueError for an invalid cursor.
-        """
         limit = min(max(query.limit, 1), PAGE_MAX)
         after = _decode_cursor(query.cursor) if query.cursor else None
         found: list[tuple[int, str, int]] = []

@@ -18,6 +18,7 @@ import asyncio
 import logging
 import random
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -33,6 +34,7 @@ from tallygate.limiter.link import ConnectionLostError, Link, encoded, login, op
 from tallygate.limiter.script import Script, StoreNode
 from tallygate.limiter.sentinel import SentinelLookup
 from tallygate.limiter.writes import REPLICA, is_replica, obstacle_of
+from tallygate.shares.seldom import Seldom
 
 Command = Callable[..., Awaitable[Any]]  # as `RedisConnection.command`
 TIMEOUT_MS: Final = 500  # a call without an answer after this is a StoreError
@@ -41,7 +43,6 @@ PREFIXES_MAX: Final = 50_000  # encoded beginnings of script calls, one per scri
 BACKOFF_FIRST_MS: Final = 20
 BACKOFF_MAX_MS: Final = 1_000
 FOLLOW_SECONDS: Final = 1.0  # between two questions to the sentinels whether the master is still the same
-REFUSED_EVERY_SECONDS: Final = 60.0  # between two lines of the log about the same obstacle
 _MOVED: Final = "MOVED "
 _log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class RedisConnection:
         self._reconnecting: asyncio.Task[None] | None = None
         self._first_attempt: asyncio.Future[None] | None = None
         self._obstacle: Obstacle | None = None  # of the last attempt to connect
-        self._logged: dict[str, float] = {}  # by the name of an obstacle: the loop's time of its last line
+        self._seldom = Seldom(time.monotonic)  # lines of the log, by the name of an obstacle
 
     @property
     def is_up(self) -> bool:
@@ -189,10 +190,8 @@ class RedisConnection:
         return ConnectionLostError(str(refused), REPLICA)
 
     def _log_obstacle(self, refused: StoreError) -> None:
-        name, now = refused.obstacle.name if refused.obstacle else "", asyncio.get_running_loop().time()
-        last = self._logged.get(name)
-        if last is None or now - last >= REFUSED_EVERY_SECONDS:
-            self._logged[name] = now
+        name = refused.obstacle.name if refused.obstacle else ""
+        if self._seldom.is_due(name):
             _log.error("the limiter's store refuses calls", extra={"fields": {"obstacle": name, "reason": str(refused)}})
 
     def _remember_prefix(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> bytes:

@@ -24,7 +24,7 @@ from tallygate.http1.networks import network_of
 from tallygate.outbound.session import FetchError, fetch
 from tallygate.shares.fair_places import FairPlaces
 from tallygate.shares.fair_shares import FairShares
-from tallygate.telemetry.seldom import Seldom
+from tallygate.shares.seldom import Seldom
 
 OPEN_MAX: Final = 32  # questions that are put to the service at once, of known keys, and again as many of new ones
 WAITING_MAX: Final = 1_000  # those that wait or are put, of each kind

@@ -13,9 +13,9 @@ from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.gateway.settling.recent import RecentSettlements
 from tallygate.gateway.settling.spool import Spool, SpoolFullError
 from tallygate.limiter.port import Limiter
+from tallygate.shares.seldom import Seldom
 from tallygate.telemetry.metric import Metrics
 from tallygate.telemetry.metrics import LIMITER_ERRORS, LIMITER_SECONDS, SPEND_WARNINGS, SPOOL_EVENTS
-from tallygate.telemetry.seldom import Seldom
 
 REPLAY_BATCH: Final = 256  # records read at once, so that not all are read while the limiter is away
 REMEMBERED_MS: Final = 300_000  # the limiter remembers settled reservations for twice as long

@@ -14,9 +14,9 @@ from tallygate.domain.admission import Account
 from tallygate.domain.errors import StoreError
 from tallygate.gateway.settling.recent import RecentSettlements
 from tallygate.gateway.settling.spool import FIRST, Spool
+from tallygate.shares.seldom import Seldom
 from tallygate.telemetry.metric import Metrics
 from tallygate.telemetry.metrics import SPOOL_UNCOPIED
-from tallygate.telemetry.seldom import Seldom
 
 COPY_EVERY_S: Final = 0.5
 BATCH_BYTES: Final = 250_000  # of one transaction, some 100 records, read while the spool waits

@@ -1,6 +1,6 @@
 """Lines of the log about what lasts."""
 
-from tallygate.telemetry.seldom import EVERY_SECONDS, Seldom
+from tallygate.shares.seldom import EVERY_SECONDS, Seldom
 
 
 def test_a_line_is_due_at_once_and_then_once_a_minute_for_each_kind() -> None:
