@@ -102,7 +102,8 @@ class UpstreamConnection(asyncio.Protocol):
         if len(body) <= JOINED_BYTES_MAX:
             transport.write(head + body if body else head)
         else:
-            transport.writelines((head, body))
+            transport.write(head)  # not `writelines`, after which asyncio's transports of Python 3.12 and 3.13.0 never pause
+            transport.write(body)
 
     def send_stream(self, head: bytes, sink: ResponseSink, *, content_length: int | None) -> None:
         """Start an exchange whose body follows by `write_body`; content_length None: in chunks. `head` must say the same.
@@ -120,7 +121,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not self.wants_body or not chunk or self._transport is None:
             return
         if self._is_chunked:
-            self._transport.writelines((b"%x\r\n" % len(chunk), chunk, b"\r\n"))
+            self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             return
         if self._unsent is not None:
             if len(chunk) > self._unsent:
