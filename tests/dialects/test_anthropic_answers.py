@@ -98,9 +98,7 @@ def test_the_sdk_raises_for_an_error_inside_a_stream() -> None:
 
 
 def rate(kind: str, *, remaining: int, reset_ms: int, limit: int = 100) -> NamedRate:
-    return NamedRate(
-        name=f"{kind}_{limit}", kind=kind, limit=limit, window_ms=60_000, remaining=remaining, reset_ms=reset_ms, retry_after_ms=0
-    )
+    return NamedRate(kind=kind, limit=limit, remaining=remaining, reset_ms=reset_ms)
 
 
 def test_limit_headers_tell_the_tightest_limits_with_resets_as_instants() -> None:

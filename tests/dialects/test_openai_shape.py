@@ -116,16 +116,16 @@ def test_a_reset_is_a_relative_duration(duration_ms: int, text: str) -> None:
     assert duration_text(duration_ms) == text
 
 
-def named(name: str, kind: str, *, remaining: int, reset_ms: int) -> NamedRate:
-    return NamedRate(name=name, kind=kind, limit=60, window_ms=60_000, remaining=remaining, reset_ms=reset_ms, retry_after_ms=0)
+def named(kind: str, *, remaining: int, reset_ms: int) -> NamedRate:
+    return NamedRate(kind=kind, limit=60, remaining=remaining, reset_ms=reset_ms)
 
 
 def test_headers_show_the_tightest_limit_of_each_kind() -> None:
     rates = [
-        named("requests_per_1m", "requests", remaining=40, reset_ms=500),
-        named("requests_per_1h", "requests", remaining=12, reset_ms=360_000),
-        named("requests_per_1d", "requests", remaining=12, reset_ms=1_000),
-        named("tokens_per_1m", "tokens", remaining=-3, reset_ms=120),
+        named("requests", remaining=40, reset_ms=500),
+        named("requests", remaining=12, reset_ms=360_000),
+        named("requests", remaining=12, reset_ms=1_000),
+        named("tokens", remaining=-3, reset_ms=120),
     ]
     assert SHAPE.limit_headers(DECISION, rates) == [
         (b"x-ratelimit-limit-requests", b"60"),

@@ -117,7 +117,7 @@ def test_buckets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = LocalGate(Clock())
     for number in range(10):
         gate.enter(f"org{number}", limits(a_rate(capacity=1)))
-    assert len(gate._levels) == 3
+    assert len(gate._buckets) == 3
 
 
 # A step of a history: which of two workers, milliseconds since the last, by how much its clock differs now, and what is done.

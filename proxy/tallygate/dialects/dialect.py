@@ -352,10 +352,7 @@ class Dialect(Protocol):
 class NamedRate(msgspec.Struct, frozen=True):
     """A rate limit's state as headers show it. kind: "requests" or "tokens"."""
 
-    name: str
     kind: str
     limit: int
-    window_ms: int
     remaining: int
     reset_ms: int
-    retry_after_ms: int

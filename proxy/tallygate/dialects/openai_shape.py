@@ -71,9 +71,12 @@ class OpenAiShape:
         for kind, limit, remaining, reset in _LIMIT_HEADERS:
             each = shown.get(kind)
             if each is not None:
-                headers.append((limit, b"%d" % each.limit))
-                headers.append((remaining, b"%d" % max(each.remaining, 0)))
-                headers.append((reset, duration_text(each.reset_ms).encode()))
+                left = each.remaining
+                headers += (
+                    (limit, b"%d" % each.limit),
+                    (remaining, b"%d" % left if left > 0 else b"0"),
+                    (reset, duration_text(each.reset_ms).encode()),
+                )
         return headers
 
 

@@ -13,12 +13,28 @@ TOLERANCE_MS: Final = 2_000
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
-    """An exchange that entered. slots: keys of the limits on open requests; units: what it takes of each limit on requests."""
+class _Bucket:
+    """level, full: in units * window_ms; the level as it stood at at_ms."""
 
-    org: str
-    slots: tuple[str, ...]
-    units: tuple[tuple[str, RateLimit, int], ...]
+    limit: RateLimit
+    full: int
+    level: int
+    at_ms: int
+
+    def refill(self, now_ms: int) -> None:
+        """Bring it to now. Where the clock steps back, it goes on from there."""
+        if now_ms > self.at_ms:
+            level = self.level + (now_ms - self.at_ms) * self.limit.refill_units
+            self.level = min(self.full, level)
+        self.at_ms = now_ms
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """An exchange that entered. slots: of the limits on open requests; taken: out of the bucket of each limit on requests."""
+
+    slots: list[tuple[str, str]]
+    taken: list[tuple[_Bucket, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +56,8 @@ class LocalGate:
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
-        # units * window_ms, as they stood at a time in ms, under a limit, beside those of a full bucket
-        self._levels: dict[tuple[str, str], tuple[int, int, RateLimit, int]] = {}
+        # by organization and key of the limit
+        self._buckets: dict[tuple[str, str], _Bucket] = {}
         self._open: dict[tuple[str, str], int] = {}
 
     def enter(self, org: str, limits: Sequence[tuple[str, RateLimit]], weight: int = 1) -> Entry | Closed:
@@ -51,64 +67,58 @@ class LocalGate:
         """
         now_ms = self._now_ms()
         closed: Closed | None = None
-        slots: list[str] = []
-        units: list[tuple[str, RateLimit, int]] = []
-        levels: list[tuple[int, int]] = []
+        entry = Entry([], [])
         for key, limit in limits:
-            if limit.shadow or limit.quantity.taken is Taken.UNTIL_KNOWN:
+            if limit.shadow:
                 continue
-            if limit.quantity.taken is Taken.WHILE_OPEN:
-                slots.append(key)
-                wait_ms = OTHERS_MS if self._open.get((org, key), 0) >= limit.capacity else 0
-            else:
-                taken = min(weight, limit.capacity)
-                units.append((key, limit, taken))
-                level, full = self._refilled(org, key, limit, now_ms)
-                levels.append((level, full))
-                missing = taken * limit.window_ms - level
-                wait_ms = -(-(missing + _more(limit)) // limit.refill_units) if missing > 0 else 0
-            if wait_ms > (0 if closed is None else closed.retry_after_ms):
+            wait_ms, place, taken_for = 0, (org, key), limit.quantity.taken
+            if taken_for is Taken.WHILE_OPEN:
+                entry.slots.append(place)
+                if self._open.get(place, 0) >= limit.capacity:
+                    wait_ms = OTHERS_MS
+            elif taken_for is Taken.FOR_GOOD:
+                bucket = self._refilled(place, limit, now_ms)
+                taken = (min(limit.capacity, weight)) * limit.window_ms
+                entry.taken.append((bucket, taken))
+                if taken > bucket.level:
+                    wait_ms = -(-(taken - bucket.level + _more(limit)) // limit.refill_units)
+            if wait_ms and (closed is None or wait_ms > closed.retry_after_ms):
                 closed = Closed(key, wait_ms)
         if closed is not None:
             return closed
-        for key in slots:
-            self._open[org, key] = self._open.get((org, key), 0) + 1
-        for (key, limit, taken), (level, full) in zip(units, levels, strict=True):
-            self._levels[org, key] = level - taken * limit.window_ms, now_ms, limit, full
-        return Entry(org, tuple(slots), tuple(units))
+        for place in entry.slots:
+            self._open[place] = self._open.get(place, 0) + 1
+        for bucket, taken in entry.taken:
+            bucket.level -= taken
+        return entry
 
     def leave(self, entry: Entry) -> None:
         """Return the slots of an exchange that has ended."""
-        for key in entry.slots:
-            left = self._open[entry.org, key] - 1
+        for place in entry.slots:
+            left = self._open[place] - 1
             if left:
-                self._open[entry.org, key] = left
+                self._open[place] = left
             else:
-                del self._open[entry.org, key]
+                del self._open[place]
 
     def refund(self, entry: Entry) -> None:
         """Return the units of an exchange that the limiter refused, which took none there."""
         now_ms = self._now_ms()
-        for key, limit, taken in entry.units:
-            level, full = self._refilled(entry.org, key, limit, now_ms)
-            self._levels[entry.org, key] = min(level + taken * limit.window_ms, full), now_ms, limit, full
+        for bucket, taken in entry.taken:
+            bucket.refill(now_ms)
+            bucket.level = min(bucket.level + taken, bucket.full)
 
-    def _refilled(self, org: str, key: str, limit: RateLimit, now_ms: int) -> tuple[int, int]:
-        """The bucket's level, brought to now, and that of a full one. One never seen, or whose limit has changed, is full."""
-        known = self._levels.get((org, key))
-        if known is not None and (known[2] is limit or known[2] == limit):
-            full = known[3]
-            level = min(full, known[0] + max(0, now_ms - known[1]) * limit.refill_units)
-        else:
-            level = full = _full(limit)
-            while known is None and len(self._levels) >= BUCKETS_MAX:
-                del self._levels[next(iter(self._levels))]
-        self._levels[org, key] = level, now_ms, limit, full
-        return level, full
-
-
-def _full(limit: RateLimit) -> int:
-    return limit.capacity * limit.window_ms + _more(limit)
+    def _refilled(self, place: tuple[str, str], limit: RateLimit, now_ms: int) -> _Bucket:
+        """The bucket, brought to now. One never seen, or whose limit has changed, is full."""
+        bucket = self._buckets.get(place)
+        if bucket is not None and (bucket.limit is limit or bucket.limit == limit):
+            bucket.refill(now_ms)
+            return bucket
+        while bucket is None and len(self._buckets) >= BUCKETS_MAX:
+            del self._buckets[next(iter(self._buckets))]
+        full = limit.capacity * limit.window_ms + _more(limit)
+        bucket = self._buckets[place] = _Bucket(limit, full, full, now_ms)
+        return bucket
 
 
 def _more(limit: RateLimit) -> int:

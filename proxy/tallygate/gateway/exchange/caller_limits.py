@@ -29,7 +29,6 @@ class ShownRate(msgspec.Struct, frozen=True, kw_only=True):
     quoted    its name as in the RateLimit headers of the IETF draft; refill_units: regained, evenly, over window_ms
     """
 
-    name: str
     kind: str
     quoted: bytes
     capacity: int
@@ -124,7 +123,6 @@ def limits_of(organization: Organization, credential: Credential, capability: st
 
 def _shown(limit: RateLimit) -> ShownRate:
     return ShownRate(
-        name=limit.name,
         kind=limit.quantity.value,
         quoted=f'"{limit.name}"'.encode(),
         capacity=limit.capacity,

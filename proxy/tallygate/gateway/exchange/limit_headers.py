@@ -18,18 +18,19 @@ def limit_headers(decision: Decision, limits: CallerLimits, dialect: Dialect) ->
     items: list[bytes] = []
     for shown, state in zip(limits.shown, decision.rate, strict=False):
         if shown is not None:
-            remaining, reset_ms, retry_after_ms = state.remaining, state.reset_ms, state.retry_after_ms
-            named.append(NamedRate(shown.name, shown.kind, shown.capacity, shown.window_ms, remaining, reset_ms, retry_after_ms))
-            until_more_ms = retry_after_ms
+            remaining, until_more_ms = state.remaining, state.retry_after_ms
+            named.append(NamedRate(shown.kind, shown.capacity, remaining, state.reset_ms))
             if not until_more_ms:
                 missing = shown.capacity - remaining - 1
-                until_more_ms = reset_ms - missing * shown.window_ms // shown.refill_units if missing > 0 else reset_ms
-            items.append(b"%b;r=%d;t=%d" % (shown.quoted, max(remaining, 0), max(-(-until_more_ms // 1000), 0)))
+                until_more_ms = state.reset_ms - (missing * shown.window_ms // shown.refill_units if missing > 0 else 0)
+            until_more_s = (until_more_ms + 999) // 1000
+            items.append(
+                b"%b;r=%d;t=%d" % (shown.quoted, max(0, remaining), max(0, until_more_s))
+            )
     headers: list[Header] = []
     if named:
         headers += dialect.limit_headers(decision, named)
-        headers.append((b"ratelimit-policy", limits.policy))
-        headers.append((b"ratelimit", b", ".join(items)))
+        headers += ((b"ratelimit-policy", limits.policy), (b"ratelimit", b", ".join(items)))
     left: int | None = None
     fullest: tuple[int, int] | None = None
     for index, ((_, limit), spend) in enumerate(zip(limits.spend, decision.spend, strict=False)):
