@@ -36,8 +36,8 @@ def used_by(path: Path) -> set[str]:
 
 
 def needs_of(path: Path) -> set[str]:
-    line = re.search(r"^-- needs: (.+)$", path.read_text(), re.MULTILINE)
-    return set(line[1].split(", ")) if line else set()
+    lines = re.findall(r"^(?:-- needs| +-- made here): (.+)$", path.read_text(), re.MULTILINE)
+    return {name for line in lines for name in line.split(", ")}
 
 
 @pytest.mark.parametrize("name", sorted(FILES))

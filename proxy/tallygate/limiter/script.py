@@ -14,7 +14,10 @@ from tallygate.limiter.keys import ALL_PARTITIONS
 # Files whose names nearly every function uses. These are defined outside of the function that has all others: Lua finds what a
 # function uses of the very one that defines it by a search through all such names, and what lies further out at once.
 _OUTER: Final = ("base", "keys")
-_NEEDS: Final = re.compile(rb"^-- needs: (.+)$", re.MULTILINE)  # of a Lua file: the files of scripts/shared whose names it uses
+# Of a Lua file, the files of scripts/shared whose names it uses: anywhere, or only in the block that has this line. Each call
+# makes all functions anew, and one takes half a hundredth of it, so those that hardly a call needs are made where one does.
+_NEEDS: Final = re.compile(rb"^-- needs: (.+)$", re.MULTILINE)
+_MADE_HERE: Final = re.compile(rb"^ +-- made here: (.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,17 +99,43 @@ def new_script(name: str, source: bytes) -> Script:
 
 def _joined(folder: Traversable, name: str) -> bytes:
     """The script after the shared files that it needs: each file of `scripts/shared` once, after those that it needs itself."""
-    shared: dict[str, bytes] = {}
+    body, shared = (folder / f"{name}.lua").read_bytes(), folder / "shared"
+    placed = _placed(shared, _named(_NEEDS, body), frozenset())
+    body = _filled(shared, body, frozenset(placed))
+    outer = [placed.pop(file) for file in _OUTER if file in placed]
+    return b"\n".join((*outer, b"local function decide()", *placed.values(), body, b"end", b"return decide()"))
 
-    def define_needs(text: bytes) -> None:
-        line = _NEEDS.search(text)
-        for need in line[1].decode().split(", ") if line else ():
-            if need not in shared:
-                source = (folder / "shared" / f"{need}.lua").read_bytes()
-                define_needs(source)
-                shared[need] = source
 
-    body = (folder / f"{name}.lua").read_bytes()
-    define_needs(body)
-    outer = [shared.pop(file) for file in _OUTER if file in shared]
-    return b"\n".join((*outer, b"local function decide()", *shared.values(), body, b"end", b"return decide()"))
+def _placed(shared: Traversable, files: Sequence[str], outside: frozenset[str]) -> dict[str, bytes]:
+    """The texts of these files and of those that they need, but for what is defined outside, each after what it needs.
+
+    Where a line says which files are made here, the texts of those stand that are not in front of it already.
+    """
+    defined = outside.union(_with_their_needs(shared, files))
+    placed: dict[str, bytes] = {}
+
+    def place(some: Sequence[str]) -> None:
+        for file in some:
+            if file in defined - outside - placed.keys():
+                source = (shared / f"{file}.lua").read_bytes()
+                place(sorted(_with_their_needs(shared, [*_named(_NEEDS, source), *_named(_MADE_HERE, source)])))
+                placed[file] = _filled(shared, source, defined)
+
+    place(files)
+    return placed
+
+
+def _filled(shared: Traversable, source: bytes, defined: frozenset[str]) -> bytes:
+    return _MADE_HERE.sub(lambda line: b"\n".join(_placed(shared, line[1].decode().split(", "), defined).values()), source)
+
+
+def _with_their_needs(shared: Traversable, files: Sequence[str]) -> set[str]:
+    found = set(files)
+    for file in files:
+        found |= _with_their_needs(shared, _named(_NEEDS, (shared / f"{file}.lua").read_bytes()))
+    return found
+
+
+def _named(line: re.Pattern[bytes], source: bytes) -> list[str]:
+    """The files that lines of this kind name."""
+    return [name for names in line.findall(source) for name in names.decode().split(", ")]

@@ -1,5 +1,5 @@
 -- admit.lua: take every demand of one request and hold its worst case, or change no limit.
--- needs: base, keys, demands, rates, windows, spend, resume, pauses, holds, housekeeping
+-- needs: base, keys, demands, rates, admission, windows, spend, saved_holds, housekeeping
 --
 -- ARGV     2 lease_ms, hold, least hold, floor cost, floor prompt tokens, floor completion tokens, stream_max, memory_ms, has spend,
 --             takes 1 | 0 only looks: whoever would be admitted takes and holds nothing, a refusal is as any other;
@@ -16,93 +16,88 @@ local NEVER_MS = NUMBER_MAX
 local PAUSE_FORGOTTEN_MS = 300000  -- after the last refusal, any admission ends a pause
 local COLLECT_MAX = 8  -- per admission: each leaves at most one entry behind, so this keeps up
 
-local function spend_states(spends, now, least)
-  for _, window in ipairs(spends) do
-    window.fits = least <= window.limit - window.spent - window.held
-    window.resume, window.wait = 0, 0
-    if not window.fits then
-      local alone = window.spent + least - window.limit
-      window.resume = -1
-      if least > window.limit then
-        window.wait = NEVER_MS
-      else
-        if alone > 0 then window.resume = resume_at(window, min(alone + window.held, window.spent), now, true) end
-        window.wait = window.resume > 0 and window.resume - now or OTHERS_MS
-      end
-    end
+local function answer_of(now, admitted, refusing, wait, granted, demands, loaded)
+  local words = format('[%d,%d,%d,%d,%d', now, admitted and 1 or 0, refusing, wait == NEVER_MS and 0 or wait, granted)
+    .. rates_words(demands, loaded, now)
+  for i = 1, #demands.spends do
+    local window = demands.spends[i]
+    words = words .. format(',%d,%d,%d,%d,%d', window.spent, window.held, window.resume, crossed(window), window.fits and 0 or 1)
   end
-end
-
-local function hold_spends(org, spends, granted, now)
-  for _, window in ipairs(spends) do
-    open_window(org, window, now)
-    if granted > 0 then window.held = call('HINCRBY', SPEND, window.key .. '|held', int(granted)) end
-    if window.mark then
-      local mark = mark_of(window.mark)
-      if granted >= mark.least or now - mark.refused_at >= PAUSE_FORGOTTEN_MS then end_pause(org, window, mark, now) end
-    end
-  end
-end
-
-local function answer_of(now, admitted, refusing, wait, granted, demands)
-  local words = {format('%d,%d,%d,%d,%d', now, admitted and 1 or 0, refusing, wait == NEVER_MS and 0 or wait, granted)}
-  for _, rate in ipairs(demands.rates) do words[#words + 1] = rate_words(rate, now) end
-  for _, window in ipairs(demands.spends) do
-    words[#words + 1] = format('%d,%d,%d,%d,%d', window.spent, window.held, window.resume, crossed(window), window.fits and 0 or 1)
-  end
-  return '[' .. table.concat(words, ',') .. ']'
+  return words .. ']'
 end
 
 local lease_ms, hold, least, floor_cost, floor_prompt, floor_completion, stream_max, memory_ms, has_spend, takes, id =
   string.match(ARGV[2], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%d) (.*)$')
-lease_ms, hold, least, stream_max, memory_ms = tonumber(lease_ms), tonumber(hold), tonumber(least), tonumber(stream_max), tonumber(memory_ms)
-local now = server_now()
+hold, least, memory_ms = hold + 0, least + 0, memory_ms + 0
 if has_spend == '1' and call('EXISTS', GENERATION) == 0 then return {2, ''} end
 local known = call('HGET', HOLDS, id)
 if known then
+  -- made here: holds
   local record = record_of(known)
   if record.status == 'held' and record.answer ~= '' then return {1, record.answer} end
   return {3, record.answer == '' and record.status == 'held' and 'deferred' or record.status}
 end
 local demands = demands_of(ARGV[3])
-collect(demands.org, now, COLLECT_MAX, memory_ms)
+local org, list, spends = demands.org, demands.list, demands.spends
+collect(org, now, COLLECT_MAX, memory_ms)
 
-load_windows(demands.spends, now, true)
-if close_if_ahead(demands.spends, now) then return {2, ''} end
-load_rates(demands.rates, now, true)
-spend_states(demands.spends, now, least)
+load_windows(spends, now, true)
+if close_if_ahead(spends, now) then return {2, ''} end
+local loaded = load_rates(demands, now, true)
 
-local refusing, wait, index, granted = 0, 0, 0, hold
-for _, list in ipairs({demands.rates, demands.spends}) do
-  for _, demand in ipairs(list) do
-    index = index + 1
-    if not demand.fits and not demand.shadow and demand.wait > wait then refusing, wait = index, demand.wait end
+local refusing, wait, granted = 0, 0, hold
+for i = 1, list[2] do
+  local rate_wait, shadow = loaded[i * WORDS - 2], list[i * WORDS + 2]
+  if rate_wait > wait and shadow == 0 then refusing, wait = i, rate_wait end
+end
+for i = 1, #spends do
+  local window = spends[i]
+  local left = window.limit - window.spent - window.held
+  window.fits = least <= left
+  if not window.fits then
+    -- made here: resume
+    local alone = window.spent + least - window.limit
+    window.resume = -1
+    if least > window.limit then
+      window.wait = NEVER_MS
+    else
+      if alone > 0 then window.resume = resume_at(window, min(alone + window.held, window.spent), now, true) end
+      window.wait = window.resume > 0 and window.resume - now or OTHERS_MS
+    end
+    if window.wait > wait and not window.shadow then refusing, wait = list[2] + i, window.wait end
   end
+  if left < granted and not window.shadow then granted = left end
 end
-for _, window in ipairs(demands.spends) do
-  if not window.shadow then granted = min(granted, window.limit - window.spent - window.held) end
-end
-if call('XLEN', EVENTS) >= stream_max then refusing, wait = -1, OTHERS_MS end
+if call('XLEN', EVENTS) >= stream_max + 0 then refusing, wait = -1, OTHERS_MS end
 
 if refusing ~= 0 then
   if refusing > 0 then
-    for _, window in ipairs(demands.spends) do
-      if not window.shadow and window.resume > 0 then note_pause(demands.org, window, least, now) end
+    -- made here: pauses
+    for i = 1, #spends do
+      if not spends[i].shadow and spends[i].resume > 0 then note_pause(org, spends[i], least, now) end
     end
   end
-  return {0, answer_of(now, false, refusing, wait, 0, demands)}
+  return {0, answer_of(now, false, refusing, wait, 0, demands, loaded)}
 end
 
-if takes == '0' then return {0, answer_of(now, true, 0, 0, 0, demands)} end
+if takes == '0' then return {0, answer_of(now, true, 0, 0, 0, demands, loaded)} end
 
-take_rates(demands.org, demands.rates)
-hold_spends(demands.org, demands.spends, granted, now)
-local answer = answer_of(now, true, 0, 0, granted, demands)
+take_rates(demands, loaded)
+for i = 1, #spends do
+  local window = spends[i]
+  open_window(org, window, now)
+  if granted > 0 then window.held = call('HINCRBY', SPEND, window.key .. '|held', granted) end
+  if window.mark then
+    -- made here: pauses
+    local mark = mark_of(window.mark)
+    if granted >= mark.least or now - mark.refused_at >= PAUSE_FORGOTTEN_MS then end_pause(org, window, mark, now) end
+  end
+end
+local answer = answer_of(now, true, 0, 0, granted, demands, loaded)
 local taken = {}
-for i, rate in ipairs(demands.rates) do taken[i] = int(rate.taken) end
-save_record(id, {status = 'held', hold = granted, cost = min(tonumber(floor_cost), granted), prompt = floor_prompt,
+for i = 1, list[2] do taken[i] = loaded[i * WORDS - 3] end
+save_record(id, {status = 'held', hold = granted, cost = min(floor_cost + 0, granted), prompt = floor_prompt,
   completion = floor_completion, at = now + lease_ms, rest = taken, answer = answer, demands = ARGV[3], event = ARGV[4]})
-schedule(demands.org, id, now + lease_ms)
-keep(HOLDS)
-keep(DUE)
+schedule(org, id, now + lease_ms)
+keep(HOLDS, DUE)
 return {0, answer}

@@ -1,5 +1,5 @@
 -- checkpoint.lua: renew the lease of one open reservation and note what it has cost so far.
--- needs: base, keys, holds
+-- needs: base, keys, holds, saved_holds
 --
 -- ARGV     2 [reservation, lease_ms, cost, prompt tokens, completion tokens]  3 event
 -- Returns  1, or 0 if the reservation is not held (it has ended, or is unknown).
@@ -7,7 +7,6 @@
 -- was given while the clock was ahead begins again.
 
 local id, lease_ms, cost, prompt, completion = unpack(cjson.decode(ARGV[2]))
-local now = server_now()
 local text = call('HGET', HOLDS, id)
 if not text or string.sub(text, 1, 5) ~= 'held ' then return 0 end
 local record = record_of(text)
@@ -15,6 +14,5 @@ record.at = max(record.at - now > lease_ms + AHEAD_MS and 0 or record.at, now + 
 if cost >= record.cost then record.cost, record.prompt, record.completion, record.event = cost, prompt, completion, ARGV[3] end
 save_record(id, record)
 schedule(nil, id, record.at)
-keep(HOLDS)
-keep(DUE)
+keep(HOLDS, DUE)
 return 1

@@ -1,5 +1,5 @@
 -- defer.lua: keep the hold of an exchange that has been answered while its upstream works on, and append its job for the ledger.
--- needs: base, keys, demands, rates, windows, spend, holds, events
+-- needs: base, keys, demands, endings, windows, spend, holds, saved_holds, events
 --
 -- ARGV     2 [reservation, lease_ms, hold, cost, prompt tokens, completion tokens, has spend]
 --          3 demands, or empty: only a reservation that is unknown here needs them  4 event  5 job, or empty: none is appended
@@ -9,7 +9,6 @@
 -- A deferred hold has no answer: it is never admitted again.
 
 local id, lease_ms, hold, cost, prompt, completion, has_spend = unpack(cjson.decode(ARGV[2]))
-local now = server_now()
 if has_spend == 1 and call('EXISTS', GENERATION) == 0 then return {2, ''} end
 local text = call('HGET', HOLDS, id)
 local record = text and record_of(text) or nil
@@ -27,11 +26,12 @@ if not late and not (record and ARGV[5] == '') then
       window.held = call('HINCRBY', SPEND, window.key .. '|held', int(hold))
     end
     record = {status = 'held', hold = hold, rest = {}, demands = ARGV[3]}
-    for i = 1, #demands.rates do record.rest[i] = 0 end
+    for i = 1, demands.list[2] do record.rest[i] = 0 end
   end
-  for i, rate in ipairs(demands.rates) do
-    if rate.kind == WHILE_OPEN then
-      close_open_request(rate, tonumber(record.rest[i]))
+  for i = 1, demands.list[2] do
+    local key, kind = unpack(demands.list, i * WORDS - 4, i * WORDS - 3)
+    if kind == WHILE_OPEN then
+      close_open_request(key, record.rest[i] + 0)
       record.rest[i] = 0
     end
   end
@@ -39,8 +39,7 @@ if not late and not (record and ARGV[5] == '') then
   record.at, record.answer, record.event = now + lease_ms, '', ARGV[4]
   save_record(id, record)
   schedule(unheld and demands.org or nil, id, record.at)
-  keep(HOLDS)
-  keep(DUE)
+  keep(HOLDS, DUE)
 end
 if ARGV[5] ~= '' then append_event(id, 'deferred', ARGV[5], now, 0, 0, 0, 0, '') end
 return {0, format('[%d,0,%d,%d]', now, late and 1 or 0, unheld and 1 or 0)}

@@ -7,7 +7,7 @@
 --          organization is due next.
 
 local org, most, memory_ms = unpack(cjson.decode(ARGV[2]))
-local handled, expired = collect(org, server_now(), most, memory_ms)
+local handled, expired = collect(org, now, most, memory_ms)
 local earliest = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
 if earliest[2] then
   call('ZADD', ORGS, earliest[2], org)

@@ -5,7 +5,6 @@
 -- Returns  [now, settled_at_ms of the oldest event that is not stored yet or -1, spent, 1 if the window is ahead of the clock, then
 --          for a rolling window: time and amount of each of its buckets that has one; for a calendar month: its start and end]
 
-local now = server_now()
 local demands = demands_of(ARGV[2])
 local oldest = -1
 for _, entry in ipairs(call('XRANGE', EVENTS, '-', '+', 'COUNT', 1)) do

@@ -1,19 +1,17 @@
 -- read.lua: limits of organizations as they stand now: rates, and spend, holds and pause of windows; changes nothing.
--- needs: base, keys, demands, rates, windows, resume, pauses
+-- needs: base, keys, demands, admission, windows, resume, pauses
 --
 -- KEYS     those of keys.lua, of each organization
 -- ARGV     2 and on: demands of each; a rate's units are those whose wait is asked for
--- Returns  of each: now, and 1 if the partition is open, so that spend is known, else 0. Then of each rate the words of `rate_words`; of
+-- Returns  of each: now, and 1 if the partition is open, so that spend is known, else 0. Then of each rate the words of `rates_words`; of
 --          each spend: spent, held, paused until in ms or 0 (the later of its mark's resume instant and, at or above the limit, the
 --          instant at which spend falls below it), as one array.
 
-local now = server_now()
 
 local function states(demands)
-  load_rates(demands.rates, now, false)
+  local loaded = load_rates(demands, now, false)
   load_windows(demands.spends, now, false)
-  local words = {int(now), int(call('EXISTS', GENERATION))}
-  for _, rate in ipairs(demands.rates) do words[#words + 1] = rate_words(rate, now) end
+  local words = {format('%d,%d', now, call('EXISTS', GENERATION)) .. rates_words(demands, loaded, now)}
   for _, window in ipairs(demands.spends) do
     local paused = window.mark and mark_of(window.mark).resume or 0
     if paused <= now then paused = 0 end

@@ -1,12 +1,12 @@
 -- reanchor.lua: bring back what a clock that was ahead has put off: the leases of open reservations, and for how long ended ones are
 -- remembered. Nobody else would look at these before that time has come.
--- needs: base, keys, holds
+-- needs: base, keys, holds, saved_holds
 --
 -- ARGV     2 [organization, lease_ms, longest lease in ms, memory_ms]
 -- Returns  how many entries were brought back; none where the clock was never ahead, so that it may run at any time.
 
 local org, lease_ms, lease_max, memory_ms = unpack(cjson.decode(ARGV[2]))
-local now, moved = server_now(), 0
+local moved = 0
 local entries = call('ZRANGEBYSCORE', DUE, '(' .. int(now + lease_max), '+inf', 'WITHSCORES')
 for i = 1, #entries, 2 do
   local member, at = entries[i], tonumber(entries[i + 1])

@@ -1,5 +1,5 @@
 -- settle.lua: replace a hold by what the exchange came to, and append its usage event, in one step. A release settles at zero.
--- needs: base, keys, demands, rates, windows, spend, notices, holds, events
+-- needs: base, keys, demands, endings, windows, spend, postings, holds, events
 --
 -- ARGV     2 release, cost, prompt tokens, completion tokens, ended_ms, memory_ms, has spend, reservation: words
 --          3 demands, or empty: only a reservation that is unknown here needs them  4 event  5 part of | ''
@@ -9,23 +9,10 @@
 -- held: hold becomes spend. expired: the difference to its checkpoint is posted as of the expiry. unknown: the whole, flagged.
 -- A part is never held itself: what it costs is taken from the hold of the reservation that it is a part of, as far as that is held.
 
--- Takes `cost` out of the hold of a deferred reservation; what that leaves a part as its own hold.
-local function take_part(whole_id, cost)
-  local text = whole_id ~= '' and call('HGET', HOLDS, whole_id)
-  local whole = text and record_of(text)
-  if not whole or whole.status ~= 'held' then return nil end
-  local taken = min(cost, whole.hold)
-  whole.hold = whole.hold - taken
-  whole.cost = min(whole.cost, whole.hold)
-  save_record(whole_id, whole)
-  return {hold = taken, cost = 0, prompt = 0, completion = 0, rest = {}, demands = ARGV[3]}
-end
-
 local release, cost, prompt, completion, ended_ms, memory_ms, has_spend, id =
   string.match(ARGV[2], '^(%d) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (.*)$')
-cost, prompt, completion, ended_ms, memory_ms = tonumber(cost), tonumber(prompt), tonumber(completion), tonumber(ended_ms), tonumber(memory_ms)
+cost, prompt, completion = cost + 0, prompt + 0, completion + 0
 local part_of = ARGV[5]
-local now = server_now()
 if has_spend == '1' and call('EXISTS', GENERATION) == 0 then return {2, ''} end
 local text = call('HGET', HOLDS, id)
 local record = text and record_of(text) or nil
@@ -37,20 +24,30 @@ local demands = demands_of(record and record.demands or ARGV[3])
 load_windows(demands.spends, now, true)
 if close_if_ahead(demands.spends, now) then return {2, ''} end
 
-record = record or take_part(part_of, cost)
+local whole_text = not record and part_of ~= '' and call('HGET', HOLDS, part_of)
+local whole = whole_text and record_of(whole_text)
+if whole and whole.status == 'held' then   -- what that leaves is its own hold
+  -- made here: saved_holds
+  local taken = min(cost, whole.hold)
+  whole.hold = whole.hold - taken
+  whole.cost = min(whole.cost, whole.hold)
+  save_record(part_of, whole)
+  record = {hold = taken, cost = 0, prompt = 0, completion = 0, rest = {}, demands = ARGV[3]}
+end
 local late, unheld = record ~= nil and record.status == 'expired', record == nil
 record = record or {hold = 0, cost = 0, prompt = 0, completion = 0, rest = {}}
 local before = late and record or {cost = 0, prompt = 0, completion = 0}   -- what already counts
 
-settle_rates(demands.org, demands.rates, record.rest, before.prompt + before.completion - prompt - completion, now)
+settle_rates(demands, record.rest, before.prompt + before.completion - prompt - completion, now)
 
 local warnings, expired_at = {}, late and record.at or nil
-for i, window in ipairs(demands.spends) do
+for i = 1, #demands.spends do
+  local window = demands.spends[i]
   if not late then unhold(window, record.hold) end
   post(demands.org, window, cost - before.cost, now, expired_at or now)
-  local announced = announce_crossed(demands.org, window, now)
-  if announced then
-    for _, permille in ipairs(announced) do
+  if crossed(window) > window.warned then
+    -- made here: notices
+    for _, permille in ipairs(announce_crossed(demands.org, window, now)) do
       warnings[#warnings + 1] = i
       warnings[#warnings + 1] = permille
     end
@@ -72,7 +69,6 @@ call('HSET', HOLDS, id, 'settled\n' .. answer)
 local is_new = unheld or part_of ~= ''
 schedule(is_new and demands.org or nil, id, now + (late and memory_ms or ended_ms))
 if is_new then
-  keep(HOLDS)
-  keep(DUE)
+  keep(HOLDS, DUE)
 end
 return {0, answer}

@@ -5,8 +5,7 @@
 -- ARGV     1 the time in ms, in tests only
 -- Returns  how many entries, for how long the oldest of them has waited in ms, and the memory of the streams in bytes.
 
-local events, bytes, oldest = 0, 0, server_now()
-local now = oldest
+local events, bytes, oldest = 0, 0, now
 for _, stream in ipairs(KEYS) do
   local length = call('XLEN', stream)
   if length > 0 then

@@ -1,5 +1,4 @@
 -- holds.lua: reservations as they are kept while they are open, and after they have expired.
--- needs: base, keys
 --
 -- held:    "held <hold> <cost> <prompt> <completion> <lease end> <units taken of each rate demand ...>"
 --          answer to admit (empty: deferred), demands, event: one line each
@@ -20,19 +19,11 @@ local function record_of(text)
   local status, hold, cost, prompt, completion, time, taken = string.match(head, '^(%a+) (%d+) (%d+) (%d+) (%d+) (%d+) ?(.*)$')
   if not status then return {status = head, answer = answer} end
   demands, at = line_at(text, at)
-  local rest = {}
-  for units in string.gmatch(taken, '%d+') do rest[#rest + 1] = units end
-  return {status = status, hold = tonumber(hold), cost = tonumber(cost), prompt = tonumber(prompt), completion = tonumber(completion),
-    at = tonumber(time), rest = rest, answer = answer, demands = demands, text = text, event_at = at}
-end
-
--- A settlement does without: Lua hashes each byte of each text that it makes.
-local function event_of(record)
-  return record.event or record.text and string.sub(record.text, record.event_at) or ''
-end
-
-local function save_record(id, record)
-  local head = format('%s %d %d %d %d %d', record.status, record.hold, record.cost, record.prompt, record.completion, record.at)
-  if #record.rest > 0 then head = head .. ' ' .. table.concat(record.rest, ' ') end
-  call('HSET', HOLDS, id, head .. '\n' .. record.answer .. '\n' .. record.demands .. '\n' .. event_of(record))
+  local rest, n = {}, 0
+  for units in string.gmatch(taken, '%d+') do
+    n = n + 1
+    rest[n] = units
+  end
+  return {status = status, hold = hold + 0, cost = cost + 0, prompt = prompt + 0, completion = completion + 0,
+    at = time + 0, rest = rest, answer = answer, demands = demands, text = text, event_at = at}
 end

@@ -22,12 +22,14 @@ local KEEP_MS = 36500 * DAY_MS  -- of every key of an organization: none is in u
 
 -- Collects garbage and must decide nothing: what a clock that is ahead lets end is gone for good, of all organizations at once, and
 -- leaves nothing by which that could be noticed. Called where a key may just have been made; at most once a day of each: the append-only
--- file would have a line of it for every exchange.
-local function keep(key)
-  if call('PTTL', key) < KEEP_MS - DAY_MS then call('PEXPIRE', key, KEEP_MS) end
+-- file would have a line of it for every exchange. With: a key that is there whenever this one is.
+local function keep(key, with)
+  if call('PTTL', key) >= KEEP_MS - DAY_MS then return end
+  call('PEXPIRE', key, KEEP_MS)
+  if with then call('PEXPIRE', with, KEEP_MS) end
 end
 
 local function schedule(org, member, at)
-  call('ZADD', DUE, int(at), member)
-  if org then call('ZADD', ORGS, 'LT', int(at), org) end
+  call('ZADD', DUE, at, member)
+  if org then call('ZADD', ORGS, 'LT', at, org) end
 end
