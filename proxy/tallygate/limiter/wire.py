@@ -4,6 +4,7 @@ Words with a space between them where every exchange sends them, which Lua's pat
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from operator import attrgetter
 from typing import Final
 
@@ -24,12 +25,14 @@ from tallygate.domain.admission import (
     WindowState,
 )
 from tallygate.domain.money import MONEY_MAX_NANO_USD
+from tallygate.domain.rate_limit import RateLimit
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
 
 WINDOW_MS_MAX: Final = 92 * 86_400_000  # a window that was idle for its whole length is walked in one script call
 _NUMBER_MAX: Final = MONEY_MAX_NANO_USD
 _RATE_WORDS: Final = 4
 _SPEND_WORDS: Final = 5
+_LIMITS_KEPT_MAX: Final = 20_000  # whose words are remembered, of each kind: about 500 bytes each
 _OTHERS: Final = 2  # of a rate that refuses: only what others hold stands in the way
 
 _AMOUNTS: Final = (
@@ -96,15 +99,20 @@ def check_account(account: Account) -> None:
         raise ValueError("a release owes nothing: cost and tokens must be 0")
 
 
-def _rate(demand: RateDemand) -> tuple[str | int, ...]:
-    limit = demand.limit
-    taken = limit.quantity.taken
-    return demand.key, taken, demand.units, limit.capacity, limit.refill_units, limit.window_ms, 1 if limit.shadow else 0
-
-
-def _spend(demand: SpendDemand) -> tuple[str | int, ...]:
-    limit = demand.limit
+@lru_cache(_LIMITS_KEPT_MAX)
+def _rate_words(key: str, limit: RateLimit) -> tuple[bytes, bytes]:
+    """What stands before the units of a demand, and behind them: the same for every request under the limit."""
+    shadow = 1 if limit.shadow else 0
     return (
+        b",%b,%d," % (_encode(key), limit.quantity.taken),
+        b",%d,%d,%d,%d" % (limit.capacity, limit.refill_units, limit.window_ms, shadow),
+    )
+
+
+@lru_cache(_LIMITS_KEPT_MAX)
+def _spend_words(demand: SpendDemand) -> bytes:
+    limit = demand.limit
+    words = (
         demand.key,
         0 if limit.kind is WindowKind.ROLLING else 1,
         limit.limit_nano_usd,
@@ -113,6 +121,7 @@ def _spend(demand: SpendDemand) -> tuple[str | int, ...]:
         "".join([f"{permille}:{amount}," for permille, amount in threshold_amounts(demand)]),
         "".join([f"{period.id}:{period.start_ms}:{period.end_ms}," for period in demand.periods]),
     )
+    return b"," + _encode(words)[1:-1]
 
 
 def encode_demands(request: AdmissionRequest) -> bytes:
@@ -121,12 +130,13 @@ def encode_demands(request: AdmissionRequest) -> bytes:
 
 def encode_limits(org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> bytes:
     """Encode demands: demands.lua has their layout."""
-    words: list[str | int] = [org, len(rate)]
+    words = [b"[%b,%d" % (_encode(org), len(rate))]
     for limit in rate:
-        words += _rate(limit)
-    for window in spend:
-        words += _spend(window)
-    return _encode(words)
+        before, behind = _rate_words(limit.key, limit.limit)
+        words += before, b"%d" % limit.units, behind
+    words += [_spend_words(window) for window in spend]
+    words.append(b"]")
+    return b"".join(words)
 
 
 def encode_windows(org: str, spend: Sequence[SpendDemand]) -> bytes:
