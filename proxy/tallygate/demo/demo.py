@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from types import FrameType
 from typing import Final
 
 from rich.console import Console
@@ -68,9 +69,24 @@ PROFILES: Final[Mapping[str, Profile]] = {
 
 def run_demo(*, requests: int, days: int, stays_up: bool, profile: str = "openai") -> int:
     """Run the demo; return 0 if all counts are equal. days: of history. Raises DemoError."""
-    shown = PROFILES[profile]
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: started processes end too, and free their ports
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    told_to_end: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        """As Ctrl-C does, which ends a loop of asyncio in order: started processes end too, and free their ports."""
+        told_to_end.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored, and by asyncio then too
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    try:
+        return _run(PROFILES[profile], requests=requests, days=days, stays_up=stays_up)
+    finally:
+        if told_to_end:
+            sys.exit(128 + told_to_end[0])
+
+
+def _run(shown: Profile, *, requests: int, days: int, stays_up: bool) -> int:
     os.environ["no_proxy"] = "*"  # its SDK clients and processes are all on this machine: none needs the environment's proxy
     console = Console()
     callers = demo_callers(has_history=days > 0)

@@ -71,10 +71,10 @@ async def send_traffic(
     clients = {caller.org: make_client(base_url=base_url, api_key=caller.api_key) for caller in callers}
     results = {caller.org: CallerResult() for caller in callers}
     orgs = random.choices([caller.org for caller in callers], weights=[caller.share for caller in callers], k=requests)
-    turn = asyncio.Semaphore(AT_ONCE)
+    waiting = iter(orgs)
 
-    async def one(org: str) -> None:
-        async with turn:
+    async def send_in_turn() -> None:
+        for org in waiting:
             result = results[org]
             try:
                 await random.choice(kinds)(clients[org], random)
@@ -89,8 +89,8 @@ async def send_traffic(
             on_answer()
 
     async with asyncio.TaskGroup() as group:
-        for org in orgs:
-            group.create_task(one(org))
+        for _ in range(AT_ONCE):
+            group.create_task(send_in_turn())
     for client in clients.values():
         await client.close()
     return results

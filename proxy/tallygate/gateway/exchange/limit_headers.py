@@ -24,9 +24,7 @@ def limit_headers(decision: Decision, limits: CallerLimits, dialect: Dialect) ->
                 missing = shown.capacity - remaining - 1
                 until_more_ms = state.reset_ms - (missing * shown.window_ms // shown.refill_units if missing > 0 else 0)
             until_more_s = (until_more_ms + 999) // 1000
-            items.append(
-                b"%b;r=%d;t=%d" % (shown.quoted, max(0, remaining), max(0, until_more_s))
-            )
+            items.append(b"%b;r=%d;t=%d" % (shown.quoted, max(0, remaining), max(0, until_more_s)))
     headers: list[Header] = []
     if named:
         headers += dialect.limit_headers(decision, named)
