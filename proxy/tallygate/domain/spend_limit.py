@@ -53,6 +53,10 @@ class SpendLimit:
         if self.window_ms and (self.window_ms < SPEND_BUCKET_MS or self.window_ms % SPEND_BUCKET_MS):
             raise ValueError(f"window must be a multiple of {SPEND_BUCKET_MS} ms")
 
+    def __hash__(self) -> int:
+        """Of what tells limits apart: each request looks its limits up."""
+        return hash((self.name, self.limit_nano_usd))
+
     def is_within(self, other: "SpendLimit") -> bool:
         """Return whether it allows nothing that the other refuses, over the same window and scope."""
         is_same = (self.name, self.window_ms, self.scope) == (other.name, other.window_ms, other.scope)

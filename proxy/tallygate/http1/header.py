@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
+from operator import itemgetter
+from typing import Final
 
 Header = tuple[bytes, bytes]  # name and value
+
+_NAME: Final = itemgetter(0)
 
 
 def http_date(now_ms: int) -> bytes:
@@ -23,7 +27,7 @@ def _of_second(seconds: int) -> bytes:
 
 def names_of(headers: Sequence[Header]) -> tuple[bytes, ...]:
     """The names of headers, in order."""
-    return tuple([name for name, _ in headers])
+    return tuple(map(_NAME, headers))
 
 
 def values_of(headers: Sequence[Header]) -> list[bytes]:
