@@ -235,23 +235,38 @@ async def test_a_shadow_limit_counts_and_tells_but_does_not_refuse(world: World)
     assert await spent_and_held(world) == (0, 1000)
 
 
-async def test_a_dead_workers_hold_refuses_nobody_after_its_lease_even_without_a_sweep(world: World) -> None:
+@pytest.mark.parametrize("name", ["next8", "next9"])  # 8: it looks for what is due; 9: only if it finds too little room
+async def test_a_dead_workers_hold_refuses_nobody_after_its_lease_even_without_a_sweep(world: World, name: str) -> None:
     await world.limiter.admit(a_request("dead", 1000, floor_nano_usd=30, floor_prompt_tokens=7))
     world.clock.now_ms += MINUTE_MS - 1
     assert not (await world.limiter.admit(a_request("early", 900))).admitted
     world.clock.now_ms += 1
-    assert (await world.limiter.admit(a_request("next", 900))).admitted
+    assert (await world.limiter.admit(a_request(name, 900))).admitted
     assert await spent_and_held(world) == (30, 900)
     (event,) = await world.events("acme")
     assert (event["kind"], event["cost_nano_usd"], event["prompt_tokens"]) == ("expired", "30", "7")
     assert event["event"] == '{"event_id":"dead"}'
 
 
+async def test_a_hold_that_stands_in_nobodys_way_is_left_to_one_admission_of_eight(world: World) -> None:
+    await world.limiter.admit(a_request("dead", 500))
+    world.clock.now_ms += MINUTE_MS
+    for name, held in (("next1", 500), ("nextf", 500), ("next0", 0)):
+        await world.limiter.admit(a_request(name, 0))
+        assert await spent_and_held(world) == (0, held)
+
+
+async def test_a_clamped_hold_gets_the_room_of_one_whose_lease_is_over(world: World) -> None:
+    await world.limiter.admit(a_request("dead", 600))
+    world.clock.now_ms += MINUTE_MS + 1
+    assert (await world.limiter.admit(a_request("next", 900, hold_min_nano_usd=100))).held_nano_usd == 900
+
+
 async def test_an_expired_hold_of_another_credential_is_ended_too(world: World) -> None:
     other = a_spend(500, key="cred:other:spend_7d")
     await world.limiter.admit(a_request("dead", 500, spend=(a_spend(), other), floor_nano_usd=20))
     world.clock.now_ms += MINUTE_MS
-    await world.limiter.admit(a_request("next", 100))
+    await world.limiter.admit(a_request("next8", 100))
     assert await spent_and_held(world, other) == (20, 0)
 
 

@@ -90,7 +90,6 @@ class SpendState(msgspec.Struct, frozen=True, kw_only=True):
 
     resume_at_ms    when enough spend has left for this hold to fit, exact to the bucket; 0 if it fits, -1 if it never can
                     (the hold alone is above the limit) or if only open reservations stand in the way (then retry shortly)
-    warned_permille the highest threshold that spend has crossed
     """
 
     key: str
@@ -98,7 +97,6 @@ class SpendState(msgspec.Struct, frozen=True, kw_only=True):
     held_nano_usd: int
     limit_nano_usd: int
     resume_at_ms: int
-    warned_permille: int = 0
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -193,5 +193,4 @@ def spend_state(spend: SpendView) -> SpendState:
         held_nano_usd=spend.window.held,
         limit_nano_usd=spend.demand.limit.limit_nano_usd,
         resume_at_ms=spend.resume_ms,
-        warned_permille=crossed(spend.demand, spend.window),
     )

@@ -1,6 +1,7 @@
 """The sweep: expires holds whose lease is over, and drops old answers and idle state.
 
-Admission does the same for its own organization, a few entries at a time; the sweep does it for organizations at rest.
+Of admissions one in eight does the same for its own organization, and each that finds too little room: a few entries at a time. The
+sweep does it for organizations at rest.
 """
 
 import asyncio

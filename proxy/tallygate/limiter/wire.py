@@ -31,7 +31,7 @@ from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
 WINDOW_MS_MAX: Final = 92 * 86_400_000  # a window that was idle for its whole length is walked in one script call
 _NUMBER_MAX: Final = MONEY_MAX_NANO_USD
 _RATE_WORDS: Final = 4
-_SPEND_WORDS: Final = 5
+_SPEND_WORDS: Final = 4
 _LIMITS_KEPT_MAX: Final = 20_000  # whose words are remembered, of each kind: about 500 bytes each
 _OTHERS: Final = 2  # of a rate that refuses: only what others hold stands in the way
 
@@ -224,7 +224,7 @@ def decode_decision(request: AdmissionRequest, answer: bytes) -> Decision:
             shadow.append(demand.key)
     spend: list[SpendState] = []
     for window in request.spend:
-        spent, held, resume_at_ms, warned, refuses = words[at : at + _SPEND_WORDS]
+        spent, held, resume_at_ms, refuses = words[at : at + _SPEND_WORDS]
         at += _SPEND_WORDS
         spend.append(
             SpendState(
@@ -233,7 +233,6 @@ def decode_decision(request: AdmissionRequest, answer: bytes) -> Decision:
                 held_nano_usd=held,
                 limit_nano_usd=window.limit.limit_nano_usd,
                 resume_at_ms=resume_at_ms,
-                warned_permille=warned,
             )
         )
         if refuses and window.limit.shadow:

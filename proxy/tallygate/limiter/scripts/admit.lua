@@ -1,5 +1,5 @@
 -- admit.lua: take every demand of one request and hold its worst case, or change no limit.
--- needs: base, keys, demands, rates, admission, windows, spend, saved_holds, housekeeping
+-- needs: base, keys, demands, rates, admission, windows, saved_holds, housekeeping
 --
 -- ARGV     2 lease_ms, hold, least hold, floor cost, floor prompt tokens, floor completion tokens, stream_max, memory_ms, has spend,
 --             takes 1 | 0 only looks: whoever would be admitted takes and holds nothing, a refusal is as any other;
@@ -8,20 +8,23 @@
 -- Returns  {0, answer}, {1, answer} for a reservation that is held already, {2, ''} if the partition is closed (or is from now on,
 --          since a window is ahead of the clock), {3, status} for one that has ended.
 --          answer: [now, admitted, refusing demand from 1 | 0 none | -1 backlog, retry_after_ms, granted,
---          of each rate: remaining, reset_ms, retry_after_ms, refuses (2: only what others hold stands in the way); of each spend: spent, held, resume_at_ms, warned, refuses]
--- A refused reservation leaves no trace: the same id is decided afresh. First it expires holds whose lease is over, so that a
--- dead worker's hold refuses nobody. A refusal writes the mark of the windows that refuse, and may announce it (`note_pause`).
+--          of each rate: remaining, reset_ms, retry_after_ms, refuses (2: only what others hold stands in the way); of each spend: spent, held, resume_at_ms, refuses]
+-- A refused reservation leaves no trace: the same id is decided afresh. One of eight looks for what is due, by its id, since a clock may
+-- tick in step with requests. Where something has too little room, holds whose lease is over are expired first, so that a dead worker's
+-- hold refuses nobody, and it is decided once more if there were any. A refusal writes the mark of the windows that refuse, and may
+-- announce it (`note_pause`).
 
 local NEVER_MS = NUMBER_MAX
 local PAUSE_FORGOTTEN_MS = 300000  -- after the last refusal, any admission ends a pause
-local COLLECT_MAX = 8  -- per admission: each leaves at most one entry behind, so this keeps up
+local TIDIES_ONE_OF = 8  -- admissions, by the last character of their ids: of hexadecimal ones 0 and 8
+local COLLECT_MAX = 32  -- entries then: each admission leaves at most one behind, so this keeps up
 
 local function answer_of(now, admitted, refusing, wait, granted, demands, loaded)
   local words = format('[%d,%d,%d,%d,%d', now, admitted and 1 or 0, refusing, wait == NEVER_MS and 0 or wait, granted)
     .. rates_words(demands, loaded, now)
   for i = 1, #demands.spends do
     local window = demands.spends[i]
-    words = words .. format(',%d,%d,%d,%d,%d', window.spent, window.held, window.resume, crossed(window), window.fits and 0 or 1)
+    words = words .. format(',%d,%d,%d,%d', window.spent, window.held, window.resume, window.fits and 0 or 1)
   end
   return words .. ']'
 end
@@ -38,36 +41,53 @@ if known then
   return {3, record.answer == '' and record.status == 'held' and 'deferred' or record.status}
 end
 local demands = demands_of(ARGV[3])
-local org, list, spends = demands.org, demands.list, demands.spends
-collect(org, now, COLLECT_MAX, memory_ms)
+local org, is_tidy = demands.org, string.byte(id, -1) % TIDIES_ONE_OF == 0
+if is_tidy then collect(org, now, COLLECT_MAX, memory_ms) end
 
-load_windows(spends, now, true)
-if close_if_ahead(spends, now) then return {2, ''} end
-local loaded = load_rates(demands, now, true)
+local list, spends, loaded, refusing, wait, granted
+repeat
+  list, spends, refusing, wait, granted = demands.list, demands.spends, 0, 0, hold
+  load_windows(spends, now, true)
+  if close_if_ahead(spends, now) then return {2, ''} end
+  loaded = load_rates(demands, now, true)
 
-local refusing, wait, granted = 0, 0, hold
-for i = 1, list[2] do
-  local rate_wait, shadow = loaded[i * WORDS - 2], list[i * WORDS + 2]
-  if rate_wait > wait and shadow == 0 then refusing, wait = i, rate_wait end
-end
-for i = 1, #spends do
-  local window = spends[i]
-  local left = window.limit - window.spent - window.held
-  window.fits = least <= left
-  if not window.fits then
-    -- made here: resume
-    local alone = window.spent + least - window.limit
-    window.resume = -1
-    if least > window.limit then
-      window.wait = NEVER_MS
-    else
-      if alone > 0 then window.resume = resume_at(window, min(alone + window.held, window.spent), now, true) end
-      window.wait = window.resume > 0 and window.resume - now or OTHERS_MS
+  local is_short = false
+  for i = 1, list[2] do
+    local rate_wait, shadow = loaded[i * WORDS - 2], list[i * WORDS + 2]
+    if rate_wait > 0 then
+      is_short = true
+      if rate_wait > wait and shadow == 0 then refusing, wait = i, rate_wait end
     end
-    if window.wait > wait and not window.shadow then refusing, wait = list[2] + i, window.wait end
   end
-  if left < granted and not window.shadow then granted = left end
-end
+  for i = 1, #spends do
+    local window = spends[i]
+    local left = window.limit - window.spent - window.held
+    window.fits = least <= left
+    if not window.fits then
+      -- made here: resume
+      local alone = window.spent + least - window.limit
+      window.resume = -1
+      if least > window.limit then
+        window.wait = NEVER_MS
+      else
+        if alone > 0 then window.resume = resume_at(window, min(alone + window.held, window.spent), now, true) end
+        window.wait = window.resume > 0 and window.resume - now or OTHERS_MS
+      end
+      if window.wait > wait and not window.shadow then refusing, wait = list[2] + i, window.wait end
+    end
+    if left < hold then
+      is_short = true
+      if left < granted and not window.shadow then granted = left end
+    end
+  end
+
+  local changed = 0
+  if is_short and not is_tidy then
+    is_tidy = true
+    changed = select(3, collect(org, now, COLLECT_MAX, memory_ms))
+    if changed > 0 then demands = demands_of(ARGV[3]) end
+  end
+until changed == 0
 if call('XLEN', EVENTS) >= stream_max + 0 then refusing, wait = -1, OTHERS_MS end
 
 if refusing ~= 0 then
@@ -85,7 +105,10 @@ if takes == '0' then return {0, answer_of(now, true, 0, 0, 0, demands, loaded)} 
 take_rates(demands, loaded)
 for i = 1, #spends do
   local window = spends[i]
-  open_window(org, window, now)
+  if window.is_new then
+    -- made here: first_use
+    open_window(org, window, now)
+  end
   if granted > 0 then window.held = call('HINCRBY', SPEND, window.key .. '|held', granted) end
   if window.mark then
     -- made here: pauses

@@ -1,5 +1,5 @@
 -- defer.lua: keep the hold of an exchange that has been answered while its upstream works on, and append its job for the ledger.
--- needs: base, keys, demands, endings, windows, spend, holds, saved_holds, events
+-- needs: base, keys, demands, endings, windows, first_use, holds, saved_holds, events
 --
 -- ARGV     2 [reservation, lease_ms, hold, cost, prompt tokens, completion tokens, has spend]
 --          3 demands, or empty: only a reservation that is unknown here needs them  4 event  5 job, or empty: none is appended
@@ -22,7 +22,7 @@ if not late and not (record and ARGV[5] == '') then
     load_windows(demands.spends, now, true)
     if close_if_ahead(demands.spends, now) then return {2, ''} end
     for _, window in ipairs(demands.spends) do
-      open_window(demands.org, window, now)
+      if window.is_new then open_window(demands.org, window, now) end
       window.held = call('HINCRBY', SPEND, window.key .. '|held', int(hold))
     end
     record = {status = 'held', hold = hold, rest = {}, demands = ARGV[3]}

@@ -1,5 +1,5 @@
 -- restore.lua: put back one window of a wiped store from the ledger: its spend so far replaces whatever the window has.
--- needs: base, keys, demands, months, windows, spend, pauses
+-- needs: base, keys, demands, months, windows, first_use, spend, pauses
 --
 -- ARGV     2 demands, of which the one spend demand counts  3 [[time in ms, amount], ...], at most one entry a 5-minute bucket
 --          4 the last event that these amounts know of, or '' for no condition
@@ -33,7 +33,7 @@ else
     call('HDEL', SPEND, window.key .. '|idle')
   end
 end
-open_window(demands.org, window, now)
+if window.is_new then open_window(demands.org, window, now) end
 local spent = 0
 for _, entry in ipairs(cjson.decode(ARGV[3])) do
   local index = floor(entry[1] / BUCKET_MS)

@@ -51,6 +51,7 @@ local function take_rates(demands, loaded)
         if kind == UNTIL_KNOWN then held = held + taken end
         fields[n + 1], fields[n + 2] = key, format(BUCKET_WORDS, level, at, held)
         if is_first then
+          -- made here: first_use
           is_new = true
           watch_bucket(demands.org, key, capacity * window, refill, at)
         end

@@ -9,6 +9,7 @@ local function correct_bucket(org, units, ended, now, key, capacity, refill, win
   level = max(min(level + units * window, full), full - NUMBER_MAX)
   call('HSET', RATES, key, format(BUCKET_WORDS, level, at, max(0, held - ended)))
   if is_new then
+    -- made here: first_use
     watch_bucket(org, key, full, refill, at)
     keep(RATES)
   end

@@ -1,11 +1,11 @@
 -- housekeeping.lua: what is due of an organization.
 -- needs: base, keys
 
--- Handles up to `most` entries of an organization that are due; returns how many there were, and how many of them were holds that
--- expired. Nearly all are reservations that ended a while ago: these are forgotten together.
+-- Handles up to `most` entries of an organization that are due; returns how many there were, how many of them were holds that expired,
+-- and how many may have changed rates or windows. Nearly all are reservations that ended a while ago: these are forgotten together.
 local function collect(org, now, most, memory_ms)
   local members = call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, most)
-  if #members == 0 then return 0, 0 end
+  if #members == 0 then return 0, 0, 0 end
   local texts, ended, due = call('HMGET', HOLDS, unpack(members)), {}, {}
   for i = 1, #members do
     local member = members[i]
@@ -17,7 +17,7 @@ local function collect(org, now, most, memory_ms)
     call('HDEL', HOLDS, unpack(ended))
     call('ZREM', DUE, unpack(ended))
   end
-  if #due == 0 then return #members, 0 end
+  if #due == 0 then return #members, 0, 0 end
   -- made here: due
-  return #members, end_due(org, due, now, memory_ms)
+  return #members, end_due(org, due, now, memory_ms), #due
 end

@@ -4,7 +4,10 @@
 -- Adds to a window, or below zero takes back, as of `time`; what is of a bucket that has left or of a month that is over counts no
 -- more. Re-arms the thresholds that spend had fallen below before this.
 local function post(org, window, amount, now, time)
-  open_window(org, window, now)
+  if window.is_new then
+    -- made here: first_use
+    open_window(org, window, now)
+  end
   local armed = window.warned > 0 and crossed(window) or 0
   if armed < window.warned then
     window.warned = armed

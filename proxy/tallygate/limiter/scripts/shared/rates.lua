@@ -33,8 +33,3 @@ local function load_bucket(text, key, full, refill, window, now, write)
   end
   return level, at, held, false
 end
-
--- Of a bucket that is written for the first time: when to look whether it has become idle.
-local function watch_bucket(org, key, full, refill, at)
-  schedule(org, format('b|%d|%d|%s', refill, full, key), at + DAY_MS)
-end
