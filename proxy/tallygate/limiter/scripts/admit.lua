@@ -47,8 +47,7 @@ if is_tidy then collect(org, now, COLLECT_MAX, memory_ms) end
 local list, spends, loaded, refusing, wait, granted
 repeat
   list, spends, refusing, wait, granted = demands.list, demands.spends, 0, 0, hold
-  load_windows(spends, now, true)
-  if close_if_ahead(spends, now) then return {2, ''} end
+  if load_windows(spends, now, true) then return close_partition() end
   loaded = load_rates(demands, now, true)
 
   local is_short = false
@@ -120,7 +119,7 @@ local answer = answer_of(now, true, 0, 0, granted, demands, loaded)
 local taken = {}
 for i = 1, list[2] do taken[i] = loaded[i * WORDS - 3] end
 save_record(id, {status = 'held', hold = granted, cost = min(floor_cost + 0, granted), prompt = floor_prompt,
-  completion = floor_completion, at = now + lease_ms, rest = taken, answer = answer, demands = ARGV[3], event = ARGV[4]})
+  completion = floor_completion, at = now + lease_ms, rest = taken, answer = answer, demands = ARGV[3]}, ARGV[4])
 schedule(org, id, now + lease_ms)
 keep(HOLDS, DUE)
 return {0, answer}

@@ -11,8 +11,9 @@ local text = call('HGET', HOLDS, id)
 if not text or string.sub(text, 1, 5) ~= 'held ' then return 0 end
 local record = record_of(text)
 record.at = max(record.at - now > lease_ms + AHEAD_MS and 0 or record.at, now + lease_ms)
-if cost >= record.cost then record.cost, record.prompt, record.completion, record.event = cost, prompt, completion, ARGV[3] end
-save_record(id, record)
+local event = cost >= record.cost and ARGV[3] or event_of(record)
+if cost >= record.cost then record.cost, record.prompt, record.completion = cost, prompt, completion end
+save_record(id, record, event)
 schedule(nil, id, record.at)
 keep(HOLDS, DUE)
 return 1

@@ -19,8 +19,7 @@ local unheld, late = record == nil, record ~= nil and record.status == 'expired'
 if not late and not (record and ARGV[5] == '') then
   local demands = demands_of(record and record.demands or ARGV[3])
   if unheld then
-    load_windows(demands.spends, now, true)
-    if close_if_ahead(demands.spends, now) then return {2, ''} end
+    if load_windows(demands.spends, now, true) then return close_partition() end
     for _, window in ipairs(demands.spends) do
       if window.is_new then open_window(demands.org, window, now) end
       window.held = call('HINCRBY', SPEND, window.key .. '|held', int(hold))
@@ -36,8 +35,8 @@ if not late and not (record and ARGV[5] == '') then
     end
   end
   record.cost, record.prompt, record.completion = min(cost, record.hold), prompt, completion
-  record.at, record.answer, record.event = now + lease_ms, '', ARGV[4]
-  save_record(id, record)
+  record.at, record.answer = now + lease_ms, ''
+  save_record(id, record, ARGV[4])
   schedule(unheld and demands.org or nil, id, record.at)
   keep(HOLDS, DUE)
 end

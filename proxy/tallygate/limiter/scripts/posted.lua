@@ -12,9 +12,9 @@ for _, entry in ipairs(call('XRANGE', EVENTS, '-', '+', 'COUNT', 1)) do
     if entry[2][i] == 'settled_at_ms' then oldest = tonumber(entry[2][i + 1]) end
   end
 end
-load_windows(demands.spends, now, false)
+local is_ahead = load_windows(demands.spends, now, false)
 local window = demands.spends[1]
-local words = {int(now), int(oldest), int(window.spent), is_ahead(window, now) and '1' or '0'}
+local words = {int(now), int(oldest), int(window.spent), is_ahead and '1' or '0'}
 if window.kind == ROLLING then
   local first = window.at - window.buckets + 1
   while first <= window.at do

@@ -14,13 +14,13 @@ for i = 1, #entries, 2 do
   local record = text and record_of(text)
   if record and record.status == 'held' and record.answer ~= '' then   -- a deferred one is held for days
     record.at = now + lease_ms
-    save_record(member, record)
+    save_record(member, record, event_of(record))
     schedule(org, member, record.at)
     moved = moved + 1
   elseif record and record.status ~= 'held' and at > now + memory_ms then
     if record.status == 'expired' then
       record.at = min(record.at, now)
-      save_record(member, record)
+      save_record(member, record, event_of(record))
     end
     schedule(org, member, now + memory_ms)
     moved = moved + 1

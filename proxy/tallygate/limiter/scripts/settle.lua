@@ -21,8 +21,7 @@ if record and record.status == 'settled' then return {1, record.answer} end
 if not record and ARGV[3] == '' then return {3, ''} end
 
 local demands = demands_of(record and record.demands or ARGV[3])
-load_windows(demands.spends, now, true)
-if close_if_ahead(demands.spends, now) then return {2, ''} end
+if load_windows(demands.spends, now, true) then return close_partition() end
 
 local whole_text = not record and part_of ~= '' and call('HGET', HOLDS, part_of)
 local whole = whole_text and record_of(whole_text)
@@ -31,7 +30,7 @@ if whole and whole.status == 'held' then   -- what that leaves is its own hold
   local taken = min(cost, whole.hold)
   whole.hold = whole.hold - taken
   whole.cost = min(whole.cost, whole.hold)
-  save_record(part_of, whole)
+  save_record(part_of, whole, event_of(whole))
   record = {hold = taken, cost = 0, prompt = 0, completion = 0, rest = {}, demands = ARGV[3]}
 end
 local late, unheld = record ~= nil and record.status == 'expired', record == nil

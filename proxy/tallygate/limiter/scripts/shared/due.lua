@@ -16,7 +16,7 @@ local function end_due(org, members, now, memory_ms)
     end
     append_event(id, 'expired', event_of(record), now, record.cost, record.cost, record.prompt, record.completion, 'expired')
     save_record(id, {status = 'expired', hold = record.hold, cost = record.cost, prompt = record.prompt, completion = record.completion,
-      at = now, rest = {}, answer = '', demands = record.demands})
+      at = now, rest = {}, answer = '', demands = record.demands}, '')
     schedule(nil, id, now + memory_ms)
   end
 
@@ -66,9 +66,8 @@ local function end_due(org, members, now, memory_ms)
   end
 
   local function drop_bucket_if_full(member, refill, full, key, now)
-    local text = call('HGET', RATES, key) or former_bucket(key)
-    if text then
-      local level, at = string.match(text, BUCKET)
+    local level, at, _, is_new = load_bucket(call('HGET', RATES, key), key, full, refill, NUMBER_MAX, 0, false)  -- not moved to any time
+    if not is_new then
       local idle_ms = now - at
       if idle_ms < DAY_MS or idle_ms < ceil((full - level) / refill) then return schedule(nil, member, now + DAY_MS) end
       call('HDEL', RATES, key, key .. '|l', key .. '|t', key .. '|h')

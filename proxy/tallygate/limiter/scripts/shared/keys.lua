@@ -14,7 +14,7 @@
 --
 -- Numbers are whole and below 2^53, sums are HINCRBY. Clocks are kept per bucket and per window. They do not go back with a clock
 -- that is put back a little. What is further ahead was moved by a clock that was wrong: a token bucket goes on from now; a spend
--- window, which has lost what left it in the meantime, closes its partition until it is rebuilt from the ledger (`close_if_ahead`).
+-- window, which has lost what left it in the meantime, closes its partition until it is rebuilt from the ledger (`close_partition`).
 
 local GENERATION, EVENTS, ORGS, RATES, HOLDS, DUE, SPEND = unpack(KEYS)
 local DAY_MS = 86400000
@@ -27,6 +27,12 @@ local function keep(key, with)
   if call('PTTL', key) >= KEEP_MS - DAY_MS then return end
   call('PEXPIRE', key, KEEP_MS)
   if with then call('PEXPIRE', with, KEEP_MS) end
+end
+
+-- For spending, until the ledger has rebuilt it; and the answer to whoever finds a window ahead.
+local function close_partition()
+  call('DEL', GENERATION)
+  return {2, ''}
 end
 
 local function schedule(org, member, at)

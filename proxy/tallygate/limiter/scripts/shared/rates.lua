@@ -6,19 +6,16 @@ local OTHERS_MS = 1000  -- only open reservations stand in the way: when one end
 -- A bucket as it is kept: level, the time it stands for, units that open reservations hold of it.
 local BUCKET, BUCKET_WORDS = '^(-?%d+) (%d+) (%d+)$', '%d %d %d'
 
--- The text of a bucket that only a former version of the scripts has written, in fields of level, time and units; nil if there is none.
--- Gateways of that version go on with theirs, beside ours, until they are replaced, and end there what they hold: units that were taken
--- over would stay for ever.
-local function former_bucket(key)
-  local stored = call('HMGET', RATES, key .. '|l', key .. '|t')
-  return stored[1] and format('%s %s 0', stored[1], stored[2]) or nil
-end
-
 -- Level, time, held units and whether it is new of a bucket, from its text, moved to `now`. One that is ahead by more than its window goes
 -- on from now, which `write` writes at once: else it would stay ahead for as long as it refuses.
 local function load_bucket(text, key, full, refill, window, now, write)
-  text = text or former_bucket(key)
-  if not text then return full, now, 0, true end
+  if not text then
+    -- One that only a former version of the scripts has written, in fields of level, time and units. Gateways of that version go on with
+    -- theirs, beside ours, until they are replaced, and end there what they hold: units that were taken over would stay for ever.
+    local former = call('HMGET', RATES, key .. '|l', key .. '|t')
+    if not former[1] then return full, now, 0, true end
+    text = format('%s %s 0', former[1], former[2])
+  end
   local level, at, held = string.match(text, BUCKET)
   level, at, held = level + 0, at + 0, held + 0
   if level > full then level = full elseif level < full - NUMBER_MAX then level = full - NUMBER_MAX end

@@ -4,8 +4,11 @@
 local BUCKET_MS = 300000
 local AHEAD_PART_MS = BUCKET_MS / 10  -- for each bucket of its window a rolling one may be ahead of the clock, AHEAD_MS at most
 
--- Reads every window of the demands and moves it to `now`. A call for each: there is one as a rule, and a list of fields costs as much.
+-- Reads every window of the demands and moves it to `now`, with a call for each: there is one as a rule, and a list of fields costs as
+-- much. Whether one of them has been moved by a clock that was ahead, and put right since: who decides about spend then closes the
+-- partition.
 local function load_windows(spends, now, write)
+  local is_ahead = false
   for i = 1, #spends do
     local window = spends[i]
     local key, stored = window.key, nil
@@ -26,29 +29,16 @@ local function load_windows(spends, now, write)
         if index > window.at then
           -- made here: rolling
           roll(window, index, write)
+        elseif window.at * BUCKET_MS - now > min(AHEAD_MS, window.buckets * AHEAD_PART_MS) then
+          is_ahead = true
         end
       end
     else
       -- made here: months
       window.id, window.starts, window.ends = stored[5], (stored[6] or 0) + 0, (stored[7] or 0) + 0
       turn_page(window, now, write)
+      is_ahead = is_ahead or now < window.starts and not window.is_new
     end
   end
-end
-
--- Whether a window has been moved by a clock that was ahead, and put right since.
-local function is_ahead(window, now)
-  if window.kind == ROLLING then return window.at * BUCKET_MS - now > min(AHEAD_MS, window.buckets * AHEAD_PART_MS) end
-  return now < window.starts and not window.is_new
-end
-
--- Closes the partition for spending if one of these windows is ahead; whether it did.
-local function close_if_ahead(spends, now)
-  for i = 1, #spends do
-    if is_ahead(spends[i], now) then
-      call('DEL', GENERATION)
-      return true
-    end
-  end
-  return false
+  return is_ahead
 end
