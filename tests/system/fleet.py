@@ -23,6 +23,7 @@ from tallygate.simulator.ledger import Ledger
 from tallygate.simulator.server import running_simulator
 
 POLL_SECONDS = 0.05
+RECORDS_MAX = 2_000_000  # of the upstream's account: none is dropped in hours of chaos
 START_SECONDS = 240.0  # for a whole fleet on a busy machine
 ADMIN_TOKEN = "tga_the_same_at_every_console"
 
@@ -146,7 +147,7 @@ async def running_fleet(
     config_dir.mkdir()
     for name, content in ({"plans": AMPLE_PLANS} | config).items():
         (config_dir / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    async with running_simulator() as simulator:
+    async with running_simulator(records_max=RECORDS_MAX) as simulator:
         shared = {name: value for name, value in os.environ.items() if not name.startswith("TALLYGATE_")} | {
             "TALLYGATE_CONFIG_DIR": str(config_dir),
             "TALLYGATE_REDIS_URL": store.url,

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from tallygate.simulator.endpoint import Endpoint
 from tallygate.simulator.endpoints import endpoints
-from tallygate.simulator.ledger import Ledger
+from tallygate.simulator.ledger import RECORDS_MAX, Ledger
 from tallygate.simulator.prompt_tokens import PromptTokens
 from tallygate.simulator.service import Service, SimulatorSettings
 from tallygate.simulator.sockets import speak
@@ -77,12 +77,13 @@ async def running_simulator(
     port: int = 0,
     clock_ms: Callable[[], int] = system_clock_ms,
     prompt_tokens: PromptTokens | None = None,
+    records_max: int = RECORDS_MAX,
 ) -> AsyncIterator[Simulator]:
     """Serve in this event loop until the block ends. port 0: any free one.
 
     prompt_tokens    shared by several simulators, so that each need not load a vocabulary (0.3 s); None: its own
     """
-    ledger = Ledger()
+    ledger = Ledger(records_max)
     app = make_app(
         ledger, settings=settings or SimulatorSettings(), clock_ms=clock_ms, prompt_tokens=prompt_tokens or PromptTokens()
     )

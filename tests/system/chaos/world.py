@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet import Fleet, running_fleet
+from fleet import RECORDS_MAX, Fleet, running_fleet
 from ledger_truth import LedgerTruth, spools_are_empty
 from postgres_process import running_postgres
 from system_traffic import sums_of_metrics, true_cost
@@ -17,7 +17,6 @@ from system_traffic import sums_of_metrics, true_cost
 from chaos.checker import Entry, History, Served, Sums
 from chaos.crowd import Crowd, config, limits
 from chaos.store import ChaosStore, running_store
-from tallygate.simulator.ledger import RECORDS_MAX
 
 ROLES = ("gateway", "gateway", "ledger", "ledger", "console", "console")
 WORKERS = 2  # of each gateway
