@@ -19,6 +19,7 @@ AT_ONCE = 4
 RECOVERY_SECONDS = 150.0  # on a busy machine, where each start is seconds of work, up to five of them apart
 NOTICED_SECONDS = 1.5  # until every process follows the store's new map
 POLL_SECONDS = 0.1
+LOOKS_MAX = round(RECOVERY_SECONDS / POLL_SECONDS)  # not a time: a machine that stands still meanwhile looks no more often
 WORKER = "tallygate.processes.worker"
 CONSOLE = "tallygate.processes.console"  # which in a ledger keeps the ledger
 
@@ -171,16 +172,16 @@ class Deeds:
 
     async def _until_recovered(self, member: Member) -> None:
         """It is ready, and has the workers that it should have. One that gave up its start is started again, as systemd does."""
-        deadline = asyncio.get_running_loop().time() + RECOVERY_SECONDS
-        while True:
+        text = ""
+        for _ in range(LOOKS_MAX):
             if member.process.poll() is not None:
                 member.start()
                 self.started_again += 1
             status, text = await member.get("/readyz")
             if status == 200 and self._has_its_workers(member):
                 return
-            assert asyncio.get_running_loop().time() < deadline, f"never recovers: {member.directory}: {text}"
             await asyncio.sleep(POLL_SECONDS)
+        raise AssertionError(f"never recovers: {member.directory}: {text}")
 
     def _has_its_workers(self, member: Member) -> bool:
         return member.role != "gateway" or len(_children(member, WORKER)) == self._workers
