@@ -39,6 +39,7 @@ from bench.pinning import Pinning
 from bench.stepped import ask, serves
 from bench.tallygate import ADMIN_TOKEN, configuration
 from bench.workload import Target
+from tallygate.ledger.book import Book
 from tallygate.ledger.database import open_database
 
 PLAN: Final = "pay_as_you_go"  # of the directory's organizations
@@ -321,6 +322,9 @@ async def _database_bytes(url: str) -> dict[str, int]:
 
 async def _at_the_end(url: str) -> tuple[dict[str, int], int, int]:
     """Bytes without what was updated or deleted, and the numbers of entries and of rows of rollups."""
+    database = open_database(url, Path())
+    await Book(database).fold()
+    await database.close()
     connection = await asyncpg.connect(url)
     await connection.execute("VACUUM FULL")
     await connection.close()

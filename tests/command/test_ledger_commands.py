@@ -181,6 +181,7 @@ def test_an_audit_of_a_sound_ledger_finds_no_drift(kept: Kept) -> None:
 
 def test_an_audit_tells_each_sum_that_differs_and_fails(kept: Kept) -> None:
     async def spoil(database: Database) -> None:
+        await Book(database).fold()
         async with database.write() as connection:
             sums = {"cost_nano_usd": ROLLUPS.c.cost_nano_usd + 7}
             hours = Level(Detail.SERIES, HOUR_MS).rows()

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select, true
+from sqlalchemy import func, or_, select, true
 
 from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome, UsageEvent
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry, entry_of_stream
 from tallygate.ledger.history import OrgScope
-from tallygate.ledger.rollups import LEVELS
+from tallygate.ledger.rollups import LEVELS, RECENT
 from tallygate.ledger.schema import AMOUNTS, ENTRIES, ROLLUPS, SPEND_BUCKETS
 
 START_MS = 1_788_000_000_000  # 2026-08-29T10:40:00Z
@@ -99,7 +99,10 @@ async def sums(database: Database) -> dict[str, tuple[int, ...]]:
     """What entries and each level of rollups add up to, in the order of AMOUNTS, and what was posted."""
     found: dict[str, tuple[int, ...]] = {}
     async with database.read() as connection:
-        for name, table, rows in (("entries", ENTRIES, true()), *((level.name, ROLLUPS, level.rows()) for level in LEVELS)):
+        for name, table, rows in (
+            ("entries", ENTRIES, true()),
+            *((level.name, ROLLUPS, or_(level.rows(), RECENT.rows())) for level in LEVELS),
+        ):
             columns = [func.coalesce(func.sum(table.c[amount]), 0) for amount in AMOUNTS]
             found[name] = tuple(map(int, (await connection.execute(select(*columns).where(rows))).one()))
         for table in (ENTRIES, SPEND_BUCKETS):

@@ -1,4 +1,4 @@
-"""What was kept before versions 0024 to 0020 and 0014 of the tables: no stray days, positions, digests, kinds; five rollups."""
+"""What was kept before versions 0026 to 0020 (no recent rollups, stray days, positions, digests, kinds) and 0014 (five rollups)."""
 
 from alembic import command
 from alembic.config import Config
@@ -35,8 +35,9 @@ _SINCE = ("rollups", "lifetime_spend", "jobs", "console_sessions", "sign_in_link
 
 
 def put_strays_back(connection: Connection) -> None:
-    """Make a ledger of today what one of version 0023 was."""
+    """Make a ledger of today, whose rollups are all folded, what one of version 0023 was."""
     if connection.dialect.name == "postgresql":
+        connection.execute(text("DROP TABLE rollups_recent"))
         connection.execute(text("DROP TABLE stray_days"))
         connection.execute(text("DROP FUNCTION note_stray_day, is_stray CASCADE"))
     connection.execute(text("UPDATE ledger_version SET version_num = '0023'"))

@@ -21,7 +21,12 @@ from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.history import Dimension, OrgScope, Usage, UsageQuery
-from tallygate.ledger.migrations.versions import v0020_kinds_in_rollups, v0024_stray_days, v0025_stray_days_before
+from tallygate.ledger.migrations.versions import (
+    v0020_kinds_in_rollups,
+    v0024_stray_days,
+    v0025_stray_days_before,
+    v0026_recent_rollups,
+)
 from tallygate.ledger.schema import ENTRIES, ROLLUP_AMOUNTS, ROLLUPS, SERIES
 from tallygate.ledger.series import Series
 from tallygate.ledger.time_buckets import QUARTER_MS
@@ -133,6 +138,7 @@ async def test_tokens_of_pictures_are_taken_back_with_their_exchange(database: D
 
 async def test_a_drift_of_a_kind_is_found(database: Database, book: Book) -> None:
     await fill(book)
+    await book.fold()
     for name in KINDS:
         async with database.write() as connection:
             at = (ROLLUPS.c.detail == "credential", ROLLUPS.c.length_ms == 86_400_000, ROLLUPS.c.org == "beta")
@@ -150,6 +156,7 @@ async def test_a_ledger_without_kinds_gets_what_its_entries_have(
     monkeypatch.setattr(v0020_kinds_in_rollups, "_ROWS_AT_ONCE", rows_at_once)
     monkeypatch.setattr("tallygate.ledger.series.MODELS_PER_ORG_MAX", 3)
     await fill(book)
+    await book.fold()
     before = await content(database)
     assert any("other" in row for row in before[0])
 
@@ -159,6 +166,7 @@ async def test_a_ledger_without_kinds_gets_what_its_entries_have(
             v0020_kinds_in_rollups.upgrade()
             v0024_stray_days.upgrade()  # which those who read entries ask
             v0025_stray_days_before.upgrade()
+            v0026_recent_rollups.upgrade()
 
     async with database.write() as connection:
         await connection.run_sync(fill_again)
@@ -173,6 +181,7 @@ async def test_what_a_writer_of_the_version_before_has_begun_is_filled_too(
 ) -> None:
     """And one that begins later waits for its new version: nothing is added without its kinds, and nothing is set aside."""
     await book.record([an_entry(1, cost_nano_usd=50, fee_nano_usd=20)])
+    await book.fold()
     async with database.write() as connection:
         await connection.run_sync(put_kinds_back)
     if database.dialect == "postgresql":
@@ -228,6 +237,7 @@ async def test_a_migration_that_is_killed_is_begun_anew(
     database: Database, database_url: str, book: Book, open_another: Callable[[], Database]
 ) -> None:
     await fill(book)
+    await book.fold()
     before = await content(database)
     async with database.write() as connection:
         await connection.run_sync(as_before)

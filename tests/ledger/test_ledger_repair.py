@@ -27,7 +27,7 @@ from tallygate.ledger.limiter_windows import windows_of
 from tallygate.ledger.postings import read_postings
 from tallygate.ledger.reprice import RepriceQuery, Repricing
 from tallygate.ledger.retention import Retention, visible_from_ms
-from tallygate.ledger.rollups import LEVELS, Level
+from tallygate.ledger.rollups import LEVELS, RECENT, Level
 from tallygate.ledger.schema import AMOUNTS, ENTRIES, ROLLUP_AMOUNTS, ROLLUPS, SPEND_BUCKETS
 from tallygate.ledger.time_buckets import DAY_MS
 from tallygate.ledger.usage_queries import UsageQueries
@@ -211,7 +211,9 @@ async def _some_days(book: Book) -> None:
         for number in range(60)
     ]
     late = an_entry(900, kind="late", settled_at_ms=START_MS + 9_000_000, cost_nano_usd=70, posted=20)
-    await book.record([*entries, an_entry(900, kind="expired", cost_nano_usd=50), late])
+    await book.record(entries[:30])
+    await book.fold()
+    await book.record([*entries[30:], an_entry(900, kind="expired", cost_nano_usd=50), late])
 
 
 async def test_an_audit_of_a_sound_ledger_finds_nothing(database: Database, book: Book) -> None:
@@ -251,6 +253,7 @@ async def test_a_word_that_is_posted_after_the_historys_edge_is_no_drift(
     ("table", "column", "level"),
     [
         *((ROLLUPS, amount, level) for level, amount in zip(LEVELS, itertools.cycle(ROLLUP_AMOUNTS), strict=False)),
+        (ROLLUPS, "requests", RECENT),
         (SPEND_BUCKETS, "posted_nano_usd", None),
         (ENTRIES, "requests", None),
     ],

@@ -238,6 +238,7 @@ async def test_the_migration_counts_what_was_before_as_fees_and_other(database_u
     )
     organization = Organization(id="acme", name="Acme", plan=Plan(id="p", history_days=100))
     assert await Retention(database, pause_seconds=0).purge([organization], START_MS)
+    await book.fold()
 
     def as_before(connection: Connection) -> None:
         put_back(connection)

@@ -285,6 +285,7 @@ async def test_the_migration_fills_totals_from_what_is_there(database_url: str, 
     ]
     await book.record([checkpoint, final, *others])
     await book.add_refusals("worker-0", [refused(5)], at_ms=START_MS)
+    await book.fold()
     moved = await totals(database)
 
     def fill_again(connection: Connection) -> None:

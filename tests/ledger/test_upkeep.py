@@ -1,8 +1,10 @@
 """The ledger's upkeep: the work of each time is bounded, however many organizations."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 from ledger_values import START_MS, an_entry
@@ -52,7 +54,7 @@ def an_upkeep(database: Database, store: Any = None, **parts: Any) -> Upkeep:
     unused = cast("Any", None)
     return Upkeep(
         database=database,
-        book=unused,
+        book=parts.get("book", unused),
         streams=unused,
         writer=parts.get("writer", unused),
         rebuild=parts.get("rebuild", unused),
@@ -141,6 +143,7 @@ async def test_only_organizations_with_something_old_are_purged(
     await book.record(
         [an_entry(1, org="org-0005", settled_at_ms=START_MS), an_entry(2, org="org-0006", settled_at_ms=START_MS + 60 * DAY_MS)]
     )
+    await book.fold()
     await spend(database, ["org-0900"], START_MS - 60 * DAY_MS)
     writes = 0
     write = Database.write
@@ -222,3 +225,15 @@ async def test_a_rebuild_waits_for_the_writer_while_a_closed_partition_has_event
     await at_work.writer.drain()
     await rebuild.step()
     assert not rebuild.waits_for_writer
+
+
+async def test_rollups_are_folded_now_and_then(database: Database) -> None:
+    book, folded = AsyncMock(), asyncio.Event()
+    book.fold.side_effect = folded.set
+    writer, clock = MagicMock(write_forever=AsyncMock()), MagicMock(look=AsyncMock(return_value=False), is_believed=False)
+    rebuild = MagicMock(step=AsyncMock(), close_where_months_changed=AsyncMock(), continuity=MagicMock(compare=AsyncMock()))
+    upkeep = an_upkeep(database, book=book, writer=writer, rebuild=rebuild, clock=clock)
+    keeping = asyncio.create_task(upkeep.keep_forever())
+    await asyncio.wait_for(folded.wait(), 30)
+    keeping.cancel()
+    await asyncio.wait([keeping])

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Select, case, func, select
+from sqlalchemy import Select, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.domain.organization import Organization
@@ -22,7 +22,7 @@ from tallygate.ledger.id_range import id_range
 from tallygate.ledger.lifetime_spend import spend_of_entries, stretches_of
 from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
 from tallygate.ledger.postings import posted_in, read_postings
-from tallygate.ledger.rollups import DAYS_OF_SERIES, FINEST, LEVELS, Level
+from tallygate.ledger.rollups import DAYS_OF_SERIES, FINEST, LEVELS, RECENT, Level
 from tallygate.ledger.schema import (
     AMOUNTS,
     ENTRIES,
@@ -46,6 +46,7 @@ from tallygate.limiter.script import Scripts, ScriptStore
 LOOKS_MAX: Final = 5
 LOOK_AGAIN_SECONDS: Final = 0.3
 _WINDOWS_AT_ONCE: Final = 50
+_Sums = dict[tuple[Any, ...], list[int]]  # (start of a bucket, labels ...) to ROLLUP_AMOUNTS
 _LABELS: Final = ("org", "credential", "capability", "endpoint", "status", "outcome")
 
 
@@ -86,17 +87,11 @@ class LedgerAudit:
         """Drifts of one organization's UTC day, or of several from it on, in all levels of rollups."""
         until_ms = day_ms + days * DAY_MS
         async with self._database.read() as connection:
-            finest = await self._rollup_sums(connection, FINEST, org, day_ms, until_ms)
-            truth = await self._truth(connection, finest, org, day_ms, until_ms)
-            drifts: list[Drift] = []
-            for level in LEVELS:
-                expected: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_AMOUNTS))
-                for (bucket, *labels), amounts in truth.items():
-                    row = expected[bucket - bucket % level.length_ms, *_FOLDED[level.detail](labels)]
-                    row[:] = map(int.__add__, row, amounts)
-                kept = finest if level is FINEST else await self._rollup_sums(connection, level, org, day_ms, until_ms)
-                drifts += _differences(level, dict(expected), kept)
-        return drifts
+            recent = await self._rollup_sums(connection, RECENT, org, day_ms, until_ms)
+            kept = {level: await self._rollup_sums(connection, level, org, day_ms, until_ms) for level in LEVELS}
+            found = {level: _added(sums, _folded(level, recent)) for level, sums in kept.items()}
+            truth = await self._truth(connection, found[FINEST], org, day_ms, until_ms)
+        return [drift for level in LEVELS for drift in _differences(level, _folded(level, truth), found[level])]
 
     async def postings(self, org: str, since_ms: int) -> list[Drift]:
         """Drifts of the ledger's copy of the limiter's buckets, against the entries, which may be far older than their postings."""
@@ -130,9 +125,7 @@ class LedgerAudit:
             if truth.get(at) != found.get(at)
         ]
 
-    async def _truth(
-        self, connection: AsyncConnection, finest: dict[tuple[Any, ...], list[int]], org: str, from_ms: int, until_ms: int
-    ) -> dict[tuple[Any, ...], list[int]]:
+    async def _truth(self, connection: AsyncConnection, finest: _Sums, org: str, from_ms: int, until_ms: int) -> _Sums:
         """Sums by quarter of an hour and labels. Refusals have no entries, so they come from the finest rollup."""
         columns = ENTRIES.c
         bucket = columns.settled_at_ms // QUARTER_MS * QUARTER_MS
@@ -149,9 +142,7 @@ class LedgerAudit:
             truth.setdefault(key, [0] * len(ROLLUP_AMOUNTS))[-1] = amounts[-1]
         return truth
 
-    async def _rollup_sums(
-        self, connection: AsyncConnection, level: Level, org: str, from_ms: int, until_ms: int
-    ) -> dict[tuple[Any, ...], list[int]]:
+    async def _rollup_sums(self, connection: AsyncConnection, level: Level, org: str, from_ms: int, until_ms: int) -> _Sums:
         columns = ROLLUPS.c
         labels = [columns.org] if level.detail is Detail.ORG else [SERIES.c[name] for name in _LABELS]
         statement = (
@@ -163,6 +154,20 @@ class LedgerAudit:
             statement = statement.join(SERIES, SERIES.c.id == columns.series)
         width = 1 + len(labels)
         return {tuple(row[:width]): list(map(int, row[width:])) for row in await connection.execute(statement)}
+
+
+def _folded(level: Level, sums: _Sums) -> _Sums:
+    """Sums by the quarter of an hour and every label, as a level has them."""
+    found: defaultdict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_AMOUNTS))
+    for (bucket, *labels), amounts in sums.items():
+        row = found[bucket - bucket % level.length_ms, *_FOLDED[level.detail](labels)]
+        row[:] = map(int.__add__, row, amounts)
+    return dict(found)
+
+
+def _added(sums: _Sums, more: _Sums) -> _Sums:
+    nothing = [0] * len(ROLLUP_AMOUNTS)
+    return sums | {key: list(map(int.__add__, sums.get(key, nothing), amounts)) for key, amounts in more.items()}
 
 
 _FOLDED: Final[Mapping[Detail, Callable[[Sequence[Any]], Sequence[Any]]]] = {
@@ -279,7 +284,7 @@ def _window_drift(window: LimiterWindow, at_ms: int, expected: int, found: int) 
     return Drift(what="limiter", where=where, amount="posted_nano_usd", expected=expected, found=found)
 
 
-def _differences(level: Level, expected: dict[tuple[Any, ...], list[int]], found: dict[tuple[Any, ...], list[int]]) -> list[Drift]:
+def _differences(level: Level, expected: _Sums, found: _Sums) -> list[Drift]:
     nothing = [0] * len(ROLLUP_AMOUNTS)
     return [
         Drift(what=level.name, where=" ".join(map(str, key)), amount=name, expected=right, found=wrong)
@@ -331,7 +336,7 @@ def _whole_life(org: str) -> tuple[Select[Any], Select[Any]]:
     left = (
         select(*exchange, *(func.sum(ROLLUPS.c[name]) for name in PURGED_AMOUNTS))
         .join(SERIES, SERIES.c.id == ROLLUPS.c.series)
-        .where(DAYS_OF_SERIES.rows(), ROLLUPS.c.org == org)
+        .where(or_(DAYS_OF_SERIES.rows(), RECENT.rows()), ROLLUPS.c.org == org)
         .group_by(*exchange)
     )
     gone = PURGED_TOTALS.c

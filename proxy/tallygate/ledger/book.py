@@ -27,7 +27,7 @@ from tallygate.ledger.lifetime import OTHER, Changes, changes_of, charged_model,
 from tallygate.ledger.lifetime_spend import add_to_lifetime_spend, spend_changes_of
 from tallygate.ledger.notices.notice import Notice
 from tallygate.ledger.notices.record import EndpointsOf, record_notices, to_nobody
-from tallygate.ledger.rollups import add_to_rollups
+from tallygate.ledger.rollups import FOLDED_AT_ONCE, add_to_rollups, fold_recent
 from tallygate.ledger.schema import (
     AMOUNTS,
     ENTRIES,
@@ -166,6 +166,18 @@ class Book:
     def committed(self, numbering: Numbering) -> None:
         self._series.keep(numbering)
 
+    async def fold(self) -> None:
+        """Add what is recent to the rollups of every level, a bounded number of rows in each transaction.
+
+        Raises LedgerUnavailableError; the next call adds the rest.
+        """
+        folded = FOLDED_AT_ONCE
+        while folded == FOLDED_AT_ONCE:
+            async with self._database.write() as connection:
+                await self._database.wait_for_turn(connection, "rollups")  # two would lock rows of many levels in turn
+                folded, numbering = await connection.run_sync(fold_recent, self._database, self._series)
+            self._series.keep(numbering)
+
     async def add_refusals(self, source: str, counts: Iterable[RefusalCount], *, at_ms: int) -> int:
         """Add the refusals counted by `source` (a worker's slot) to rollups and lifetime totals; returns how many were new.
 
@@ -224,7 +236,8 @@ class Book:
 
     def _add_refusals(self, connection: Connection, at_ms: int, sums: Mapping[Series, list[int]], changes: Changes) -> Numbering:
         numbering = self._series.numbers(connection, sums)
-        add_to_rollups(connection, self._database, {(at_ms, series): amounts for series, amounts in sums.items()}, numbering)
+        quarter = at_ms - at_ms % QUARTER_MS
+        add_to_rollups(connection, self._database, {(quarter, series): amounts for series, amounts in sums.items()}, numbering)
         self._add_to_lifetime(connection, changes)
         return numbering
 

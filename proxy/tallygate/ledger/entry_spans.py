@@ -3,13 +3,14 @@
 From days over hours to quarters of an hour, the first buckets that together have enough.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tallygate.ledger.rollups import Level
+from tallygate.ledger.rollups import RECENT, Level
 from tallygate.ledger.schema import ROLLUPS, SERIES
 from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS
 
@@ -59,13 +60,12 @@ class EntrySpans:
             return []
         found: list[tuple[Span, int]] = []
         for low, high in self._windows():
-            some = self._rows(DAY_MS, list(self._within), low, high)
-            found = self._first([*found, *await self._read(DAY_MS, [some])])
+            found = self._first([*found, *await self._read(DAY_MS, [(list(self._within), low, high)])])
             if self._is_enough(found):
                 break
         for length in (HOUR_MS, QUARTER_MS):
             runs = _runs(span for span, _ in found)
-            found = self._first(await self._read(length, [self._rows(length, [run.org], run.low_ms, run.high_ms) for run in runs]))
+            found = self._first(await self._read(length, [([run.org], run.low_ms, run.high_ms) for run in runs]))
         whole = (self._within[span.org] for span, _ in found)
         return [
             Span(span.org, max(span.low_ms, limit.low_ms), min(span.high_ms, limit.high_ms))
@@ -86,27 +86,39 @@ class EntrySpans:
                 low += days
             days *= GROWTH
 
-    def _rows(self, length_ms: int, orgs: Sequence[str], low_ms: int, high_ms: int) -> Select[Any]:
+    def _rows(self, level: Level, length_ms: int, orgs: Sequence[str], low_ms: int, high_ms: int) -> Select[Any]:
+        """(organization, start of a bucket of this length, requests ...) of a level."""
         columns = ROLLUPS.c
+        start = columns.bucket_ms - columns.bucket_ms % length_ms
         # Refusals have series of their own, but no entries.
         conditions = [columns.org.in_(orgs), columns.bucket_ms >= low_ms, columns.bucket_ms < high_ms, columns.refused == 0]
         return (
-            select(columns.org, columns.bucket_ms, func.sum(columns.requests))
+            select(columns.org, start, func.sum(columns.requests))
             .join(SERIES, SERIES.c.id == columns.series)
-            .where(self._levels[length_ms].rows(), *conditions, *self._conditions)
-            .group_by(columns.org, columns.bucket_ms)
+            .where(level.rows(), *conditions, *self._conditions)
+            .group_by(columns.org, start)
         )
 
-    async def _read(self, length_ms: int, parts: Sequence[Select[Any]]) -> list[tuple[Span, int]]:
-        """Buckets with matching entries and their least number: entries that were not cancelled."""
-        found: list[tuple[Span, int]] = []
+    async def _read(self, length_ms: int, wanted: Sequence[tuple[Sequence[str], int, int]]) -> list[tuple[Span, int]]:
+        """Buckets with matching entries and their least number: entries that were not cancelled.
+
+        wanted   (organizations, low_ms, high_ms): all that has matching entries between the first and the last of them
+        """
+        parts = [self._rows(self._levels[length_ms], length_ms, *each) for each in wanted]
+        if wanted:
+            low_ms, high_ms = min(low for _, low, _ in wanted), max(high for _, _, high in wanted)
+            parts.append(self._rows(RECENT, length_ms, sorted({org for orgs, _, _ in wanted for org in orgs}), low_ms, high_ms))
+        counts: defaultdict[Span, int] = defaultdict(int)
         for at in range(0, len(parts), SPANS_AT_ONCE):
             for org, start, requests in await self._connection.execute(union_all(*parts[at : at + SPANS_AT_ONCE])):
-                span, whole = Span(org, start, start + length_ms), self._within[org]
-                if span.low_ms < whole.high_ms and whole.low_ms < span.high_ms:
-                    is_begun = self._after_ms is not None and span.low_ms <= self._after_ms < span.high_ms
-                    is_whole = whole.low_ms <= span.low_ms and span.high_ms <= whole.high_ms and not is_begun
-                    found.append((span, int(requests) if is_whole else 0))
+                counts[Span(org, start, start + length_ms)] += int(requests)
+        found: list[tuple[Span, int]] = []
+        for span, requests in counts.items():
+            whole = self._within[span.org]
+            if span.low_ms < whole.high_ms and whole.low_ms < span.high_ms:
+                is_begun = self._after_ms is not None and span.low_ms <= self._after_ms < span.high_ms
+                is_whole = whole.low_ms <= span.low_ms and span.high_ms <= whole.high_ms and not is_begun
+                found.append((span, requests if is_whole else 0))
         return found
 
     def _first(self, found: Iterable[tuple[Span, int]]) -> list[tuple[Span, int]]:

@@ -20,7 +20,7 @@ from tallygate.ledger.database import Database
 from tallygate.ledger.entry_months import EntryMonths
 from tallygate.ledger.expired_months import ExpiredMonths, add_purged_postings
 from tallygate.ledger.lifetime_spend import SPENT_COLUMNS, add_to_lifetime_spend, purged_spend
-from tallygate.ledger.rollups import COARSEST, DAYS_OF_SERIES, LEVELS, Level
+from tallygate.ledger.rollups import COARSEST, DAYS_OF_SERIES, LEVELS, RECENT, Level
 from tallygate.ledger.schema import (
     ENTRIES,
     PURGED_AMOUNTS,
@@ -61,11 +61,7 @@ class Retention:
         histories: defaultdict[int, list[str]] = defaultdict(list)
         for org, before in visible.items():
             histories[before].append(org)
-        expired = [
-            (org, before)
-            for before, orgs in histories.items()
-            async for org in self._having(ROLLUPS, orgs, before, COARSEST.rows())
-        ]
+        expired = [(org, before) for before, orgs in histories.items() for org in await self._expired(orgs, before)]
         removed = await self._expired_months.empty(visible, now_ms) if expired else 0
         for org, before in expired:
             removed += await self._purge_history(org, before)
@@ -75,6 +71,10 @@ class Retention:
         if removed:
             await self._months.drop_empty(now_ms)
         return removed
+
+    async def _expired(self, orgs: Sequence[str], before_ms: int) -> list[str]:
+        """The organizations with anything older. What is recent is so old where an event was corrected."""
+        return sorted({org for level in (COARSEST, RECENT) async for org in self._having(ROLLUPS, orgs, before_ms, level.rows())})
 
     async def _having(self, table: Table, orgs: Sequence[str], before_ms: int, *which: ColumnElement[bool]) -> AsyncIterator[str]:
         """The organizations with older rows: most have none, and purging them would cost a transaction for each table."""
@@ -90,7 +90,7 @@ class Retention:
         removed = await self._purge(ENTRIES, org, "settled_at_ms", before_ms)
         removed += await self._purge(STORED_OBJECTS, org, "made_at_ms", before_ms)
         # The coarsest come last: they trigger a purge, including one that was interrupted.
-        for level in LEVELS:
+        for level in (RECENT, *LEVELS):
             removed += await self._purge(ROLLUPS, org, "bucket_ms", before_ms, level)
         return removed
 
@@ -106,7 +106,7 @@ class Retention:
         while True:
             async with self._database.write() as connection:
                 statement = delete(table).where(key.in_(oldest))
-                if level == DAYS_OF_SERIES:
+                if level in {RECENT, DAYS_OF_SERIES}:
                     rows = (await connection.execute(statement.returning(ROLLUPS.c.series, *_PURGED_COLUMNS))).all()
                     count = len(rows)
                     await self._remember(connection, rows)
@@ -134,7 +134,7 @@ class Retention:
         await connection.run_sync(add_purged_postings, self._database, sums)
 
     async def _remember(self, connection: AsyncConnection, removed: Sequence[Row[Any]]) -> None:
-        """Add the removed days' rollups to `purged_totals`, in the same transaction."""
+        """Add removed rollups of series, each of which counts once, to `purged_totals`, in the same transaction."""
         by_series: dict[int, list[int]] = {}
         for row in removed:
             sums = by_series.setdefault(row[0], [0] * len(PURGED_AMOUNTS))

@@ -47,6 +47,17 @@ def rollup_rows(edges: Sequence[int], bucket: Bucket | None, time_zone: str, len
         yield from _between(layer, lengths_ms)
 
 
+def recent_rows(edges: Sequence[int]) -> RollupRows:
+    """Those that no other level has yet, which are by the quarter of an hour: each is in one bucket between two edges."""
+
+    def shares_of(at_ms: int) -> Shares:
+        return ((bucket_of(edges, at_ms), 1),)
+
+    return RollupRows(
+        length_ms=QUARTER_MS, starts=range(edges[0], edges[-1], QUARTER_MS), divided=(0, QUARTER_MS), shares_of=shares_of
+    )
+
+
 def _within_days(edges: Sequence[int], bucket: Bucket | None, time_zone: str, lengths_ms: Sequence[int]) -> Iterator[RollupRows]:
     step = QUARTER_MS if bucket is Bucket.QUARTER_HOUR else HOUR_MS
 

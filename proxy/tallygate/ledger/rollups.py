@@ -1,18 +1,19 @@
 """The levels of the table `rollups`: sums of the entries by some or all labels, in buckets of several lengths.
 
 A query reads the coarsest rows that can answer it: whole organizations, and kinds (series without their credential), have far fewer
-rows than series.
+rows than series. The transaction of an entry moves one row, of RECENT. Now and then its rows are added to those of every level and
+removed (`fold_recent`), so each sum is in RECENT or in all of the others, and a query adds both.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_
+from sqlalchemy import ColumnElement, Connection, and_, delete, select, tuple_
 
 from tallygate.ledger.database import Database
-from tallygate.ledger.schema import ROLLUP_AMOUNTS, ROLLUPS
-from tallygate.ledger.series import KEPT, Detail, Numbering, Series
+from tallygate.ledger.schema import ROLLUP_AMOUNTS, ROLLUPS, SERIES
+from tallygate.ledger.series import KEPT, Detail, Numbering, Series, SeriesNumbers
 from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS
 
 # Half hours are for zones that are half an hour off. The few that are a quarter off read the quarters of series instead of kinds.
@@ -43,6 +44,8 @@ LEVELS: Final = tuple(Level(detail, length_ms) for detail, lengths_ms in LENGTHS
 FINEST, *_, COARSEST = LEVELS
 _IN_ORDER: Final = tuple(sorted((level.length_ms, level.detail.value, level.detail) for level in LEVELS))  # of their rows
 DAYS_OF_SERIES: Final = Level(Detail.SERIES, DAY_MS)
+RECENT: Final = Level(Detail.RECENT, FINEST.length_ms)
+FOLDED_AT_ONCE: Final = 1_000  # rows of RECENT in one transaction
 
 
 def coarsest(labels: Collection[str]) -> Mapping[int, Level]:
@@ -61,15 +64,41 @@ def coarsest(labels: Collection[str]) -> Mapping[int, Level]:
 def add_to_rollups(
     connection: Connection, database: Database, sums: Mapping[tuple[int, Series], Sequence[int]], numbering: Numbering
 ) -> None:
-    """Add ROLLUP_AMOUNTS by (instant, series) to their rows of every level, within the connection's transaction."""
-    rows: list[tuple[Any, ...]] = []
-    ordered = [(series.org, at_ms, numbering.numbers[series], amounts) for (at_ms, series), amounts in sums.items()]
-    ordered.sort(key=itemgetter(0, 1))  # nearly the order of each level's rows
-    for length_ms, name, detail in _IN_ORDER:
-        of_level: dict[tuple[str, int, int], Sequence[int]] = {}
-        for org, at_ms, numbers, amounts in ordered:
-            key = (org, at_ms - at_ms % length_ms, numbers[detail])
-            before = of_level.get(key)
-            of_level[key] = amounts if before is None else list(map(int.__add__, before, amounts))
-        rows += [(length_ms, name, *key, *of_level[key]) for key in sorted(of_level)]
+    """Add ROLLUP_AMOUNTS by (start of a quarter of an hour, series), within the connection's transaction."""
+    numbered = [(series.org, at_ms, numbering.numbers[series][Detail.SERIES], amounts) for (at_ms, series), amounts in sums.items()]
+    _add(connection, database, RECENT, numbered)
+
+
+def fold_recent(connection: Connection, database: Database, numbers: SeriesNumbers) -> tuple[int, Numbering]:
+    """Add up to FOLDED_AT_ONCE rows of RECENT to every level; return how many, and what is to be kept after the commit."""
+    key = ROLLUPS.primary_key.columns
+    oldest = select(*key).where(RECENT.rows()).order_by(*key).limit(FOLDED_AT_ONCE).with_for_update()  # in a writer's order
+    rows = connection.execute(delete(ROLLUPS).where(tuple_(*key).in_(oldest)).returning(*_FOLDED)).all()
+    series = _series_of(connection, {number for number, *_ in rows})
+    numbering = numbers.numbers(connection, series.values())
+    # Nearly the order of each level's rows.
+    recent = sorted(((series[number], at_ms, amounts) for number, at_ms, *amounts in rows), key=itemgetter(0, 1))
+    for length_ms, _, detail in _IN_ORDER:
+        numbered = ((one.org, at_ms - at_ms % length_ms, numbering.numbers[one][detail], amounts) for one, at_ms, amounts in recent)
+        _add(connection, database, Level(detail, length_ms), numbered)
+    return len(rows), numbering
+
+
+_FOLDED: Final = (ROLLUPS.c.series, ROLLUPS.c.bucket_ms, *(ROLLUPS.c[name] for name in ROLLUP_AMOUNTS))
+
+
+def _series_of(connection: Connection, numbers: Collection[int]) -> dict[int, Series]:
+    labels = (SERIES.c[name] for name in Series._fields)
+    rows = connection.execute(select(SERIES.c.id, *labels).where(SERIES.c.id.in_(numbers)))
+    return {number: Series(*values) for number, *values in rows}
+
+
+def _add(connection: Connection, database: Database, level: Level, numbered: Iterable[tuple[str, int, int, Sequence[int]]]) -> None:
+    """Add amounts to rows of a level, given by (organization, start of its bucket, number), more than once for some."""
+    sums: dict[tuple[str, int, int], Sequence[int]] = {}
+    for org, at_ms, number, amounts in numbered:
+        key = org, at_ms, number
+        before = sums.get(key)
+        sums[key] = amounts if before is None else list(map(int.__add__, before, amounts))
+    rows = [(level.length_ms, level.detail.value, *key, *sums[key]) for key in sorted(sums)]
     database.add_to_rows(connection, ROLLUPS, ROLLUP_AMOUNTS, rows)

@@ -54,6 +54,7 @@ class Detail(StrEnum):
     """Labels that rollup rows keep, beside the organization."""
 
     SERIES = "series"
+    RECENT = "recent"  # of series: what is not in the rows of other details and lengths yet
     KIND = "kind"
     CREDENTIAL = "credential"
     ORG = "org"
@@ -72,7 +73,7 @@ _NUMBERED: Final = tuple(detail for detail, kept in KEPT.items() if kept)
 def folded(series: Series, detail: Detail) -> Series:
     """The series of a row with this detail: labels that it does not keep are empty."""
     match detail:
-        case Detail.SERIES:
+        case Detail.SERIES | Detail.RECENT:
             return series
         case Detail.KIND:
             return Series(series.org, "", *series[2:])

@@ -47,6 +47,7 @@ SWEEP_EVERY_SECONDS: Final = 1.0
 MONTHS_EVERY_SECONDS: Final = 2.0
 LAST_USED_EVERY_SECONDS: Final = 10.0
 AUDIT_EVERY_SECONDS: Final = 60.0
+FOLD_EVERY_SECONDS: Final = 60.0  # every question adds what is recent: rows of it are few, as many as series that are in use
 DAILY_EVERY_SECONDS: Final = 3_600.0
 COPIES_EVERY_SECONDS: Final = 5.0
 DIGESTS_EVERY_SECONDS: Final = 1.0
@@ -143,6 +144,7 @@ class Upkeep:
             tasks.create_task(self._every(MONTHS_EVERY_SECONDS, "months", self._rebuild.close_where_months_changed))
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "audit", self.audit))
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "comparison with the store", self.compare))
+            tasks.create_task(self._every(FOLD_EVERY_SECONDS, "rollups", self._book.fold))
             tasks.create_task(self._every(DAILY_EVERY_SECONDS, "retention", self._daily))
             tasks.create_task(self._every(DIGESTS_EVERY_SECONDS, "digests", self.make_digests))
             if self._heir is not None:

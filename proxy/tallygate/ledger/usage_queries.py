@@ -41,8 +41,8 @@ from tallygate.ledger.history import Dimension, EntriesPage, EntriesQuery, OrgSc
 from tallygate.ledger.id_range import id_range
 from tallygate.ledger.readable import Readable
 from tallygate.ledger.retention import visible_from_ms
-from tallygate.ledger.rollup_rows import RollupRows, Shares, rollup_rows
-from tallygate.ledger.rollups import Level, coarsest
+from tallygate.ledger.rollup_rows import RollupRows, Shares, recent_rows, rollup_rows
+from tallygate.ledger.rollups import RECENT, Level, coarsest
 from tallygate.ledger.schema import ENTRIES, ENTRY_MODEL, ROLLUP_AMOUNTS, ROLLUPS, SERIES, SPEND_BUCKETS
 from tallygate.ledger.series import OTHER_MODEL
 from tallygate.ledger.time_buckets import QUARTER_MS, bucket_edges
@@ -188,6 +188,11 @@ def _parts(query: UsageQuery, edges: Sequence[int]) -> Iterator[_Part]:
             rows = [_rows(query, orgs, levels[one.length_ms], one) for one in alike]
             for some in [rows] if divided is not None else [[one] for one in rows]:
                 yield _Part(select=_added_up(query, some, divided), shares_of=partial(_later, shares_of, hidden))
+        recent = recent_rows(visible)
+        yield _Part(
+            select=_added_up(query, [_rows(query, orgs, RECENT, recent)], recent.divided),
+            shares_of=partial(_later, recent.shares_of, hidden),
+        )
 
 
 def _later(shares_of: Callable[[int], Shares], buckets: int, at_ms: int) -> Shares:
