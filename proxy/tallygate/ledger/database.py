@@ -48,7 +48,10 @@ from tallygate.domain.obstacle import Obstacle
 from tallygate.ledger.postgres_url import CONNECT_SECONDS, READ_REPLICA, PostgresUrl, parse_postgres_url
 
 READERS_MAX: Final = 4
-WAL_BYTES_MAX: Final = 4_194_304  # of SQLite's log, to which it is cut when it begins anew: the pages of its regular checkpoints
+# Of a file that is new. Events of many organizations change a row each on many pages, which are written whole; half a page of the
+# default is still more than an entry.
+PAGE_BYTES: Final = 2_048
+WAL_BYTES_MAX: Final = 4_194_304  # of SQLite's log, which is carried over when it has as many, and then begins anew, cut to this
 WRITERS_MAX: Final = 4  # PostgreSQL; SQLite has one
 READER_MEMORY: Final = "32MB"  # PostgreSQL, for a sort or sums: with its default, 4 MB, sums of 90 days were sorted on disk
 BUSY_MS: Final = 5_000  # the time for which SQLite waits for another process's write
@@ -445,7 +448,14 @@ def _open_sqlite(url: URL, *, is_command: bool) -> Database:
     threaded = create_engine(url.set(drivername=_PLAIN_SQLITE), pool_size=1, max_overflow=0, connect_args=waits)
     reader = create_async_engine(url, pool_size=READERS_MAX, max_overflow=0, connect_args=waits)
     asking = create_engine(url.set(drivername=_PLAIN_SQLITE), pool_size=READERS_MAX, max_overflow=0, connect_args=waits)
-    for_writing = ("journal_mode=WAL", f"journal_size_limit={WAL_BYTES_MAX}", "synchronous=FULL", "cache_size=-65536")
+    for_writing = (
+        f"page_size={PAGE_BYTES}",
+        "journal_mode=WAL",
+        f"journal_size_limit={WAL_BYTES_MAX}",
+        f"wal_autocheckpoint={WAL_BYTES_MAX // PAGE_BYTES}",
+        "synchronous=FULL",
+        "cache_size=-65536",
+    )
     for_reading = ("query_only=ON", "cache_size=-65536", "mmap_size=1073741824", "temp_store=MEMORY")
     for engine in (writer.sync_engine, threaded):
         _prepare_sqlite(engine, "BEGIN IMMEDIATE", for_writing, file)
