@@ -6,10 +6,12 @@ import msgspec
 import pytest
 from marked_partitions import mark_all
 
+from tallygate.console.limit_gauges import LimitGauges
 from tallygate.console.limiter_store import LimiterStore
 from tallygate.console.ports import Lag
-from tallygate.domain.admission import AdmissionRequest, LimitQuestion, RateDemand, SpendDemand
+from tallygate.domain.admission import Account, AdmissionRequest, LimitQuestion, RateDemand, SpendDemand
 from tallygate.domain.errors import LimiterWipedError
+from tallygate.domain.organization import Organization, Plan
 from tallygate.domain.rate_limit import Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.limiter.address import parse_address
@@ -18,8 +20,10 @@ from tallygate.limiter.keys import partition_keys
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 from tallygate.limiter.sweep import Sweeper
+from tallygate.telemetry import metrics
 
 BYTES_MAX = 1_000_000
+START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 WEEK = SpendDemand(key="org:spend_7d", limit=SpendLimit(name="spend_7d", limit_nano_usd=1_000))
 OPEN = RateDemand(
     key="cred:acme-prod:open_requests",
@@ -123,3 +127,25 @@ async def test_a_store_without_its_marks_has_lost_its_data(world):
     await mark_all(connection, "g")
 
     await store.check()
+
+
+async def test_a_window_that_is_idle_falls_from_scrape_to_scrape_as_time_passes(world):
+    """Nothing is asked of the organization in between: whoever skipped it for that would show what is not so any more."""
+    _, _, connection = world
+    await mark_all(connection, "g")
+    now_ms, day_ms, scripts = START_MS, 86_400_000, load_scripts()
+    limiter = RedisLimiter(connection, scripts, now_ms=lambda: now_ms)
+    store = LimiterStore(connection, limiter, Sweeper(connection, scripts), close=connection.close, stream_bytes_max=BYTES_MAX)
+    gauges = LimitGauges(store, now_ms=lambda: now_ms)
+    acme = Organization(id="acme", plan=Plan(id="p", spend_limits=(WEEK.limit,)))
+    for id_ in ("first", "second"):
+        await limiter.admit(admission(id_))
+        await limiter.settle(Account(admission=admission(id_), cost_nano_usd=70))
+        now_ms += day_ms
+
+    seen = []
+    for _ in range(9):
+        samples = await gauges.read([acme])
+        seen += samples[metrics.LIMIT_SPENT].values()
+        now_ms += day_ms
+    assert seen == [140] * 6 + [70] + [0] * 2, "a bucket leaves after seven days and five minutes"

@@ -8,11 +8,13 @@ an organization itself are always shown.
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from functools import cache, partial
+from itertools import chain
+from operator import is_
 from typing import Final
 
 from tallygate.console.ports import Store
-from tallygate.domain.admission import LimitQuestion, LimitStates, RateDemand, RateState, SpendDemand, WindowState
+from tallygate.domain.admission import CalendarPeriod, LimitQuestion, LimitStates, RateDemand, RateState, WindowState
 from tallygate.domain.bound_limits import Bound, bound_rates, bound_spends, spend_demand
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.instants import duration_text
@@ -26,6 +28,7 @@ from tallygate.telemetry.metric import Labels, Metric, Samples
 LIMITS_MAX: Final = 50_000  # shown by one scrape, beside the spend limits of organizations themselves
 LIMITS_AT_ONCE: Final = 100  # of one read, for which the store does nothing else
 READS_AT_ONCE: Final = 2  # in flight, so that a scrape does not crowd out admissions
+Months = tuple[CalendarPeriod, ...]
 _GAUGES: Final = (
     *(metrics.SPEND_WINDOW, metrics.SPEND_HELD, metrics.SPEND_LIMIT, metrics.PAUSED, metrics.SPEND_RESUME),
     *(metrics.LIMIT_SPENT, metrics.LIMIT_HELD, metrics.LIMIT_ALLOWED, metrics.LIMIT_RESUME),
@@ -52,42 +55,71 @@ class _Spend:
 _Limits = Sequence[_Rate | _Spend]
 
 
+class _Part:
+    """Limits of one organization that one read has."""
+
+    def __init__(self, organization: Organization, limits: _Limits) -> None:
+        self.organization = organization
+        self.rates = [limit for limit in limits if isinstance(limit, _Rate)]
+        self.spends = [limit for limit in limits if isinstance(limit, _Spend)]
+        self._demands = [rate.demand for rate in self.rates]
+        self._asked: tuple[Months, LimitQuestion] | None = None
+
+    def question(self, months: Months) -> LimitQuestion:
+        """The same one for as long as the months are the same."""
+        if self._asked is None or self._asked[0] != months:
+            spends = [spend_demand(spend.bound, months) for spend in self.spends]
+            self._asked = months, LimitQuestion(self.organization.id, self._demands, spends)
+        return self._asked[1]
+
+
+_Reads = Sequence[Sequence[_Part]]
+
+
 class LimitGauges:
-    """Reads the gauges. What it lists of an organization is kept for as long as the configuration has the same one."""
+    """Reads the gauges. What is listed and asked is kept for as long as the configuration has the same organizations."""
 
     def __init__(self, store: Store, *, now_ms: Callable[[], int]) -> None:
         """now_ms: for the months of spend limits, among which the store's own clock chooses."""
         self._store = store
         self._now_ms = now_ms
         self._listed: dict[str, tuple[Organization, _Limits]] = {}
+        self._reads: tuple[Sequence[Organization], _Reads, int] = ((), (), 0)
 
     async def read(self, organizations: Sequence[Organization]) -> Samples:
         """Raises StoreError if the store does not answer."""
-        self._listed = {org.id: (org, self._limits_of(org)) for org in organizations}
-        share = fair_share([len(limits) for _, limits in self._listed.values()], LIMITS_MAX)
+        reads, skipped = self._reads_of(organizations)
+        months_of = cache(partial(months_around, self._now_ms()))
         shown: dict[Metric, dict[Labels, int]] = {metric: {} for metric in _GAUGES}
-        reads = _together((org, part) for org, limits in self._listed.values() for part in _parts(_cut(limits, share)))
-        while at_once := list(islice(reads, READS_AT_ONCE)):
-            states = await asyncio.gather(*(self._store.limits([self._question(*part) for part in parts]) for parts in at_once))
-            for (_, part), state in zip(chain.from_iterable(at_once), chain.from_iterable(states), strict=True):
+        for start in range(0, len(reads), READS_AT_ONCE):
+            at_once = reads[start : start + READS_AT_ONCE]
+            states = await asyncio.gather(*(self._store.limits(_questions(parts, months_of)) for parts in at_once))
+            for part, state in zip(chain.from_iterable(at_once), chain.from_iterable(states), strict=True):
                 _add(shown, part, state)
-        skipped = sum(len(limits) - len(_cut(limits, share)) for _, limits in self._listed.values())
         return {**shown, metrics.LIMITS_SKIPPED: {(): skipped}}
+
+    def _reads_of(self, organizations: Sequence[Organization]) -> tuple[_Reads, int]:
+        """The reads, and how many limits are in none of them."""
+        known, reads, skipped = self._reads
+        if len(known) != len(organizations) or not all(map(is_, known, organizations)):
+            self._listed = {org.id: (org, self._limits_of(org)) for org in organizations}
+            share = fair_share([len(limits) for _, limits in self._listed.values()], LIMITS_MAX)
+            cut = [(org, limits, _cut(limits, share)) for org, limits in self._listed.values()]
+            reads = list(_together(_Part(org, some) for org, _, shown in cut for some in _parts(shown)))
+            skipped = sum(len(limits) - len(shown) for _, limits, shown in cut)
+            self._reads = tuple(organizations), reads, skipped
+        return reads, skipped
 
     def _limits_of(self, organization: Organization) -> _Limits:
         known = self._listed.get(organization.id)
         return known[1] if known is not None and known[0] is organization else list(_list_limits(organization))
 
-    def _question(self, organization: Organization, part: _Limits) -> LimitQuestion:
-        rates = [limit.demand for limit in part if isinstance(limit, _Rate)]
-        spends = [limit.bound for limit in part if isinstance(limit, _Spend)]
-        return LimitQuestion(organization.id, rates, self._demands(organization, spends))
 
-    def _demands(self, organization: Organization, spends: Sequence[Bound[SpendLimit]]) -> tuple[SpendDemand, ...]:
-        if not spends:
-            return ()
-        months = months_around(self._now_ms(), organization.time_zone, organization.billing_day)
-        return tuple(spend_demand(bound, months) for bound in spends)
+def _questions(parts: Sequence[_Part], months_of: Callable[[str, int], Months]) -> list[LimitQuestion]:
+    return [
+        part.question(months_of(part.organization.time_zone, part.organization.billing_day) if part.spends else ())
+        for part in parts
+    ]
 
 
 def fair_share(counts: Iterable[int], total: int) -> int:
@@ -136,24 +168,27 @@ def _parts(limits: _Limits) -> Iterator[_Limits]:
     return (limits[start : start + LIMITS_AT_ONCE] for start in range(0, len(limits), LIMITS_AT_ONCE))
 
 
-def _together(parts: Iterable[tuple[Organization, _Limits]]) -> Iterator[list[tuple[Organization, _Limits]]]:
+def _together(parts: Iterable[_Part]) -> Iterator[Sequence[_Part]]:
     """The parts of one read each: as many of them as have LIMITS_AT_ONCE limits together."""
-    some: list[tuple[Organization, _Limits]] = []
-    for organization, part in parts:
-        if some and sum(len(limits) for _, limits in some) + len(part) > LIMITS_AT_ONCE:
+    some: list[_Part] = []
+    limits = 0
+    for part in parts:
+        more = len(part.rates) + len(part.spends)
+        if some and limits + more > LIMITS_AT_ONCE:
             yield some
-            some = []
-        some.append((organization, part))
+            some, limits = [], 0
+        some.append(part)
+        limits += more
     if some:
         yield some
 
 
-def _add(shown: dict[Metric, dict[Labels, int]], part: _Limits, states: LimitStates) -> None:
+def _add(shown: dict[Metric, dict[Labels, int]], part: _Part, states: LimitStates) -> None:
     """Spend that the store has lost is not shown until it is rebuilt: it is not 0."""
-    for rate, state in zip((limit for limit in part if isinstance(limit, _Rate)), states.rate, strict=True):
+    for rate, state in zip(part.rates, states.rate, strict=True):
         _add_rate(shown, rate, state)
     if states.knows_spend:
-        for spend, window in zip((limit for limit in part if isinstance(limit, _Spend)), states.spend, strict=True):
+        for spend, window in zip(part.spends, states.spend, strict=True):
             _add_spend(shown, spend, window)
 
 
