@@ -9,7 +9,6 @@ from limiter_values import Clock
 from snapshot import Snapshot, events_of_redis, events_of_reference, snapshot_of_redis, snapshot_of_reference
 
 from tallygate.limiter.keys import PARTITIONS, org_keys, partition_keys
-from tallygate.limiter.port import Limiter
 from tallygate.limiter.redis_limiter import EXPIRED_MS, RedisLimiter
 from tallygate.limiter.reference import ReferenceLimiter
 from tallygate.limiter.script import ScriptStore, load_scripts
@@ -23,7 +22,7 @@ class World:
     told   every entry of the organization's stream
     """
 
-    limiter: Limiter
+    limiter: RedisLimiter | ReferenceLimiter
     clock: Clock
     sweep: Callable[[str], Awaitable[int]]
     state: Callable[[str], Awaitable[Snapshot]]
@@ -46,9 +45,9 @@ class World:
         return said
 
 
-def reference_world(**options: Any) -> World:
+def reference_world() -> World:
     clock = Clock()
-    limiter = ReferenceLimiter(clock, **options)
+    limiter = ReferenceLimiter(clock)
 
     async def sweep(org: str) -> int:
         return limiter.sweep(org)[0]
@@ -62,7 +61,7 @@ def reference_world(**options: Any) -> World:
     return World(limiter=limiter, clock=clock, sweep=sweep, state=state, told=told, reference=limiter)
 
 
-async def redis_world(store: ScriptStore, **options: Any) -> World:
+async def redis_world(store: ScriptStore) -> World:
     clock, scripts = Clock(), load_scripts()
     await store.command(b"MSET", *(part for p in range(PARTITIONS) for part in (partition_keys(p).generation, b"g1")))  # mark_all
 
@@ -78,5 +77,5 @@ async def redis_world(store: ScriptStore, **options: Any) -> World:
     async def told(org: str) -> list[dict[str, str]]:
         return await events_of_redis(store, org)
 
-    limiter = RedisLimiter(store, scripts, now_ms=clock, **options)
+    limiter = RedisLimiter(store, scripts, now_ms=clock)
     return World(limiter=limiter, clock=clock, sweep=sweep, state=state, told=told, store=store)

@@ -197,13 +197,13 @@ async def test_a_pause_that_was_not_told_ends_silently(world: World) -> None:
 
 
 @pytest.mark.parametrize("why", ["shadow", "holds alone", "never fits", "backlog"])
-async def test_what_is_no_pause(make_world, why: str) -> None:
-    world = await make_world(stream_max=1 if why == "backlog" else 1000)
+async def test_what_is_no_pause(world: World, why: str) -> None:
     demand = quiet(shadow=why == "shadow")
     if why == "holds alone":
         await world.limiter.admit(a_request("open", 900, spend=demand))
     else:
         await spend(world, "r1", 900, spend=demand)
+    world.limiter.close_for_backlog(why == "backlog")
     amount = 1001 if why == "never fits" else 200
     refusing = (a_rate(1, capacity=1),) if why == "shadow" else ()
     for name in ("r2", "r3"):
@@ -242,13 +242,6 @@ async def test_a_hold_that_expires_above_a_threshold_tells_of_it_and_its_settlem
     assert (notice["threshold_permille"], notice["spent_nano_usd"], notice["held_nano_usd"]) == (500, 600, 0)
     assert (await world.limiter.settle(an_account(request, 700))).warned == ()
     assert len(await world.notices("acme")) == 1
-
-
-async def test_notices_count_as_what_waits_for_the_ledger(make_world) -> None:
-    world = await make_world(stream_max=3)
-    await spend(world, "r1", 850)  # two warnings and the event
-    refused = await world.limiter.admit(a_request("r2", 1))
-    assert refused.refused_by == "ledger_backlog"
 
 
 async def test_a_pause_that_is_over_but_not_swept_ends_before_the_next_begins(world: World) -> None:

@@ -23,7 +23,6 @@ from tallygate.limiter.keys import OrgKeys, org_keys, partition_of
 from tallygate.limiter.port import ReservationEndedError
 from tallygate.limiter.script import Scripts, ScriptStore
 
-STREAM_MAX: Final = 100_000_000  # events of a partition: no bound, as all partitions have one in bytes (backlog.py)
 ENDED_MS: Final = 600_000  # how long an ended reservation keeps its answer for repeated calls
 PART_ENDED_MS: Final = 60_000  # the same of a part: there may be a million, and the ledger is asked before one is settled again
 EXPIRED_MS: Final = 86_400_000  # how long an expired one waits for its late settlement
@@ -38,7 +37,6 @@ class RedisLimiter:
     """Implements `Limiter` over a ScriptStore.
 
     now_ms       for tests only: the time that scripts take instead of the server's
-    stream_max   events of a partition that may wait for the ledger; past it nothing is admitted
     """
 
     def __init__(
@@ -46,14 +44,13 @@ class RedisLimiter:
         store: ScriptStore,
         scripts: Scripts,
         *,
-        stream_max: int = STREAM_MAX,
         ended_ms: int = ENDED_MS,
         expired_ms: int = EXPIRED_MS,
         now_ms: Callable[[], int] | None = None,
     ) -> None:
         self._store = store
         self._scripts = scripts
-        self._stream_max = stream_max
+        self._is_full = False
         self._ended_ms = ended_ms
         self._expired_ms = expired_ms
         self._now_ms = now_ms
@@ -66,12 +63,12 @@ class RedisLimiter:
         return self._decide(request, takes=False)
 
     def close_for_backlog(self, is_full: bool) -> None:  # noqa: FBT001 - what a watch reports
-        """Admit nothing while the streams are full, as if every partition were."""
-        self._stream_max = 0 if is_full else STREAM_MAX
+        """Admit nothing while as much waits for the ledger as may (backlog.py)."""
+        self._is_full = is_full
 
     async def _decide(self, request: AdmissionRequest, *, takes: bool) -> Decision:
         wire.check_admission(request)
-        head = wire.encode_admit(request, takes=takes, stream_max=self._stream_max, memory_ms=self._expired_ms)
+        head = wire.encode_admit(request, takes=takes, is_full=self._is_full, memory_ms=self._expired_ms)
         args = (self._time(), head, wire.encode_demands(request), request.event)
         code, answer = await self._store.run_script(self._scripts.admit, self._keys_of(request.org), args)
         if code == _WIPED:

@@ -26,7 +26,7 @@ from tallygate.domain.errors import LimiterWipedError
 from tallygate.domain.rate_limit import Taken
 from tallygate.limiter.keys import PARTITIONS, partition_of
 from tallygate.limiter.port import ReservationEndedError
-from tallygate.limiter.redis_limiter import ENDED_MS, EXPIRED_MS, PART_ENDED_MS, STREAM_MAX, withdrawn
+from tallygate.limiter.redis_limiter import ENDED_MS, EXPIRED_MS, PART_ENDED_MS, withdrawn
 from tallygate.limiter.reference_pauses import WindowNotices
 from tallygate.limiter.reference_rates import RateView, drop_bucket_if_full, give_back, rate_state, rate_view, return_units, take
 from tallygate.limiter.reference_spend import (
@@ -53,16 +53,17 @@ COLLECT_MAX: Final = 32
 class ReferenceLimiter:
     """Implements `Limiter` in memory. now_ms is the server's clock."""
 
-    def __init__(
-        self, now_ms: Callable[[], int], *, stream_max: int = STREAM_MAX, ended_ms: int = ENDED_MS, expired_ms: int = EXPIRED_MS
-    ) -> None:
+    def __init__(self, now_ms: Callable[[], int], *, ended_ms: int = ENDED_MS, expired_ms: int = EXPIRED_MS) -> None:
         self._now_ms = now_ms
-        self._stream_max = stream_max
+        self._is_full = False
         self._ended_ms = ended_ms
         self._expired_ms = expired_ms
         self.orgs: dict[str, OrgState] = defaultdict(OrgState)
         self.events: dict[int, list[StreamEvent | StreamNotice]] = defaultdict(list)
         self.wiped_partitions: set[int] = set()
+
+    def close_for_backlog(self, is_full: bool) -> None:  # noqa: FBT001 - as `RedisLimiter` has it
+        self._is_full = is_full
 
     async def admit(self, request: AdmissionRequest) -> Decision:
         return self._decide(request, takes=True)
@@ -88,7 +89,7 @@ class ReferenceLimiter:
 
         notices = self._notices(request.org, now)
         refused_by, wait_ms = _refusal(rates, spends)
-        if len(self.events[partition_of(request.org)]) >= self._stream_max:
+        if self._is_full:
             refused_by, wait_ms = LEDGER_BACKLOG, OTHERS_MS
         if refused_by is not None:
             for spend in spends:

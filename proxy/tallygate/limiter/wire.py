@@ -152,11 +152,11 @@ def encode_sweep(org: str, most: int, memory_ms: int) -> bytes:
     return _encode((org, most, memory_ms))
 
 
-def encode_admit(request: AdmissionRequest, *, takes: bool, stream_max: int, memory_ms: int) -> bytes:
+def encode_admit(request: AdmissionRequest, *, takes: bool, is_full: bool, memory_ms: int) -> bytes:
     hold = f"{request.lease_ms} {request.hold_nano_usd} {request.hold_min_nano_usd}"
     floor = f"{request.floor_nano_usd} {request.floor_prompt_tokens} {request.floor_completion_tokens}"
-    has_spend, does_take = 1 if request.spend else 0, 1 if takes else 0
-    return f"{hold} {floor} {stream_max} {memory_ms} {has_spend} {does_take} {request.reservation_id}".encode()
+    full, has_spend, does_take = 1 if is_full else 0, 1 if request.spend else 0, 1 if takes else 0
+    return f"{hold} {floor} {memory_ms} {full} {has_spend} {does_take} {request.reservation_id}".encode()
 
 
 def encode_checkpoint(account: Account) -> bytes:

@@ -1,7 +1,7 @@
 -- admit.lua: take every demand of one request and hold its worst case, or change no limit.
 -- needs: base, keys, demands, rates, admission, windows, saved_holds, housekeeping
 --
--- ARGV     2 lease_ms, hold, least hold, floor cost, floor prompt tokens, floor completion tokens, stream_max, memory_ms, has spend,
+-- ARGV     2 lease_ms, hold, least hold, floor cost, floor prompt tokens, floor completion tokens, memory_ms, backlog 1 | 0, has spend,
 --             takes 1 | 0 only looks: whoever would be admitted takes and holds nothing, a refusal is as any other;
 --             reservation: words
 --          3 demands  4 event
@@ -29,8 +29,8 @@ local function answer_of(now, admitted, refusing, wait, granted, demands, loaded
   return words .. ']'
 end
 
-local lease_ms, hold, least, floor_cost, floor_prompt, floor_completion, stream_max, memory_ms, has_spend, takes, id =
-  string.match(ARGV[2], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%d) (.*)$')
+local lease_ms, hold, least, floor_cost, floor_prompt, floor_completion, memory_ms, is_full, has_spend, takes, id =
+  string.match(ARGV[2], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%d) (%d) (.*)$')
 hold, least, memory_ms = hold + 0, least + 0, memory_ms + 0
 if has_spend == '1' and call('EXISTS', GENERATION) == 0 then return {2, ''} end
 local known = call('HGET', HOLDS, id)
@@ -87,7 +87,7 @@ repeat
     if changed > 0 then demands = demands_of(ARGV[3]) end
   end
 until changed == 0
-if call('XLEN', EVENTS) >= stream_max + 0 then refusing, wait = -1, OTHERS_MS end
+if is_full == '1' then refusing, wait = -1, OTHERS_MS end
 
 if refusing ~= 0 then
   if refusing > 0 then
