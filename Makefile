@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test packages clients soak chaos lint format dashboards site pictures bench ratchet ci clean
+.PHONY: help demo quick test packages clients soak chaos lint format dashboards site pictures bench rivals ratchet ci clean
 
 help:            ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -69,8 +69,11 @@ pictures: $(VENV)/with-test    ## take docs/pictures of the Usage page and the G
 	$(BIN)/python docs/site/pictures.py
 	PYTHONPATH=tests $(BIN)/python docs/site/dashboards.py
 
-bench: $(VENV)/with-bench  ## measure the gateway beside nginx, Envoy and a naive proxy, and over each topology of the store
+bench: $(VENV)/with-bench  ## measure the gateway beside nginx, Envoy, a naive proxy and its rivals, and over each topology of the store
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
+
+rivals: $(VENV)/with-bench ## install LiteLLM, TensorZero and Portkey for `make bench`, apart from everything else: two minutes
+	$(BIN)/python -m bench.rivals
 
 ratchet: $(VENV)/with-test    ## count instructions and calls of a request, beside bench/instructions.json
 	@PYTHON=$(PYTHON) .ci/packages valgrind

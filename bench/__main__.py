@@ -1,8 +1,9 @@
-"""`make bench`: tallygate beside nginx, Envoy and a naive aiohttp proxy, and over each topology of its store, all in one run.
+"""`make bench`: tallygate beside nginx, Envoy, a naive proxy and its rivals, and over each topology of its store, all in one run.
 
     make bench BENCH="[--quick] [--only nginx --only tallygate] [--rounds N]"
 
-Prints CPU per request and per stream chunk, added latency and memory per open stream; writes bench/out/<time>.json and .md.
+Prints what each does, CPU per request and per stream chunk, added latency, memory per open stream, and what becomes of money;
+writes bench/out/<time>.json and .md. `make rivals` installs LiteLLM, TensorZero and Portkey, which are left out otherwise.
 docs/performance.md tells how to read it.
 """
 
@@ -22,6 +23,7 @@ from rich.console import Console
 from bench import report
 from bench.contenders import Contender, Stage, UnavailableError, program, start_envoy, start_naive, start_nginx, start_upstream
 from bench.pinning import pinning
+from bench.rival_gateways import start_litellm, start_portkey, start_tensorzero
 from bench.run import FULL, QUICK, Plan, Run
 from bench.tallygate import Tallygate, requests_counted, start_tallygate
 from bench.topologies import TOPOLOGIES, started
@@ -29,7 +31,7 @@ from bench.wrk import Wrk
 
 OUT = Path(__file__).resolve().parent / "out"
 WIDTH = 140  # of the tables in a file
-NAMES = ("nginx", "envoy", "naive", "tallygate", "topologies")
+NAMES = ("nginx", "envoy", "naive", "litellm", "tensorzero", "portkey", "tallygate", "topologies")
 
 
 async def compare(plan: Plan, only: set[str], console: Console) -> int:
@@ -42,14 +44,14 @@ async def compare(plan: Plan, only: set[str], console: Console) -> int:
         try:
             program("wrk")
             direct = await start_upstream(stage)
-            contenders, tallygate = await start_all(stage, direct, only, skipped)
+            contenders, tallygate = await start_all(stage, stores, direct, only, skipped)
             if "topologies" in only:
                 contenders += await start_topologies(stage, direct.target.port, stores, skipped)
             with console.status("starting") as status:
                 run = Run(contenders, plan, Wrk(stage.directory, pins), status.update)
                 await run.all()
             now = datetime.now(UTC)
-            conditions = report.conditions(plan, pins, skipped, now)
+            conditions = report.conditions(plan, contenders, pins, skipped, now)
             if tallygate is not None:
                 conditions |= reconciled(run, tallygate)
             report.show(console, run.figures, conditions=conditions)
@@ -62,7 +64,7 @@ async def compare(plan: Plan, only: set[str], console: Console) -> int:
 
 
 async def start_all(
-    stage: Stage, direct: Contender, only: set[str], skipped: dict[str, str]
+    stage: Stage, stores: AsyncExitStack, direct: Contender, only: set[str], skipped: dict[str, str]
 ) -> tuple[list[Contender], Tallygate | None]:
     """Everything that is wanted and can be had; what cannot be had is noted with its reason."""
     contenders, port = [direct], direct.target.port
@@ -71,6 +73,9 @@ async def start_all(
         ("envoy", "envoy", lambda: start_envoy(stage, port, limited=False)),
         ("envoy", "envoy, rate limit", lambda: start_envoy(stage, port, limited=True)),
         ("naive", "naive aiohttp", lambda: start_naive(stage, port)),
+        ("litellm", "LiteLLM", lambda: start_litellm(stage, stores, port)),
+        ("tensorzero", "TensorZero", lambda: start_tensorzero(stage, stores, port)),
+        ("portkey", "Portkey", lambda: start_portkey(stage, port)),
     )
     for name, label, start in starts:
         if name in only:

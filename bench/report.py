@@ -1,10 +1,10 @@
 """What a run found: tables in the terminal, the same as JSON, the same as Markdown for the documentation."""
 
-# ruff: noqa: RUF001 - tables are set with signs of multiplication and dashes
+# ruff: noqa: RUF001 - tables are set with signs of multiplication, division and dashes
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +12,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench.contenders import Contender
+from bench.money import BUDGET_NANO_USD, BUDGET_REQUESTS, CALLERS, LEAVERS, STREAM_CHUNKS
 from bench.pinning import Pinning
-from bench.run import Figures, Plan
+from bench.run import SLOW_LOADS, SLOW_SHARE, Figures, Plan
+from bench.same_work import WORK
 from bench.samples import ratio, spread
 
 BASES = ("nginx", "naive aiohttp")
@@ -53,7 +56,8 @@ def added(figures: Mapping[str, Figures], name: str, field: str) -> float | None
 
 
 def grids(figures: Mapping[str, Figures]) -> list[Grid]:
-    return [_requests(figures), _streams(figures), _latency(figures), _memory(figures)]
+    found = [_work(figures), _requests(figures), _streams(figures), _latency(figures), _memory(figures), _money(figures)]
+    return [grid for grid in found if grid.rows]
 
 
 def aims(figures: Mapping[str, Figures]) -> list[Aim]:
@@ -108,17 +112,24 @@ def markdown(figures: Mapping[str, Figures], *, conditions: Mapping[str, str]) -
     return "\n\n".join(parts) + "\n"
 
 
-def conditions(plan: Plan, pinning: Pinning, skipped: Mapping[str, str], now: datetime) -> dict[str, str]:
+def conditions(
+    plan: Plan, contenders: Sequence[Contender], pinning: Pinning, skipped: Mapping[str, str], now: datetime
+) -> dict[str, str]:
     """What one must know to read the figures."""
+    slow = [contender.name for contender in contenders if contender.is_slow]
     found = {
         "measured": now.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{_cpu_model()}, Linux {platform.release()}, Python {platform.python_version()}",
         "cores": pinning.describe(),
+        "versions": ", ".join(dict.fromkeys(contender.version for contender in contenders if contender.version)),
         "rounds": f"{plan.rounds}, all contenders in each; figures are medians, ± half the distance of lowest and highest round",
         "requests": f"wrk, 32 connections, {plan.load_seconds} s",
-        "streams": f"{plan.streams} at once, {plan.chunks} events of 305 bytes each, {plan.every_ms} ms apart",
-        "latency": f"{plan.steady_per_second} requests a second, open loop, {plan.steady_seconds:g} s",
+        "streams": f"{plan.streams} at once, {plan.chunks} events of 305 bytes each, {plan.every_ms} ms apart"
+        + "".join(f"; {name}: {SLOW_SHARE:.0%} of them, and {SLOW_LOADS} times as long a load" for name in slow),
+        "latency": f"{plan.steady_per_second} requests a second, or half of a proxy's most, open loop, {plan.steady_seconds:g} s",
         "memory": f"proportional set size, {plan.held_streams} open streams, measured first",
+        "money": f"{CALLERS} callers at once on a budget of {BUDGET_NANO_USD / 1000:,.1f} µ$, {BUDGET_REQUESTS}.5 requests; "
+        f"{LEAVERS} streams of {STREAM_CHUNKS} tokens whose callers leave at the first, together",
     }
     return found | {f"left out: {name}": reason for name, reason in skipped.items()}
 
@@ -137,6 +148,44 @@ def save(directory: Path, figures: Mapping[str, Figures], *, plan: Plan, conditi
     path = stem.with_suffix(".json")
     path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
     return path
+
+
+def _work(figures: Mapping[str, Figures]) -> Grid:
+    rows = [(name, work.keys, work.rates, work.money, work.kept) for name, work in WORK.items() if name in figures]
+    return Grid(title="What each does of the same work", columns=("", "keys", "limits", "budget", "kept"), rows=rows)
+
+
+def _money(figures: Mapping[str, Figures]) -> Grid:
+    """Each round's figure, since one round above the budget is one too many."""
+    rows = [
+        (
+            name,
+            _each(str(burst.served) for burst in own.bursts),
+            _each(str(burst.over) for burst in own.bursts),
+            _each(f"{burst.charged_nano_usd / burst.billed_nano_usd:.3f}" for burst in own.bursts if burst.billed_nano_usd),
+            _each(f"{leaving.billed_nano_usd / 1000:,.0f}" for leaving in own.leavings),
+            _each(
+                f"{leaving.charged_nano_usd / leaving.billed_nano_usd:.3f}" for leaving in own.leavings if leaving.billed_nano_usd
+            ),
+        )
+        for name, own in figures.items()
+        if own.bursts
+    ]
+    columns = (
+        f"A budget of {BUDGET_REQUESTS}",
+        f"served of {CALLERS}",
+        "requests over",
+        "charged ÷ billed",
+        "hung up: billed, µ$",
+        "charged ÷ billed",
+    )
+    return Grid(title="Money: each round", columns=columns, rows=rows)
+
+
+def _each(values: Iterable[str]) -> str:
+    """A row of the rounds' figures, or one if all are the same."""
+    found = list(values)
+    return found[0] if len(set(found)) == 1 else " ".join(found)
 
 
 def _requests(figures: Mapping[str, Figures]) -> Grid:
@@ -179,6 +228,7 @@ def _latency(figures: Mapping[str, Figures]) -> Grid:
     rows = [
         (
             name,
+            _number(median(own.latency_per_second), 0),
             _number(median(own.latency_p50_ms), 2),
             _number(median(own.latency_p99_ms), 2),
             _number(added(figures, name, "latency_p50_ms"), 2),
@@ -186,7 +236,7 @@ def _latency(figures: Mapping[str, Figures]) -> Grid:
         )
         for name, own in figures.items()
     ]
-    columns = ("Latency below saturation", "p50, ms", "p99, ms", "added p50, ms", "added p99, ms")
+    columns = ("Latency below saturation", "requests/s", "p50, ms", "p99, ms", "added p50, ms", "added p99, ms")
     return Grid(title="Latency at a fixed rate", columns=columns, rows=rows)
 
 

@@ -6,14 +6,18 @@ from dataclasses import dataclass, field
 
 from bench import procfs
 from bench.contenders import Contender
+from bench.money import ROUNDS_MAX, Burst, Leaving, burst, leave
 from bench.samples import micros_per_unit, percentile
 from bench.steady import SteadyLoad
+from bench.stepped import serves
 from bench.streams import HeldStreams, run_streams
 from bench.workload import chat_bodies
 from bench.wrk import Wrk
 
 SETTLE_SECONDS = 0.3  # between two measurements, for what is still under way
 BODIES = 2_000
+SLOW_SHARE = 0.05  # of the streams and of the warm-up, for a slow contender
+SLOW_LOADS = 5  # times as long a load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +54,19 @@ class Figures:
     chunk_delay_p50_ms: list[float] = field(default_factory=list)
     chunk_delay_p99_ms: list[float] = field(default_factory=list)
     first_byte_p50_ms: list[float] = field(default_factory=list)
+    latency_per_second: list[int] = field(default_factory=list)
     latency_p50_ms: list[float] = field(default_factory=list)
     latency_p99_ms: list[float] = field(default_factory=list)
     idle_bytes: int = 0
     stream_bytes: list[float] = field(default_factory=list)
+    bursts: list[Burst] = field(default_factory=list)
+    leavings: list[Leaving] = field(default_factory=list)
     answered: int = 0
     failed: int = 0
 
 
 class Run:
-    """The measurements. Figures are by the contender's name."""
+    """The measurements. Figures are by the contender's name. The first contender is the upstream itself."""
 
     def __init__(self, contenders: Sequence[Contender], plan: Plan, wrk: Wrk, say: Callable[[str], None]) -> None:
         self._contenders = contenders
@@ -74,8 +81,9 @@ class Run:
         for contender in self._contenders:
             self._wrk.prepare(contender.name, contender.target, self._bodies)
             self._say(f"warming {contender.name}")
+            await serves(contender.target)
             load = SteadyLoad(contender.target, self._bodies)
-            await load.run(per_second=200, seconds=0.5)
+            await load.run(per_second=int(200 * _share(contender)), seconds=0.5)
             self._note(contender, len(load.latencies_ms), load.failed)
         for contender in self._contenders:
             if contender.memory:
@@ -88,10 +96,16 @@ class Run:
                         self._say(f"round {number + 1} of {self._plan.rounds}, {label}: {contender.name}")
                         await measure(contender)
                         await asyncio.sleep(SETTLE_SECONDS)
+            if number < ROUNDS_MAX:
+                for contender in self._contenders:
+                    if contender.budgets is not None:
+                        self._say(f"round {number + 1} of {self._plan.rounds}, money: {contender.name}")
+                        await self._money(contender, number)
 
     async def _requests(self, contender: Contender) -> None:
         figures, before = self.figures[contender.name], _cpu(contender)
-        result = await self._wrk.run(contender.name, contender.target, self._plan.load_seconds)
+        seconds = self._plan.load_seconds * (SLOW_LOADS if contender.is_slow else 1)
+        result = await self._wrk.run(contender.name, contender.target, seconds)
         own, others = _since(contender, before)
         figures.request_cpu.append(micros_per_unit(own, result.requests))
         for name, seconds in others.items():
@@ -102,9 +116,10 @@ class Run:
     async def _streams(self, contender: Contender) -> None:
         """What a stream costs as a request, measured just before, is taken off: what is left is the relaying of its events."""
         plan, figures, before = self._plan, self.figures[contender.name], _cpu(contender)
-        times = await run_streams(contender.target, streams=plan.streams, chunks=plan.chunks, every_ms=plan.every_ms)
+        streams = round(plan.streams * _share(contender))
+        times = await run_streams(contender.target, streams=streams, chunks=plan.chunks, every_ms=plan.every_ms)
         own, others = _since(contender, before)
-        chunks = plan.streams * plan.chunks
+        chunks = streams * plan.chunks
         figures.chunk_cpu.append(micros_per_unit(own, chunks) - figures.request_cpu[-1] / plan.chunks)
         for name, seconds in others.items():
             as_request = figures.request_cpu_others[name][-1] / plan.chunks
@@ -112,32 +127,46 @@ class Run:
         figures.chunk_delay_p50_ms.append(percentile(times.delay_ms, 0.5))
         figures.chunk_delay_p99_ms.append(percentile(times.delay_ms, 0.99))
         figures.first_byte_p50_ms.append(percentile(times.first_byte_ms, 0.5))
-        is_exact = times.events == chunks + plan.streams  # every event and each [DONE], no more and no less
-        self._note(contender, plan.streams, plan.streams - times.complete if is_exact else plan.streams)
+        is_exact = times.events == chunks + streams * (1 + contender.own_events)  # every event and each [DONE], no more and no less
+        self._note(contender, streams, streams - times.complete if is_exact else streams)
 
     async def _latency(self, contender: Contender) -> None:
+        """At the plan's rate, or at half of what the contender can at most."""
         figures, load = self.figures[contender.name], SteadyLoad(contender.target, self._bodies)
-        await load.run(per_second=self._plan.steady_per_second, seconds=self._plan.steady_seconds)
+        per_second = min(self._plan.steady_per_second, int(figures.requests_per_second[-1] / 2) or 1)
+        await load.run(per_second=per_second, seconds=self._plan.steady_seconds)
+        figures.latency_per_second.append(per_second)
         figures.latency_p50_ms.append(percentile(load.latencies_ms, 0.5))
         figures.latency_p99_ms.append(percentile(load.latencies_ms, 0.99))
         self._note(contender, len(load.latencies_ms), load.failed)
 
     async def _memory(self, contender: Contender) -> None:
         """Growth of the proportional set size by so many open streams, after one tenth of them have come and gone."""
-        figures, plan = self.figures[contender.name], self._plan
-        await run_streams(contender.target, streams=plan.held_streams // 10, chunks=3, every_ms=50)
+        figures, streams = self.figures[contender.name], round(self._plan.held_streams * _share(contender))
+        await run_streams(contender.target, streams=streams // 10, chunks=3, every_ms=50)
         await asyncio.sleep(1.0)
         figures.idle_bytes = procfs.pss_bytes(contender.measured)
         held = HeldStreams(contender.target)
-        await held.hold(plan.held_streams, every_ms=2_000)
+        await held.hold(streams, every_ms=2_000)
         await asyncio.sleep(1.0)
-        figures.stream_bytes.append((procfs.pss_bytes(contender.measured) - figures.idle_bytes) / plan.held_streams)
-        self._note(contender, plan.held_streams + plan.held_streams // 10, await held.release())
+        figures.stream_bytes.append((procfs.pss_bytes(contender.measured) - figures.idle_bytes) / streams)
+        self._note(contender, streams + streams // 10, await held.release())
         await asyncio.sleep(1.0)
+
+    async def _money(self, contender: Contender, number: int) -> None:
+        """Requests that a budget refuses are no failures; those that nobody answers are."""
+        figures, upstream = self.figures[contender.name], self._contenders[0].target
+        figures.bursts.append(await burst(contender.budgets, upstream, number))
+        figures.leavings.append(await leave(contender.budgets, upstream, number))
+        self._note(contender, figures.bursts[-1].served, figures.bursts[-1].failed)
 
     def _note(self, contender: Contender, answered: int, failed: int) -> None:
         self.figures[contender.name].answered += answered
         self.figures[contender.name].failed += failed
+
+
+def _share(contender: Contender) -> float:
+    return SLOW_SHARE if contender.is_slow else 1.0
 
 
 def _cpu(contender: Contender) -> dict[str, float]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from bench.steady import answer_length
 from bench.streams import EventCount
-from bench.upstream import _CHUNK_HTTP, FixedAnswers
+from bench.upstream import _CHUNK_HTTP, FixedAnswers, Generated
 from bench.workload import Target, chat_bodies, http_request, stream_body
 
 CONNECTIONS = 16
@@ -32,14 +32,14 @@ class SteppedAnswers(FixedAnswers):
     """The bench's upstream; its streams go on with a Step instead of a timer."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, step: Step) -> None:
-        super().__init__(loop)
+        super().__init__(loop, Generated())
         self._step = step
 
-    def _emit(self, left: int, chunks: int, every: float, *, asks_usage: bool) -> None:
+    def _emit(self, left: int, chunks: int, every: float, *, asks_usage: bool, is_billed: bool) -> None:
         if not left:
-            super()._emit(left, chunks, every, asks_usage=asks_usage)
+            super()._emit(left, chunks, every, asks_usage=asks_usage, is_billed=is_billed)
             return
-        self._step.next = lambda: self._emit(left - 1, chunks, every, asks_usage=asks_usage)
+        self._step.next = lambda: self._emit(left - 1, chunks, every, asks_usage=asks_usage, is_billed=is_billed)
         self._transport.write(_CHUNK_HTTP % left)
 
 

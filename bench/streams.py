@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from bench.workload import Target, http_request, stream_body
 
 SAMPLE_EVERY = 10  # of the streams, one in so many has the delay of each read measured
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 STARTS_PER_SECOND = 400
 _WRITTEN_AT = re.compile(rb'" (\d{19})"')
 _END = b"\r\n0\r\n\r\n"
@@ -64,7 +64,7 @@ class StreamClient(asyncio.Protocol):
             if written is not None:
                 self._times.delay_ms.append((time.monotonic_ns() - int(written[1])) / 1e6)
         self._count.feed(data)
-        if self._count.ended:
+        if self._count.ended or not self._status_ok:
             self.transport.close()
 
     def connection_lost(self, _error: Exception | None) -> None:

@@ -2,20 +2,26 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import re
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from http import HTTPStatus
+from importlib.metadata import version
 from types import MappingProxyType
 
 import yaml
 
 from bench import procfs
 from bench.contenders import PROJECT, START_SECONDS, Contender, Stage, UnavailableError, free_port
-from bench.workload import MODEL, Target
+from bench.money import BUDGET_NANO_USD, LEAVER, PURSE, Budgets, accounts
+from bench.workload import INPUT_NANO_USD, MODEL, OUTPUT_NANO_USD, Target
 
 ORGANIZATIONS = 100  # requests come from so many in turn
 ADMIN_TOKEN = "tga_bench"
@@ -43,19 +49,20 @@ def configuration(upstream_port: int) -> dict[str, object]:
         "spend_limit": {"usd": "1000000", "window": "7d", "max_usd": "1000000", "warn_at": [0.5, 0.8, 0.95]},
         "history": "90d",
     }
-    credential = {"capabilities": ["chat", "search"]}
+    purse = limited | {"spend_limit": {"usd": str(Decimal(BUDGET_NANO_USD) / 10**9), "window": "7d"}}
+    plans = {"limited": limited, "unlimited": {"history": "90d"}, PURSE: purse, LEAVER: limited}
+    names = [*(f"{kind}-{number}" for kind in ("limited", "unlimited") for number in range(ORGANIZATIONS)), *accounts()]
     organizations = [
         {
-            "id": f"{kind}-{number}",
-            "name": f"Bench {kind} {number}",
-            "plan": kind,
-            "credentials": [{"id": f"{kind}-{number}-main", "key_sha256": _digest(kind, number), **credential}],
+            "id": name,
+            "name": f"Bench {name}",
+            "plan": name.partition("-")[0],
+            "credentials": [{"id": f"{name}-main", "key_sha256": _digest(name), "capabilities": ["chat", "search"]}],
         }
-        for kind in ("limited", "unlimited")
-        for number in range(ORGANIZATIONS)
+        for name in names
     ]
     return {
-        "plans.yaml": {"plans": {"limited": limited, "unlimited": {"history": "90d"}}},
+        "plans.yaml": {"plans": plans},
         "organizations.yaml": {"organizations": organizations},
         "upstreams.yaml": {"upstreams": {"default": {"base_url": f"http://127.0.0.1:{upstream_port}", "pool_max": 8000}}},
         "prices.yaml": {
@@ -63,9 +70,9 @@ def configuration(upstream_port: int) -> dict[str, object]:
                 {
                     "model": MODEL,
                     "effective": "2024-07-18",
-                    "input": "0.15",
+                    "input": str(INPUT_NANO_USD / 1000),
                     "cached_input": "0.075",
-                    "output": "0.60",
+                    "output": str(OUTPUT_NANO_USD / 1000),
                     "max_output_tokens": 16384,
                 }
             ]
@@ -118,12 +125,16 @@ async def start_tallygate(
     unlimited = Target(port=port, keys=_keys("unlimited"))
     unmetered = Target(port=port, keys=_keys("limited"), path="/ai/data/v1/search")
 
-    def row(name: str, target: Target, **parts: bool) -> Contender:
+    budgets = Budgets(
+        target=lambda name: Target(port=port, keys=(_key(name),)), charged=lambda name: charged_nano_usd(console_port, name)
+    )
+
+    def row(name: str, target: Target, **parts: object) -> Contender:
         return Contender(name=name, target=target, measured=gateway, others=groups, **parts)
 
     return Tallygate(
         contenders=(
-            row(f"{label}, everything on", everything),
+            row(f"{label}, everything on", everything, budgets=budgets, version=f"tallygate {version('tallygate')}"),
             row(f"{label}, no limits", unlimited, streams=False, memory=False),
             row(f"{label}, unmetered route", unmetered, streams=False, memory=False),
         ),
@@ -165,13 +176,37 @@ def sum_of_series(exposition: str, metric: str) -> int:
     return sum(int(float(value)) for value in found)
 
 
-def _secret(kind: str, number: int) -> str:
-    return f"{hashlib.sha256(f'{kind} {number}'.encode()).hexdigest()[:40]}"
+def charged_nano_usd(console_port: int, name: str) -> int:
+    """What counts against the spend limit of an organization, what is held for its open requests included.
+
+    Asked again while the answer is 503: the store may be too busy to answer the console in time.
+    """
+    address = f"http://127.0.0.1:{console_port}/api/spend?org={name}"
+    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+    deadline = time.monotonic() + STORED_SECONDS_MAX
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                window = json.load(answer)["rolling_7_days"]
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        else:
+            return window["spent"]["nano_usd"] + window["held"]["nano_usd"]
 
 
-def _digest(kind: str, number: int) -> str:
-    return hashlib.sha256(_secret(kind, number).encode()).hexdigest()
+def _secret(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:40]
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(_secret(name).encode()).hexdigest()
+
+
+def _key(name: str) -> str:
+    return f"tg_{name}-main_{_secret(name)}"
 
 
 def _keys(kind: str) -> tuple[str, ...]:
-    return tuple(f"tg_{kind}-{number}-main_{_secret(kind, number)}" for number in range(ORGANIZATIONS))
+    return tuple(_key(f"{kind}-{number}") for number in range(ORGANIZATIONS))

@@ -1,17 +1,26 @@
 """An AI API that answers at once, so that it is never what is measured: `python -m bench.upstream PORT`.
 
 Any POST gets one prepared chat completion with its usage. A body with "stream": true gets a stream of events, as many and as far
-apart as its "user" says: "bench-<chunks>-<milliseconds>"; a usage event precedes the end if the body asks for one. The text
+apart as it says anywhere: "bench-<chunks>-<milliseconds>"; a usage event precedes the end if the body asks for one. The text
 of each is the instant at which it was written (CLOCK_MONOTONIC, which all processes of a machine share), so that a client can tell
-how long it was on its way.
+how long it was on its way. A completion with a wish is answered as late as the stream would end.
+
+With "-billed" behind the wish, the text of an event is one word, which every tokenizer counts as the one token that the usage
+tells, and the answer is counted: any GET gets what was generated so far, `Generated` as JSON. A stream ends, as a provider's may,
+when its reader has gone.
 """
 
 import asyncio
+import json
 import re
 import sys
 import time
+from dataclasses import asdict, dataclass
 
 import uvloop
+
+PROMPT_TOKENS = 64  # of every request, as the usage says
+ANSWER_TOKENS = 18  # of every completion that is no stream
 
 BODY = (
     b'{"id":"chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT","object":"chat.completion","created":1763827200,"model":"gpt-4o-mini-2024-07-18",'
@@ -35,23 +44,34 @@ _CHUNK = (
     b'"choices":[{"index":0,"delta":{"content":" %019d"},"logprobs":null,"finish_reason":null}]}\n\n'
 )
 _CHUNK_HTTP = b"%x\r\n%b\r\n" % (len(_CHUNK % 0), _CHUNK)
+_WORD = _CHUNK.replace(b" %019d", b" word")
+_WORD_HTTP = b"%x\r\n%b\r\n" % (len(_WORD), _WORD)
 _USAGE = (
     b'data: {"id":"chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT","object":"chat.completion.chunk","created":1763827200,'
     b'"model":"gpt-4o-mini-2024-07-18","service_tier":"default","system_fingerprint":"fp_06737a9306","choices":[],'
     b'"usage":{"prompt_tokens":64,"completion_tokens":%d,"total_tokens":%d}}\n\n'
 )
 _DONE = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
-_WISH = re.compile(rb'"user": ?"bench-(\d+)-(\d+)"')
+_WISH = re.compile(rb"bench-(\d+)-(\d+)(-billed)?")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _STREAM = re.compile(rb'"stream": ?true')
 _ASKS_USAGE = re.compile(rb'"include_usage": ?true')
 
 
+@dataclass(slots=True, kw_only=True)
+class Generated:
+    """What a provider would bill: every answer that is counted and was begun, and the tokens of what was written of it."""
+
+    answers: int = 0
+    output_tokens: int = 0
+
+
 class FixedAnswers(asyncio.Protocol):
     """One connection, one request at a time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, generated: Generated) -> None:
         self._loop = loop
+        self._generated = generated
         self._pending = b""
         self._timer: asyncio.TimerHandle | None = None
 
@@ -71,27 +91,39 @@ class FixedAnswers(asyncio.Protocol):
         if head_end < 0 or (length is not None and len(data) < head_end + 4 + int(length[1])):
             self._pending = data
             return
+        if data.startswith(b"GET "):
+            told = json.dumps(asdict(self._generated)).encode()
+            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(told), told))
+            return
         body = data[head_end + 4 :]
+        wish = _WISH.search(body)
+        chunks, every = (int(wish[1]), int(wish[2]) / 1000) if wish else (20, 0.01)
+        is_billed = wish is not None and wish[3] is not None
+        self._generated.answers += is_billed
         if _STREAM.search(body):
-            wish = _WISH.search(body)
-            chunks, every_ms = (int(wish[1]), int(wish[2])) if wish else (20, 10)
             self._transport.write(STREAM_HEAD)
-            self._emit(chunks, chunks, every_ms / 1000, asks_usage=_ASKS_USAGE.search(body) is not None)
+            self._emit(chunks, chunks, every, asks_usage=_ASKS_USAGE.search(body) is not None, is_billed=is_billed)
+        elif wish:
+            self._generated.output_tokens += ANSWER_TOKENS * is_billed
+            self._timer = self._loop.call_later(chunks * every, self._transport.write, ANSWER)
         else:
             self._transport.write(ANSWER)
 
-    def _emit(self, left: int, chunks: int, every: float, *, asks_usage: bool) -> None:
+    def _emit(self, left: int, chunks: int, every: float, *, asks_usage: bool, is_billed: bool) -> None:
         if left:
-            self._transport.write(_CHUNK_HTTP % time.monotonic_ns())
-            self._timer = self._loop.call_later(every, lambda: self._emit(left - 1, chunks, every, asks_usage=asks_usage))
+            self._generated.output_tokens += is_billed
+            self._transport.write(_WORD_HTTP if is_billed else _CHUNK_HTTP % time.monotonic_ns())
+            self._timer = self._loop.call_later(
+                every, lambda: self._emit(left - 1, chunks, every, asks_usage=asks_usage, is_billed=is_billed)
+            )
             return
-        usage = _USAGE % (chunks, 64 + chunks)
+        usage = _USAGE % (chunks, PROMPT_TOKENS + chunks)
         self._transport.write((b"%x\r\n%b\r\n" % (len(usage), usage) if asks_usage else b"") + _DONE)
 
 
 async def serve(port: int) -> None:
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: FixedAnswers(loop), "127.0.0.1", port, backlog=4096)
+    loop, generated = asyncio.get_running_loop(), Generated()
+    server = await loop.create_server(lambda: FixedAnswers(loop, generated), "127.0.0.1", port, backlog=4096)
     await server.serve_forever()
 
 

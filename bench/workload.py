@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 WORDS = """
@@ -12,15 +13,24 @@ please summarise explain compare translate describe the a of and between before 
 SYSTEM = "You are a helpful assistant. Answer in one short paragraph."
 MODEL = "gpt-4o-mini"
 CHAT_PATH = "/v1/chat/completions"
+INPUT_NANO_USD = 150  # what a token costs, in every gateway's prices
+OUTPUT_NANO_USD = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where to send requests. keys: API keys, used in turn."""
+    """Where to send requests.
+
+    keys     API keys, used in turn
+    headers  further lines of the head
+    dress    the body as this proxy wants it, from the usual one and the caller's key
+    """
 
     port: int
     path: str = CHAT_PATH
     keys: tuple[str, ...] = ("sk-bench",)
+    headers: tuple[str, ...] = ()
+    dress: Callable[[bytes, str], bytes] = lambda body, _key: body
 
 
 def chat_bodies(count: int, *, seed: int) -> list[bytes]:
@@ -35,15 +45,14 @@ def chat_bodies(count: int, *, seed: int) -> list[bytes]:
 
 
 def stream_body(*, chunks: int, every_ms: int, seed: int) -> bytes:
-    """A streamed chat request; "user" tells the upstream how many events to send and how far apart."""
+    """A streamed chat request. Its prompt, which every proxy relays, tells the upstream how many events to send, how far apart."""
     source, words = random.Random(seed), WORDS.split()
     text = " ".join(source.choice(words) for _ in range(40))
     body = {
         "model": MODEL,
-        "messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}],
+        "messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"{text} bench-{chunks}-{every_ms}"}],
         "max_tokens": max(chunks, 1),
         "stream": True,
-        "user": f"bench-{chunks}-{every_ms}",
     }
     return json.dumps(body).encode()
 
@@ -51,8 +60,10 @@ def stream_body(*, chunks: int, every_ms: int, seed: int) -> bytes:
 def http_request(target: Target, body: bytes, *, turn: int) -> bytes:
     """The bytes of one request, with the headers that an SDK sends."""
     key = target.keys[turn % len(target.keys)]
+    body = target.dress(body, key)
+    further = "".join(f"{line}\r\n" for line in target.headers)
     return (
         f"POST {target.path} HTTP/1.1\r\nHost: 127.0.0.1:{target.port}\r\nAuthorization: Bearer {key}\r\n"
         "Content-Type: application/json\r\nAccept: application/json\r\nUser-Agent: OpenAI/Python 2.8.0\r\n"
-        f"X-Stainless-Lang: python\r\nX-Stainless-Retry-Count: 0\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"X-Stainless-Lang: python\r\nX-Stainless-Retry-Count: 0\r\n{further}Content-Length: {len(body)}\r\n\r\n"
     ).encode() + body

@@ -1,24 +1,28 @@
 """The benchmark's own arithmetic and parsers: a wrong figure would be believed."""
 
+import json
 import sys
 
 import pytest
 
 from bench.call_counts import CallCounts
 from bench.instructions import AT_REST, NAIVE, excesses, lower
+from bench.money import BUDGET_NANO_USD, REQUEST_NANO_USD, Burst, Leaving, billed_nano_usd, leaving_body, request_body
 from bench.procfs import parse_parent, parse_pss_kib, parse_written
 from bench.report import SUBJECT, aims, bars, grids, markdown
 from bench.run import Figures
+from bench.same_work import WORK
 from bench.samples import micros_per_unit, percentile, ratio, spread
 from bench.steady import answer_length
 from bench.streams import EventCount
 from bench.tallygate import configuration, sum_of_series
-from bench.upstream import ANSWER, BODY
+from bench.upstream import ANSWER, ANSWER_TOKENS, BODY, PROMPT_TOKENS, Generated
 from bench.workload import Target, chat_bodies, http_request
 from bench.wrk import parse
 from tallygate.config.load import ConfigSource
 from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
+from tallygate.tokens.counter import TokenCounter
 
 
 def test_a_percentile_is_a_value_that_occurred() -> None:
@@ -102,6 +106,51 @@ def test_keys_take_turns() -> None:
     assert all(request.endswith(b"Content-Length: 2\r\n\r\n{}") for request in requests)
 
 
+def test_a_proxy_gets_the_head_and_the_body_that_it_wants() -> None:
+    target = Target(port=1, keys=("a", "b"), headers=("X-Own: 1",), dress=lambda body, key: body + key.encode())
+    assert http_request(target, b"{}", turn=1).endswith(b"\r\nX-Own: 1\r\nContent-Length: 3\r\n\r\n{}b")
+
+
+def test_the_requests_of_the_money_test_can_cost_what_they_will() -> None:
+    """Else a gateway that holds rightly would refuse some, and one that does not would look as if it held."""
+    counter = TokenCounter(inline_chars_max=4_096)
+    for body in (request_body(), leaving_body()):
+        facts = dialects()["openai_chat"].read_request(body, path={}, query={})
+        assert counter.upper_bound_prompt(facts.prompt, facts.model) == PROMPT_TOKENS
+    counter.close()
+    assert json.loads(request_body())["max_tokens"] == ANSWER_TOKENS
+    assert b'"prompt_tokens":%d,"completion_tokens":%d' % (PROMPT_TOKENS, ANSWER_TOKENS) in BODY
+
+
+def test_what_is_over_a_budget_is_told_in_requests() -> None:
+    def over(requests: int) -> int:
+        billed = billed_nano_usd(Generated(), Generated(answers=requests, output_tokens=requests * ANSWER_TOKENS))
+        return Burst(served=requests, refused=0, failed=0, billed_nano_usd=billed, charged_nano_usd=0).over
+
+    assert [over(50), over(51), over(53)] == [0, 1, 3]
+    assert BUDGET_NANO_USD < 51 * REQUEST_NANO_USD
+
+
+def test_money_is_told_for_each_round_that_differs() -> None:
+    figures = {"direct": measured(1), SUBJECT: measured(99)}
+    assert not any(grid.title.startswith("Money") for grid in grids(figures))
+    figures[SUBJECT].bursts = [
+        Burst(
+            served=served, refused=550, failed=0, billed_nano_usd=served * REQUEST_NANO_USD, charged_nano_usd=REQUEST_NANO_USD * 50
+        )
+        for served in (50, 53)
+    ]
+    figures[SUBJECT].leavings = [Leaving(seen=50, billed_nano_usd=4000, charged_nano_usd=1000, output_tokens=9)] * 2
+    money = next(grid for grid in grids(figures) if grid.title.startswith("Money"))
+    assert money.rows == [(SUBJECT, "50 53", "0 3", "1.000 0.943", "4", "0.250")]
+
+
+def test_what_each_contender_does_is_told() -> None:
+    work = next(grid for grid in grids({"direct": measured(1), SUBJECT: measured(99)}) if grid.title.startswith("What each does"))
+    assert [row[0] for row in work.rows] == [SUBJECT]
+    assert WORK[SUBJECT].money in work.rows[0]
+
+
 def test_the_fixed_answer_says_how_long_it_is() -> None:
     assert b"Content-Length: %d\r\n" % len(BODY) in ANSWER
 
@@ -158,7 +207,7 @@ def test_the_report_compares_with_what_ran_beside() -> None:
 
 
 def test_a_rival_that_did_not_run_leaves_a_gap_and_no_error() -> None:
-    grid = grids({"direct": measured(1), SUBJECT: measured(99)})[0]
+    grid = next(grid for grid in grids({"direct": measured(1), SUBJECT: measured(99)}) if grid.title.startswith("Requests"))
     assert grid.rows[1][2:4] == ("\N{EN DASH}", "\N{EN DASH}")
 
 
