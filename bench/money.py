@@ -74,18 +74,18 @@ def accounts() -> tuple[str, ...]:
 
 def request_body() -> bytes:
     """Of 64 tokens; its answer comes when a stream of its tokens would end."""
-    return _body(chunks=ANSWER_TOKENS, wish=f"bench-{ANSWER_TOKENS}-{EVERY_MS}-billed")
+    return _body(tokens_max=ANSWER_TOKENS, wish=f"bench-{ANSWER_TOKENS}-{EVERY_MS}-billed")
 
 
 def leaving_body() -> bytes:
-    """The same as a stream."""
-    return _body(chunks=STREAM_CHUNKS, wish=f"bench-{STREAM_CHUNKS}-{EVERY_MS}-billed", stream=True)
+    """The same as a stream that may have four times what it will, so that a charge of all that was held does not look right."""
+    return _body(tokens_max=4 * STREAM_CHUNKS, wish=f"bench-{STREAM_CHUNKS}-{EVERY_MS}-billed", stream=True)
 
 
-def _body(*, chunks: int, wish: str, **further: bool) -> bytes:
+def _body(*, tokens_max: int, wish: str, **further: bool) -> bytes:
     words = " ".join([*WORDS.split()[:32], "now"])
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"{words} {wish}"}]
-    return json.dumps({"model": MODEL, "messages": messages, "max_tokens": chunks, **further}).encode()
+    return json.dumps({"model": MODEL, "messages": messages, "max_tokens": tokens_max, **further}).encode()
 
 
 def billed_nano_usd(before: Generated, now: Generated) -> int:

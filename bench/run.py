@@ -16,6 +16,7 @@ from bench.wrk import Wrk
 
 SETTLE_SECONDS = 0.3  # between two measurements, for what is still under way
 BODIES = 2_000
+HELD_SECONDS = 60.0  # of the streams whose weight is measured; a gateway may read them to the end after their callers have left
 SLOW_SHARE = 0.05  # of the streams and of the warm-up, for a slow contender
 SLOW_LOADS = 5  # times as long a load
 
@@ -74,6 +75,7 @@ class Run:
         self._wrk = wrk
         self._say = say
         self._bodies = chat_bodies(BODIES, seed=1)
+        self._held_until = 0.0
         self.figures = {contender.name: Figures() for contender in contenders}
 
     async def all(self) -> None:
@@ -147,14 +149,16 @@ class Run:
         await asyncio.sleep(1.0)
         figures.idle_bytes = procfs.pss_bytes(contender.measured)
         held = HeldStreams(contender.target)
-        await held.hold(streams, every_ms=2_000)
+        await held.hold(streams, every_ms=2_000, seconds=HELD_SECONDS)
+        self._held_until = asyncio.get_running_loop().time() + HELD_SECONDS
         await asyncio.sleep(1.0)
         figures.stream_bytes.append((procfs.pss_bytes(contender.measured) - figures.idle_bytes) / streams)
         self._note(contender, streams + streams // 10, await held.release())
         await asyncio.sleep(1.0)
 
     async def _money(self, contender: Contender, number: int) -> None:
-        """Requests that a budget refuses are no failures; those that nobody answers are."""
+        """Requests that a budget refuses are no failures; those that nobody answers are. No other stream is read on beside."""
+        await asyncio.sleep(max(0.0, self._held_until - asyncio.get_running_loop().time()))
         figures, upstream = self.figures[contender.name], self._contenders[0].target
         figures.bursts.append(await burst(contender.budgets, upstream, number))
         figures.leavings.append(await leave(contender.budgets, upstream, number))

@@ -95,13 +95,13 @@ class HeldStreams:
         self._times = StreamTimes()
         self._opened: list[tuple[StreamClient, asyncio.Future[None]]] = []
 
-    async def hold(self, streams: int, *, every_ms: int) -> None:
-        """Open so many, and return when each has had its first event."""
+    async def hold(self, streams: int, *, every_ms: int, seconds: float) -> None:
+        """Open so many that last so long, and return when each has had its first event."""
         self._opened += await _open(
             self._target,
             self._times,
             streams=streams,
-            chunks=1_000_000,
+            chunks=round(seconds * 1000 / every_ms),
             every_ms=every_ms,
             spread_seconds=streams / STARTS_PER_SECOND,
         )

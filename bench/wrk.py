@@ -85,6 +85,7 @@ class Wrk:
             "-t1",
             f"-c{CONNECTIONS}",
             f"-d{-(-seconds // 1):.0f}s",
+            "--timeout=60s",
             f"-s{self._script}",
             f"http://127.0.0.1:{target.port}",
             "--",
