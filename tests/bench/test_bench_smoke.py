@@ -2,22 +2,25 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
 from bench.call_counts import CallCounts
+from bench.contenders import UnavailableError
 from bench.instructions import AT_REST, NAIVE, excesses, lower
 from bench.money import BUDGET_NANO_USD, REQUEST_NANO_USD, Burst, Leaving, billed_nano_usd, leaving_body, request_body
 from bench.procfs import parse_parent, parse_pss_kib, parse_written
 from bench.report import SUBJECT, aims, bars, grids, markdown
+from bench.rivals import LITELLM
 from bench.run import Figures
 from bench.same_work import WORK
 from bench.samples import micros_per_unit, percentile, ratio, spread
 from bench.steady import answer_length
 from bench.streams import EventCount
 from bench.tallygate import configuration, sum_of_series
-from bench.upstream import ANSWER, ANSWER_TOKENS, BODY, PROMPT_TOKENS, Generated
-from bench.workload import Target, chat_bodies, http_request
+from bench.upstream import ANSWER, ANSWER_TOKENS, BODY, PROMPT_TOKENS, FixedAnswers, Generated
+from bench.workload import Target, chat_bodies, http_request, stream_body
 from bench.wrk import parse
 from tallygate.config.load import ConfigSource
 from tallygate.config.shipped import shipped_directory
@@ -120,6 +123,45 @@ def test_the_requests_of_the_money_test_can_cost_what_they_will() -> None:
     counter.close()
     assert json.loads(request_body())["max_tokens"] == ANSWER_TOKENS
     assert b'"prompt_tokens":%d,"completion_tokens":%d' % (PROMPT_TOKENS, ANSWER_TOKENS) in BODY
+
+
+class KeptConnection:
+    """What is asked for later, in order; and a connection whose writes are kept."""
+
+    def __init__(self) -> None:
+        self.later, self.written = [], []
+        self.write = self.written.append
+
+    def call_later(self, _seconds, call, *values):
+        self.later.append(lambda: call(*values))
+
+
+def test_the_upstream_counts_what_a_provider_would_bill_and_no_more() -> None:
+    clock, generated = KeptConnection(), Generated()
+    upstream = FixedAnswers(clock, generated)
+    upstream.connection_made(clock)
+    target = Target(port=1)
+    for body in (chat_bodies(1, seed=1)[0], stream_body(chunks=3, every_ms=1, seed=1)):
+        upstream.data_received(http_request(target, body, turn=0))
+    assert generated == Generated()
+
+    clock.later.clear()
+    upstream.data_received(http_request(target, leaving_body(), turn=0))
+    clock.later.pop()()  # the caller leaves after the second event
+    assert generated == Generated(answers=1, output_tokens=2)
+    upstream.data_received(http_request(target, request_body(), turn=0))
+    assert generated == Generated(answers=2, output_tokens=2 + ANSWER_TOKENS)
+    assert ANSWER not in clock.written[1:]  # the first is of the request without a wish
+    clock.later.pop()()
+    assert clock.written[-1] == ANSWER
+    upstream.data_received(b"GET / HTTP/1.1\r\n\r\n")
+    assert clock.written[-1].endswith(b'{"answers": 2, "output_tokens": 20}')
+
+
+def test_a_rival_that_is_not_installed_says_how_it_is() -> None:
+    missing = replace(LITELLM, version="0.0")
+    with pytest.raises(UnavailableError, match=r"litellm 0\.0 is not installed: make rivals"):
+        missing.path()
 
 
 def test_what_is_over_a_budget_is_told_in_requests() -> None:
