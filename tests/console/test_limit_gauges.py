@@ -37,6 +37,7 @@ class Limiter:
         self.windows: dict[str, tuple[int, int, int]] = {}
         self.asked: list[tuple[str, list[str]]] = []
         self.months: list[int] = []
+        self.periods: list[str] = []
         self.reads = 0
         self.knows_spend = True
 
@@ -47,6 +48,7 @@ class Limiter:
     def _states(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
         self.asked.append((org, [demand.key for demand in (*spend, *rate)]))
         self.months += [len(demand.periods) for demand in spend]
+        self.periods += [period.id for demand in spend for period in demand.periods]
         return LimitStates(
             now_ms=0,
             knows_spend=self.knows_spend,
@@ -218,3 +220,17 @@ async def test_a_changed_organization_is_listed_afresh() -> None:
     samples = await read.read([organization(spend=(MONTH,))])
 
     assert [labels[2] for labels in samples[metrics.LIMIT_SPENT]] == ["spend_month"]
+
+
+async def test_a_new_month_is_asked_for_as_soon_as_it_has_begun() -> None:
+    limiter, now_ms = Limiter(), 1_700_000_000_000
+    shown, acme = LimitGauges(limiter, now_ms=lambda: now_ms), organization(spend=(MONTH,))
+    asked = []
+    for days in (0, 1, 31):
+        limiter.periods = []
+        now_ms += days * 86_400_000
+        await shown.read([acme])
+        asked.append(limiter.periods)
+
+    assert asked[0] == asked[1]
+    assert asked[0][1:] == asked[2][:-1], "the next one"

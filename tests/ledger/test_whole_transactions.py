@@ -68,7 +68,7 @@ def counted_turns(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[A
     return turns
 
 
-async def test_recording_is_one_turn_of_a_thread(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_recording_is_one_turn_of_a_thread_and_folding_another(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each way there and back costs about as much as an event."""
     database = await new_ledger(tmp_path)
     book = Book(database)
@@ -76,9 +76,11 @@ async def test_recording_is_one_turn_of_a_thread(tmp_path: Any, monkeypatch: pyt
     turns = counted_turns(database, monkeypatch)
     monkeypatch.setattr(database, "write", None)  # the way in which each statement is a turn
     recorded = await book.record([an_entry(number) for number in range(5, 10)], taken={3: 8})
+    assert (recorded.entries, len(turns)) == (5, 1)
+    await book.fold()
     monkeypatch.undo()
 
-    assert (recorded.entries, len(turns)) == (5, 1)
+    assert len(turns) == 2
     await assert_no_drift(database)
     await database.close()
 

@@ -171,11 +171,14 @@ class Book:
 
         Raises LedgerUnavailableError; the next call adds the rest.
         """
+
+        def some(connection: Connection) -> tuple[int, Numbering]:
+            self._database.take_turn(connection, "rollups")  # two would lock rows of many levels in turn
+            return fold_recent(connection, self._database, self._series)
+
         folded = FOLDED_AT_ONCE
         while folded == FOLDED_AT_ONCE:
-            async with self._database.write() as connection:
-                await self._database.wait_for_turn(connection, "rollups")  # two would lock rows of many levels in turn
-                folded, numbering = await connection.run_sync(fold_recent, self._database, self._series)
+            folded, numbering = await self._database.transact(some)
             self._series.keep(numbering)
 
     async def add_refusals(self, source: str, counts: Iterable[RefusalCount], *, at_ms: int) -> int:

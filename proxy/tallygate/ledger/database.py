@@ -268,7 +268,12 @@ class Database:
     async def wait_for_turn(self, connection: AsyncConnection, name: str) -> None:
         """Wait for a named lock, held until this transaction ends. SQLite has one writer anyway."""
         if self.dialect == "postgresql":
-            await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+            await connection.run_sync(self.take_turn, name)
+
+    def take_turn(self, connection: Connection, name: str) -> None:
+        """The same within `transact`."""
+        if self.dialect == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
 
     def among(self, column: ColumnElement[str], name: str) -> ColumnElement[bool]:
         """Whether a column is one of the values of a parameter, given by `as_list`. SQLAlchemy writes its IN anew each time."""

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, or_, select, update
 
 from tallygate.config.directory import generate_key
 from tallygate.config.section import is_identifier
@@ -168,9 +169,12 @@ class Credentials:
             update(CREDENTIALS).where(CREDENTIALS.c.id == bindparam("client_id"), later).values(last_used_at_ms=bindparam("at_ms"))
         )
         rows = [{"client_id": client_id, "at_ms": at} for client_id, at in sorted(at_ms.items())]
+
+        def note(some: Sequence[Mapping[str, object]], connection: Connection) -> None:
+            connection.execute(statement, some)
+
         for start in range(0, len(rows), _NOTED_AT_ONCE):
-            async with self._changes.database.write() as connection:
-                await connection.execute(statement, rows[start : start + _NOTED_AT_ONCE])
+            await self._changes.database.transact(partial(note, rows[start : start + _NOTED_AT_ONCE]))
 
     async def find(self, client_id: str) -> StoredCredential | None:
         """Find a credential by its unique Client ID alone, for operators who do not know the organization."""
