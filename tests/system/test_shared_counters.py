@@ -83,6 +83,7 @@ async def kills(stack: Stack, session: Any) -> None:
         await asyncio.gather(*streams)
     await eventually(lambda: stack.window()["held"] == 0, "the restarted console expires what was left")
     await eventually(lambda: len([new for new in stack.workers() if new not in killed]) == 2, "the workers are replaced")
+    await eventually(lambda: stack.get("/readyz")[0] == 200, "the new workers serve")
 
 
 async def a_late_word_below_the_checkpoint(stack: Stack, session: Any) -> None:
