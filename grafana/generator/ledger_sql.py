@@ -70,7 +70,8 @@ WITH {BILLED_MONTH}, month_entries AS (
   FROM entries, billed
   WHERE org = {_ORG} AND settled_at_ms >= start_ms AND settled_at_ms < end_ms
 )"""
-_QUARTERS: Final = f"length_ms = 900000 AND detail IN ('org', 'recent') AND org = {_ORG} AND bucket_ms >= start_ms AND bucket_ms < end_ms"
+_SUMS: Final = "length_ms = 900000 AND detail IN ('org', 'recent')"  # what is recent is in no other rows yet
+_QUARTERS: Final = f"{_SUMS} AND org = {_ORG} AND bucket_ms >= start_ms AND bucket_ms < end_ms"
 _LOCAL: Final = f"(to_timestamp(bucket_ms / 1000) AT TIME ZONE {_ZONE})"
 
 
