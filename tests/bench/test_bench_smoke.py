@@ -184,7 +184,7 @@ def test_money_is_told_for_each_round_that_differs() -> None:
     ]
     figures[SUBJECT].leavings = [Leaving(seen=50, billed_nano_usd=4000, charged_nano_usd=1000, output_tokens=9)] * 2
     money = next(grid for grid in grids(figures) if grid.title.startswith("Money"))
-    assert money.rows == [(SUBJECT, "50 53", "0 3", "1.000 0.943", "4", "0.250")]
+    assert money.rows == [(SUBJECT, "50 53", "0", "0 3", "1.000 0.943", "4", "0.250")]
 
 
 def test_what_each_contender_does_is_told() -> None:
