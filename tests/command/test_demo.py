@@ -79,7 +79,7 @@ def test_the_demo_of_gloo_has_its_own_prices_and_capabilities(tmp_path):
 
 @pytest.mark.timeout(300)
 def test_the_demo_needs_no_sdk(tmp_path):
-    ran, rows = demo(tmp_path, "--requests", "40", program=("-c", WITHOUT_SDK))
+    ran, rows = demo(tmp_path, "--requests", "200", program=("-c", WITHOUT_SDK))
 
     assert "Requests over HTTP" in ran.stdout
     assert rows["Difference"] == ["", "0", "0", "0", "0.00"]
