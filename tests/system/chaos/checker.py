@@ -11,6 +11,7 @@ from tallygate.ledger.entry import FINAL
 
 Sums = Mapping[str, int]  # requests, prompt, completion, nano_usd
 _ASSUMED = frozenset({"assumed", "checkpoint"})  # sources of usage that nobody stated
+_CAME = frozenset({"counted", "estimated"})  # of a stream that was cut off: what came of it, which may be the prompt alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +108,23 @@ def _of_exchanges(history: History) -> Iterator[Finding]:
     for request_id, times in Counter(one.request_id for one in history.served).items():
         if times > 1:
             yield Finding(Lie.DOUBLED, request_id, f"the upstream served it {times} times")
-    for request_id in served.keys() - accounts.keys():
-        yield Finding(Lie.LOST, request_id, f"{served[request_id]} is not in the ledger")
     seen = {one.request_id: one for one in history.answers if one.request_id}
+    for request_id in served.keys() - accounts.keys():
+        if not _is_its_workers_alone(seen.get(request_id), history):
+            yield Finding(Lie.LOST, request_id, f"{served[request_id]} is not in the ledger")
     for request_id, account in accounts.items():
         yield from _of_account(request_id, account, served.get(request_id), seen.get(request_id))
     for answer in seen.values():
         if answer.status == 200 and answer.is_whole:
             yield from _of_answer(answer, accounts.get(answer.request_id, []), served.get(answer.request_id))
+
+
+def _is_its_workers_alone(answer: Answer | None, history: History) -> bool:
+    """Whether nobody but its worker need have known of an answer (docs/operate.md, "What a lost machine takes with it").
+
+    While the store is away, organizations without a spend limit are served on; what has not ended is lost with its worker.
+    """
+    return answer is not None and not answer.is_whole and answer.org not in history.limits
 
 
 def _of_account(request_id: str, account: list[Entry], served: Served | None, answer: Answer | None) -> Iterator[Finding]:
@@ -134,7 +144,7 @@ def _of_account(request_id: str, account: list[Entry], served: Served | None, an
     elif any(entry.source == "upstream" for entry in finals):
         if charged != served.nano_usd:
             yield Finding(Lie.MISPRICED, request_id, f"{served}, which the upstream stated: {account}")
-    elif charged < served.nano_usd and not any(entry.source == "counted" for entry in finals):  # of a stream: what came of it
+    elif charged < served.nano_usd and not any(entry.source in _CAME for entry in finals):
         yield Finding(Lie.MISPRICED, request_id, f"{served} is more than the assumed {charged}: {account}")
 
 

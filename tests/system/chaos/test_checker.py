@@ -214,8 +214,17 @@ def test_a_worker_that_ended_before_anybody_could_know_is_no_lie(answer: dict[st
     assert lies(stated) == {(Lie.INVENTED, "d")}
 
 
-def test_a_stream_that_was_cut_costs_what_came_of_it() -> None:
-    counted = an_entry("a", source="counted", tokens=(20, 6), nano_usd=COST - 1, posted_nano_usd=COST - 1)
+@pytest.mark.parametrize(("org", "is_whole", "is_lost"), [("big", False, False), ("big", True, True), ("acme", False, True)])
+def test_what_only_a_killed_worker_knew_of_may_be_lost(org: str, is_whole: bool, is_lost: bool) -> None:
+    """What has not ended, of an organization without a spend limit, which is served on while the store is away."""
+    answers = [an_answer("a", org=org, is_whole=is_whole), *TRUE.answers[1:]]
+    history = with_sums_of_entries(replace(TRUE, answers=answers, entries=TRUE.entries[1:]))
+    assert lies(history) == ({(Lie.LOST, "a")} if is_lost else set())
+
+
+@pytest.mark.parametrize(("source", "tokens"), [("counted", (20, 6)), ("estimated", (20, 0))])
+def test_a_stream_that_was_cut_costs_what_came_of_it(source: str, tokens: tuple[int, int]) -> None:
+    counted = an_entry("a", source=source, tokens=tokens, nano_usd=COST - 1, posted_nano_usd=COST - 1)
     cut = replace(TRUE, answers=[an_answer("a", is_whole=False), *TRUE.answers[1:]], entries=[counted, *TRUE.entries[1:]])
 
     assert findings(with_sums_of_entries(cut)) == []
