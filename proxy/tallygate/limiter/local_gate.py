@@ -78,7 +78,7 @@ class LocalGate:
                     wait_ms = OTHERS_MS
             elif taken_for is Taken.FOR_GOOD:
                 bucket = self._refilled(place, limit, now_ms)
-                taken = (min(limit.capacity, weight)) * limit.window_ms
+                taken = min(weight, limit.capacity) * limit.window_ms
                 entry.taken.append((bucket, taken))
                 if taken > bucket.level:
                     wait_ms = -(-(taken - bucket.level + _more(limit)) // limit.refill_units)
