@@ -273,7 +273,7 @@ def worst_cost_nano_usd(rates: WorstRates | None, output_tokens: int) -> int:
         return 0
     if len(rates) == 1:  # nearly always
         ((prompt_pico, rate, most),) = rates
-        return nano_usd_from_pico(prompt_pico + min(output_tokens, most) * rate)
+        return nano_usd_from_pico(prompt_pico + (output_tokens if output_tokens < most else most) * rate)
     return max([nano_usd_from_pico(prompt_pico + min(output_tokens, most) * rate) for prompt_pico, rate, most in rates])
 
 

@@ -78,6 +78,7 @@ def floor_of(asked: Estimate, facts: RequestFacts, upstream: Upstream, lease_ms:
     have generated until the hold expires.
     """
     tokens = asked.output_tokens
-    if facts.job_kind is None and not finishes_anyway(upstream, is_streamed=facts.stream):
-        tokens = min(tokens, tokens_within(lease_ms / 1000, facts, upstream))
+    if facts.job_kind is not None or finishes_anyway(upstream, is_streamed=facts.stream):
+        return asked.hold_nano_usd, tokens
+    tokens = min(tokens, tokens_within(lease_ms / 1000, facts, upstream))
     return worst_cost_of(asked, tokens), tokens

@@ -112,7 +112,7 @@ class BatchLines:
                 prompt_tokens=sums.prompt_tokens,
             ),
         )
-        asked = replace(NOTHING_ASKED, rates=with_fee(None, hold), hold_nano_usd=hold, hold_min_nano_usd=hold, input_nano_usd=hold)
+        asked = replace(NOTHING_ASKED, rates=with_fee(None, hold), hold_nano_usd=hold, hold_min_nano_usd=hold)
         refuse_absurd(asked)
         return merged, asked
 

@@ -43,6 +43,7 @@ class CallerLimits:
     weight         of the route: how many requests one of its requests counts as. At 0 no spend limit applies, so that free or
                    prepaid requests are served while spending is paused
     gate           the limits that a worker counts by itself
+    spend_limit_nano_usd   the least spend limit that refuses; None: none does
     needs_tokens   whether a limit depends on estimated tokens; where none does, no request is tokenized before it is sent
     names          limit name by key, for metrics and refusals
     shown          header values of each rate limit, in the same order; None for open requests, which no header shows
@@ -53,6 +54,7 @@ class CallerLimits:
     spend: tuple[tuple[str, SpendLimit], ...]
     weight: int
     gate: tuple[tuple[str, RateLimit], ...]
+    spend_limit_nano_usd: int | None
     needs_tokens: bool
     names: dict[str, str]
     shown: tuple[ShownRate | None, ...]
@@ -101,6 +103,7 @@ def limits_of(organization: Organization, credential: Credential, capability: st
         spend=tuple(spend),
         weight=weight,
         gate=tuple(counted if weight else [*slots, (FREE_REQUESTS.name, FREE_REQUESTS)]),
+        spend_limit_nano_usd=min([limit.limit_nano_usd for _, limit in spend if not limit.shadow], default=None),
         needs_tokens=bool(spend) or any(limit.quantity is Quantity.TOKENS for _, limit in rate),
         names={key: limit.name for key, limit in rate}
         | {key: limit.name for key, limit in spend}

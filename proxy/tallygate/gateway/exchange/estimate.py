@@ -35,7 +35,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
                       input that nobody has seen no more than RATED_UNKNOWN_TOKENS unless the plan states a number. Of an image no
                       more than the plan's default
     others            what other models than the one that answers can add; a part of every amount
-    hold              worst case; hold_min: fee, input and the least output worth having; input: fee and input alone
+    hold              worst case, of all output_tokens; hold_min: fee, input and the least output worth having
     """
 
     price: AnyPrice | None
@@ -48,8 +48,12 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     rate_tokens: int
     hold_nano_usd: int
     hold_min_nano_usd: int
-    input_nano_usd: int
     others: OthersAtMost = NO_OTHERS
+
+    @property
+    def input_nano_usd(self) -> int:
+        """What fee and input alone cost."""
+        return worst_cost_of(self, 0)
 
 
 NOTHING_ASKED: Final = Estimate(
@@ -63,7 +67,6 @@ NOTHING_ASKED: Final = Estimate(
     rate_tokens=0,
     hold_nano_usd=0,
     hold_min_nano_usd=0,
-    input_nano_usd=0,
 )
 
 
@@ -76,7 +79,6 @@ def estimate_unread(fee_nano_usd: int) -> Estimate:
         rates=with_fee(None, fee_nano_usd),
         hold_nano_usd=fee_nano_usd,
         hold_min_nano_usd=fee_nano_usd,
-        input_nano_usd=fee_nano_usd,
     )
 
 
@@ -105,7 +107,7 @@ def estimate(
     prompt_tokens = prompt_tokens * facts.prompt_reads + facts.added_tokens
     if not facts.has_output:
         prompt_tokens += INPUT_EDGE_TOKENS * len(facts.prompt.texts)
-    choices = max(facts.choices, 1)
+    choices = facts.choices if facts.choices > 1 else 1
     models: tuple[Price | None, ...] = each_of(price) if price is not None else (None,)
     prompts, unknown = [prompt_tokens] * len(models), 0
     if facts.has_unknown_input:
@@ -163,7 +165,6 @@ def estimate(
         rate_tokens=rated + expected + predicted_tokens,
         hold_nano_usd=hold,
         hold_min_nano_usd=worst_cost_nano_usd(rates, floor * choices + predicted_tokens) if clamps else hold,
-        input_nano_usd=worst_cost_nano_usd(rates, 0),
         others=added,
     )
 
@@ -187,7 +188,7 @@ def _unknown_tokens(facts: RequestFacts, plan: Plan, price: Price | None, prompt
 
 def refuse_absurd(asked: Estimate) -> None:
     """Refuse a worst case that exceeds every limit's range, which only a maximum times a number of answers can reach."""
-    if max(asked.hold_nano_usd, asked.rate_tokens) <= MONEY_MAX_NANO_USD:
+    if asked.hold_nano_usd <= MONEY_MAX_NANO_USD and asked.rate_tokens <= MONEY_MAX_NANO_USD:
         return
     message = (
         f"This request asks for up to {asked.output_tokens} tokens, which no limit can count: "

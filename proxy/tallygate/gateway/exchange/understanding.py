@@ -1,6 +1,6 @@
 """The stage that reads a request in its dialect, and bounds what it can cost before anything is held or sent."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -170,31 +170,31 @@ class Understanding:
     ) -> Estimate:
         """The most that a request can cost at its price. Raises Refused where no limit can bound it."""
         organization, limits = caller.organization, caller.limits
-        binding = [limit.limit_nano_usd for _, limit in limits.spend if not limit.shadow]
-        worst = partial(
-            estimate,
-            facts,
-            organization.plan,
-            price,
-            others=[self._priced(head, caller, other) for other in facts.other_models] if facts.other_models else (),
-            fee_nano_usd=fee_nano_usd,
-            has_spend_limit=bool(binding),
-            spend_limit_nano_usd=min(binding, default=0),
-        )
+        others = [self._priced(head, caller, other) for other in facts.other_models] if facts.other_models else ()
         if limits.spend and size > DEAR_BODY_BYTES:  # whose tokens are not worth counting if the least cost is too much
-            least = worst(tokens_at_least(facts.prompt)).hold_min_nano_usd
+            at_least = tokens_at_least(facts.prompt)
+            least = _worst_case(caller, facts, price, at_least, others=others, fee_nano_usd=fee_nano_usd).hold_min_nano_usd
             if least <= MONEY_MAX_NANO_USD:
                 await self._entrance.preview(head, caller, least_nano_usd=least)
         if limits.needs_tokens:
             prompt_tokens = await self._services.tokens.prompt_upper_bound(facts.prompt, facts.model, org=organization.id)
         else:
             prompt_tokens = size // 4  # no limit depends on it; counted exactly if the upstream gives no usage
-        predicted = 0
+        predicted_tokens = 0
         if facts.predicted:
             shape = PromptShape(texts=(facts.predicted,))
             predicted = await self._services.tokens.prompt_upper_bound(shape, facts.model, org=organization.id)
-        predicted_tokens = predicted * max(facts.choices, 1)
-        asked = worst(prompt_tokens, predicted_tokens=predicted_tokens, referred_tokens=named.referred_tokens)
+            predicted_tokens = predicted * max(facts.choices, 1)
+        asked = _worst_case(
+            caller,
+            facts,
+            price,
+            prompt_tokens,
+            others=others,
+            fee_nano_usd=fee_nano_usd,
+            predicted_tokens=predicted_tokens,
+            referred_tokens=named.referred_tokens if named.tokens else None,
+        )
         refuse_absurd(asked)
         return asked
 
@@ -238,6 +238,33 @@ class Understanding:
         return await check_objects(
             self._services.owners, head, caller, references, names_all=bool(objects.by_ids) and names_all(body)
         )
+
+
+def _worst_case(
+    caller: Caller,
+    facts: RequestFacts,
+    price: AnyPrice | None,
+    prompt_tokens: int,
+    *,
+    others: Sequence[Priced],
+    fee_nano_usd: int,
+    predicted_tokens: int = 0,
+    referred_tokens: int | None = None,
+) -> Estimate:
+    """The estimate of a caller's request, by its plan and the least of its spend limits."""
+    limit_nano_usd = caller.limits.spend_limit_nano_usd
+    return estimate(
+        facts,
+        caller.organization.plan,
+        price,
+        prompt_tokens,
+        predicted_tokens=predicted_tokens,
+        referred_tokens=referred_tokens,
+        others=others,
+        fee_nano_usd=fee_nano_usd,
+        has_spend_limit=limit_nano_usd is not None,
+        spend_limit_nano_usd=limit_nano_usd or 0,
+    )
 
 
 def check_unread_model(head: Head, credential: Credential, body: bytes) -> None:
