@@ -48,5 +48,5 @@ def nano_usd_from_pico(pico_usd: int) -> int:
 def usd_text(nano_usd: int) -> str:
     """Exact decimal USD, at least two places: 1_500_000_000 is "1.50", 1 is "0.000000001"."""
     sign, amount = ("-", -nano_usd) if nano_usd < 0 else ("", nano_usd)
-    whole, fraction = divmod(amount, NANO_PER_USD)
-    return f"{sign}{whole}.{f'{fraction:09d}'.rstrip('0').ljust(2, '0')}"
+    digits = str(amount).zfill(10)  # nine of them behind the point
+    return f"{sign}{digits[:-9]}.{digits[-9:].rstrip('0').ljust(2, '0')}"

@@ -85,10 +85,6 @@ class RateLimit:
         if max(self.capacity, self.refill_units) * max(self.window_ms, 1) >= 2**53:
             raise ValueError("capacity times window in milliseconds must stay below 2**53")
 
-    def __hash__(self) -> int:
-        """Of what tells limits apart: each request looks its limits up."""
-        return hash((self.name, self.capacity))
-
 
 _AT_ONCE: Final = WholeNumber("The most that may be open at once.", least=1, most=UNITS_MAX)
 

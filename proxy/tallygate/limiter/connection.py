@@ -30,7 +30,7 @@ from tallygate.domain.errors import NothingSentError, StoreError
 from tallygate.domain.obstacle import Obstacle
 from tallygate.limiter.address import Place, RedisAddress
 from tallygate.limiter.keys import ALL_PARTITIONS
-from tallygate.limiter.link import ConnectionLostError, Link, encoded, login, open_link
+from tallygate.limiter.link import ConnectionLostError, Link, encoded, framed, login, open_link
 from tallygate.limiter.script import Script, StoreNode
 from tallygate.limiter.sentinel import SentinelLookup
 from tallygate.limiter.writes import REPLICA, is_replica, obstacle_of
@@ -129,7 +129,7 @@ class RedisConnection:
         prefix = self._prefixes.get((script, keys))
         if prefix is None:
             prefix = self._remember_prefix(script, keys, args)
-        sent = prefix + b"".join([b"$%d\r\n%s\r\n" % (len(arg), arg) for arg in args])
+        sent = b"".join([prefix, *framed(args)])
         is_retry = False
         while True:
             try:
@@ -199,7 +199,7 @@ class RedisConnection:
         if len(self._prefixes) >= PREFIXES_MAX:
             self._prefixes.clear()
         parts = (b"EVALSHA", script.sha, b"%d" % len(keys), *keys)
-        prefix = b"*%d\r\n" % (len(parts) + len(args)) + b"".join([b"$%d\r\n%s\r\n" % (len(part), part) for part in parts])
+        prefix = b"".join([b"*%d\r\n" % (len(parts) + len(args)), *framed(parts)])
         self._prefixes[script, keys] = prefix
         return prefix
 

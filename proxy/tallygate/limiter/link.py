@@ -11,6 +11,7 @@ import hiredis
 from tallygate.domain.errors import NothingSentError, StoreError
 
 _NOTHING: Final = object()
+_LENGTHS: Final = tuple([b"$%d\r\n" % length for length in range(2_048)])  # of nearly all words of a script's call
 
 
 class ConnectionLostError(StoreError):
@@ -148,7 +149,16 @@ async def open_link(new_link: Callable[[], Link], host: str, port: int, *, tls: 
 
 def encoded(parts: tuple[bytes, ...]) -> bytes:
     """A command as the server reads it (RESP, "Sending commands to a Redis server")."""
-    return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%s\r\n" % (len(part), part) for part in parts])
+    return b"".join([b"*%d\r\n" % len(parts), *framed(parts)])
+
+
+def framed(words: tuple[bytes, ...]) -> list[bytes]:
+    """What a command's words are sent as, in pieces."""
+    pieces: list[bytes] = []
+    for word in words:
+        length = len(word)
+        pieces += (_LENGTHS[length] if length < len(_LENGTHS) else b"$%d\r\n" % length, word, b"\r\n")
+    return pieces
 
 
 def login(username: str, password: str) -> tuple[bytes, ...]:

@@ -10,6 +10,7 @@ BUCKETS_MAX: Final = 100_000  # then the one created first is dropped, which mak
 OTHERS_MS: Final = 1_000  # until one of the open requests ends: unknown, but soon
 # By as much the store's clock and the way to it may differ between two requests.
 TOLERANCE_MS: Final = 2_000
+_FOR_GOOD, _WHILE_OPEN = Taken.FOR_GOOD, Taken.WHILE_OPEN  # read once: a member of an enum takes a call to look up
 
 
 @dataclass(slots=True, eq=False)
@@ -25,7 +26,7 @@ class _Bucket:
         """Bring it to now. Where the clock steps back, it goes on from there."""
         if now_ms > self.at_ms:
             level = self.level + (now_ms - self.at_ms) * self.limit.refill_units
-            self.level = min(self.full, level)
+            self.level = level if level < self.full else self.full
         self.at_ms = now_ms
 
 
@@ -67,30 +68,34 @@ class LocalGate:
         """
         now_ms = self._now_ms()
         closed: Closed | None = None
-        entry = Entry([], [])
+        slots: list[tuple[str, str]] = []
+        drawn: list[tuple[_Bucket, int]] = []
         for key, limit in limits:
             if limit.shadow:
                 continue
             wait_ms, place, taken_for = 0, (org, key), limit.quantity.taken
-            if taken_for is Taken.WHILE_OPEN:
-                entry.slots.append(place)
+            if taken_for is _WHILE_OPEN:
+                slots.append(place)
                 if self._open.get(place, 0) >= limit.capacity:
                     wait_ms = OTHERS_MS
-            elif taken_for is Taken.FOR_GOOD:
-                bucket = self._refilled(place, limit, now_ms)
-                taken = min(weight, limit.capacity) * limit.window_ms
-                entry.taken.append((bucket, taken))
+            elif taken_for is _FOR_GOOD:
+                bucket = self._buckets.get(place)
+                if bucket is None or bucket.limit is not limit:
+                    bucket = self._bucket_of(place, limit, now_ms)
+                bucket.refill(now_ms)
+                taken = (weight if weight < limit.capacity else limit.capacity) * limit.window_ms
+                drawn.append((bucket, taken))
                 if taken > bucket.level:
                     wait_ms = -(-(taken - bucket.level + _more(limit)) // limit.refill_units)
             if wait_ms and (closed is None or wait_ms > closed.retry_after_ms):
                 closed = Closed(key, wait_ms)
         if closed is not None:
             return closed
-        for place in entry.slots:
+        for place in slots:
             self._open[place] = self._open.get(place, 0) + 1
-        for bucket, taken in entry.taken:
+        for bucket, taken in drawn:
             bucket.level -= taken
-        return entry
+        return Entry(slots, drawn)
 
     def leave(self, entry: Entry) -> None:
         """Return the slots of an exchange that has ended."""
@@ -108,11 +113,10 @@ class LocalGate:
             bucket.refill(now_ms)
             bucket.level = min(bucket.level + taken, bucket.full)
 
-    def _refilled(self, place: tuple[str, str], limit: RateLimit, now_ms: int) -> _Bucket:
-        """The bucket, brought to now. One never seen, or whose limit has changed, is full."""
+    def _bucket_of(self, place: tuple[str, str], limit: RateLimit, now_ms: int) -> _Bucket:
+        """The bucket of this limit. One never seen, or whose limit has changed, is full."""
         bucket = self._buckets.get(place)
-        if bucket is not None and (bucket.limit is limit or bucket.limit == limit):
-            bucket.refill(now_ms)
+        if bucket is not None and bucket.limit == limit:
             return bucket
         while bucket is None and len(self._buckets) >= BUCKETS_MAX:
             del self._buckets[next(iter(self._buckets))]

@@ -25,15 +25,13 @@ from tallygate.domain.admission import (
     WindowState,
 )
 from tallygate.domain.money import MONEY_MAX_NANO_USD
-from tallygate.domain.rate_limit import RateLimit
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
 
 WINDOW_MS_MAX: Final = 92 * 86_400_000  # a window that was idle for its whole length is walked in one script call
 _NUMBER_MAX: Final = MONEY_MAX_NANO_USD
-_RATE_WORDS: Final = 4
-_SPEND_WORDS: Final = 4
 _LIMITS_KEPT_MAX: Final = 20_000  # whose words are remembered, of each kind: about 500 bytes each
 _OTHERS: Final = 2  # of a rate that refuses: only what others hold stands in the way
+_CALENDAR_MONTH: Final = WindowKind.CALENDAR_MONTH  # read once: a member of an enum takes a call to look up
 
 _AMOUNTS: Final = (
     *("hold_nano_usd", "hold_min_nano_usd", "floor_nano_usd"),
@@ -45,6 +43,10 @@ _posted: Final = attrgetter(*_POSTED)
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode_numbers: Final = msgspec.json.Decoder(list[int]).decode
+
+
+def _text(value: object) -> str:
+    return _encode(value).decode()
 
 
 def window_buckets(demand: SpendDemand) -> int:
@@ -89,7 +91,7 @@ def check_spend(spend: Sequence[SpendDemand]) -> None:
     for demand in spend:
         if demand.limit.window_ms > WINDOW_MS_MAX:
             raise ValueError(f"window_ms of {demand.key} must be at most {WINDOW_MS_MAX}")
-        if demand.limit.kind is WindowKind.CALENDAR_MONTH and not demand.periods:
+        if demand.limit.kind is _CALENDAR_MONTH and not demand.periods:
             raise ValueError(f"periods of {demand.key} must not be empty: the limiter's clock chooses among them")
 
 
@@ -100,17 +102,13 @@ def check_account(account: Account) -> None:
 
 
 @lru_cache(_LIMITS_KEPT_MAX)
-def _rate_words(key: str, limit: RateLimit) -> tuple[bytes, bytes]:
+def _rate_words(key: str, taken: int, bucket: tuple[int, int, int, int]) -> tuple[str, str]:
     """What stands before the units of a demand, and behind them: the same for every request under the limit."""
-    shadow = 1 if limit.shadow else 0
-    return (
-        b",%b,%d," % (_encode(key), limit.quantity.taken),
-        b",%d,%d,%d,%d" % (limit.capacity, limit.refill_units, limit.window_ms, shadow),
-    )
+    return f",{_text(key)},{taken:d},", "".join([f",{number:d}" for number in bucket])
 
 
 @lru_cache(_LIMITS_KEPT_MAX)
-def _spend_words(demand: SpendDemand) -> bytes:
+def _spend_words(demand: SpendDemand) -> str:
     limit = demand.limit
     words = (
         demand.key,
@@ -121,7 +119,7 @@ def _spend_words(demand: SpendDemand) -> bytes:
         "".join([f"{permille}:{amount}," for permille, amount in threshold_amounts(demand)]),
         "".join([f"{period.id}:{period.start_ms}:{period.end_ms}," for period in demand.periods]),
     )
-    return b"," + _encode(words)[1:-1]
+    return f",{_text(words)[1:-1]}"
 
 
 def encode_demands(request: AdmissionRequest) -> bytes:
@@ -130,13 +128,16 @@ def encode_demands(request: AdmissionRequest) -> bytes:
 
 def encode_limits(org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> bytes:
     """Encode demands: demands.lua has their layout."""
-    words = [b"[%b,%d" % (_encode(org), len(rate))]
-    for limit in rate:
-        before, behind = _rate_words(limit.key, limit.limit)
-        words += before, b"%d" % limit.units, behind
-    words += [_spend_words(window) for window in spend]
-    words.append(b"]")
-    return b"".join(words)
+    words = [f"[{_text(org)},{len(rate)}"]
+    for demand in rate:
+        of = demand.limit
+        bucket = (of.capacity, of.refill_units, of.window_ms, of.shadow)
+        before, behind = _rate_words(demand.key, of.quantity.taken, bucket)
+        words += before, str(demand.units), behind
+    for window in spend:
+        words.append(_spend_words(window))
+    words.append("]")
+    return "".join(words).encode()
 
 
 def encode_windows(org: str, spend: Sequence[SpendDemand]) -> bytes:
@@ -203,14 +204,13 @@ def encode_withdraw(admission: AdmissionRequest, *, ended_ms: int) -> bytes:
 
 
 def decode_decision(request: AdmissionRequest, answer: bytes) -> Decision:
-    words = _decode_numbers(answer)
-    now_ms, admitted, refusing, retry_after_ms, granted = words[:5]
-    at = 5
+    now_ms, admitted, refusing, retry_after_ms, granted, *words = _decode_numbers(answer)
+    numbers = iter(words)  # of which the first zip takes none too many: it looks for a further demand first
     shadow: list[str] = []
     rate: list[RateState] = []
-    for demand in request.rate:
-        remaining, reset_ms, demand_retry_ms, refuses = words[at : at + _RATE_WORDS]
-        at += _RATE_WORDS
+    for demand, remaining, reset_ms, demand_retry_ms, refuses in zip(
+        request.rate, numbers, numbers, numbers, numbers, strict=False
+    ):
         rate.append(
             RateState(
                 key=demand.key,
@@ -223,9 +223,7 @@ def decode_decision(request: AdmissionRequest, answer: bytes) -> Decision:
         if refuses and demand.limit.shadow:
             shadow.append(demand.key)
     spend: list[SpendState] = []
-    for window in request.spend:
-        spent, held, resume_at_ms, refuses = words[at : at + _SPEND_WORDS]
-        at += _SPEND_WORDS
+    for window, spent, held, resume_at_ms, refuses in zip(request.spend, numbers, numbers, numbers, numbers, strict=True):
         spend.append(
             SpendState(
                 key=window.key,
@@ -274,7 +272,7 @@ def decode_settlement(admission: AdmissionRequest, answer: bytes, *, repeated: b
 
 def decode_limits(rate: Sequence[RateDemand], spend: Sequence[SpendDemand], answer: bytes) -> LimitStates:
     now_ms, is_open, *words = _decode_numbers(answer)
-    numbers = iter(words)  # of which the first zip takes none too many: it looks for a further demand first
+    numbers = iter(words)  # as in `decode_decision`
     rates = [
         RateState(key=demand.key, remaining=left, reset_ms=reset, retry_after_ms=wait, waits_for_others=refuses == _OTHERS)
         for demand, left, reset, wait, refuses in zip(rate, numbers, numbers, numbers, numbers, strict=False)

@@ -24,23 +24,24 @@ def limit_headers(decision: Decision, limits: CallerLimits, dialect: Dialect) ->
                 missing = shown.capacity - remaining - 1
                 until_more_ms = state.reset_ms - (missing * shown.window_ms // shown.refill_units if missing > 0 else 0)
             until_more_s = (until_more_ms + 999) // 1000
-            items.append(b"%b;r=%d;t=%d" % (shown.quoted, max(0, remaining), max(0, until_more_s)))
+            left, wait_s = remaining if remaining > 0 else 0, until_more_s if until_more_s > 0 else 0
+            items.append(b"%b;r=%d;t=%d" % (shown.quoted, left, wait_s))
     headers: list[Header] = []
     if named:
         headers += dialect.limit_headers(decision, named)
         headers += ((b"ratelimit-policy", limits.policy), (b"ratelimit", b", ".join(items)))
-    left: int | None = None
+    spendable: int | None = None
     fullest: tuple[int, int] | None = None
     for index, ((_, limit), spend) in enumerate(zip(limits.spend, decision.spend, strict=False)):
         rest = spend.limit_nano_usd - spend.spent_nano_usd - spend.held_nano_usd
-        if not limit.shadow and (left is None or rest < left):
-            left = rest
+        if not limit.shadow and (spendable is None or rest < spendable):
+            spendable = rest
         if limit.warn_at_permille and spend.limit_nano_usd:
             permille = spend.spent_nano_usd * 1000 // spend.limit_nano_usd
             if permille >= limit.warn_at_permille[0] and (fullest is None or permille > fullest[0]):
                 fullest = (permille, index)
-    if left is not None:
-        headers.append((b"tallygate-spend-remaining-usd", usd_text(max(0, left)).encode()))
+    if spendable is not None:
+        headers.append((b"tallygate-spend-remaining-usd", usd_text(max(0, spendable)).encode()))
     if fullest is not None:
         headers += _warning_headers(decision, limits, *fullest)
     return headers
