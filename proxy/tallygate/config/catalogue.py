@@ -58,6 +58,8 @@ class Series:
 
     def at(self, at_ms: int) -> Price | None:
         """The row in force."""
+        if self.prices[-1].effective_ms <= at_ms:  # nearly always
+            return self.prices[-1]
         index = bisect_right(self.prices, at_ms, key=lambda price: price.effective_ms)
         return self.prices[index - 1] if index else self.prices[0] if self.reaches_back else None
 

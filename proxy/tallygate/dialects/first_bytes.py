@@ -26,28 +26,32 @@ class Framing(Enum):
     UNREAD = "unread"
 
 
+_EVENTS, _JSON, _UNREAD = Framing  # read once: a member of an enum takes a call to look up
+_NOTHING_READ: Final = MeterReading()  # until there is a meter, which has one of its own
+
+
 def framing(content_type: str, *, stream: bool) -> Framing:
     """Framing of a body by its media type; without one, by what the request asked for."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "text/event-stream":
-        return Framing.EVENTS
+        return _EVENTS
     if media_type == "application/json" or media_type.endswith("+json"):
-        return Framing.JSON
+        return _JSON
     if media_type:
-        return Framing.UNREAD
-    return Framing.EVENTS if stream else Framing.JSON
+        return _UNREAD
+    return _EVENTS if stream else _JSON
 
 
 def framing_of(begun: bytes) -> Framing | None:
     """Framing by the first bytes that are not blank: UNREAD where they show none, None where more of them might."""
     first = begun[:1]
     if first in (b"{", b"["):
-        return Framing.JSON
+        return _JSON
     if first == b":" or begun.startswith(_FIELDS):
-        return Framing.EVENTS
+        return _EVENTS
     if _BOM.startswith(begun) or any(field.startswith(begun) for field in _FIELDS):
         return None
-    return Framing.UNREAD
+    return _UNREAD
 
 
 def without_lead(begun: bytes) -> bytes:
@@ -74,7 +78,7 @@ class FirstBytes:
         whole: Callable[[], ResponseMeter],
         unread: Callable[[], ResponseMeter] = UnreadMeter,
     ) -> None:
-        self.reading = MeterReading()
+        self.reading = _NOTHING_READ
         self._content_type = content_type
         self._stream = stream
         self._events = events
@@ -86,9 +90,9 @@ class FirstBytes:
     def feed(self, data: bytes) -> bytes:
         if self._is_at_start and not self._begun:  # nearly always
             if data[:1] == b"{":
-                return self._become(Framing.JSON).feed(data)
+                return self._become(_JSON).feed(data)
             if data[:6] in _BEGINNINGS:
-                return self._become(Framing.EVENTS).feed(data)
+                return self._become(_EVENTS).feed(data)
         begun = self._begun + data if self._begun else data
         if not begun:
             return b""
@@ -105,16 +109,16 @@ class FirstBytes:
 
     def end_body(self) -> bytes:
         begun = self._begun
-        meter = self._become(Framing.UNREAD)
+        meter = self._become(_UNREAD)
         return (meter.feed(begun) if begun else b"") + meter.end_body()
 
     def _become(self, found: Framing) -> ResponseMeter:
         """Become the meter of the framing that was found; of the label's, where none was. What is labelled as media is unread."""
         if self._content_type.startswith(_MEDIA):
-            found = Framing.UNREAD
-        elif found is Framing.UNREAD:
+            found = _UNREAD
+        elif found is _UNREAD:
             found = framing(self._content_type, stream=self._stream)
-        meter = self._events() if found is Framing.EVENTS else self._whole() if found is Framing.JSON else self._unread()
+        meter = self._events() if found is _EVENTS else self._whole() if found is _JSON else self._unread()
         self.reading = meter.reading
         self.feed, self.end_body = meter.feed, meter.end_body  # type: ignore[method-assign]
         return meter

@@ -14,6 +14,7 @@ from tallygate.domain.usage import TOKENS_MAX, Usage
 _Zero = Literal[0]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
 _Counted = Annotated[int, msgspec.Meta(ge=1, le=TOKENS_MAX)]
+_INPUT, _OUTPUT = Unit.INPUT, Unit.OUTPUT  # read once: a member of an enum takes a call to look up
 Shape = TypeVar("Shape")
 
 
@@ -91,13 +92,13 @@ class PlainUsage(msgspec.Struct, gc=False, forbid_unknown_fields=True):
             return None
         quantities: dict[str, int] = {}
         if prompt > cached:
-            quantities[Unit.INPUT] = prompt - cached
+            quantities[_INPUT] = prompt - cached
         if cached:
             quantities[Unit.CACHED_INPUT] = cached
         if thought:
             quantities[Unit.REASONING_OUTPUT] = thought
         if completion > thought:
-            quantities[Unit.OUTPUT] = completion - thought
+            quantities[_OUTPUT] = completion - thought
         return Usage(quantities)
 
 

@@ -1,6 +1,7 @@
 """Endings of admitted exchanges. The ending alone decides the outcome, and whether anything can be owed."""
 
 from enum import Enum
+from typing import Final
 
 from tallygate.domain.usage_event import Outcome
 
@@ -27,6 +28,9 @@ class Ending(Enum):
         self.may_owe = may_owe
 
 
+_COMPLETE: Final = Ending.COMPLETE  # read once: a member of an enum takes a call to look up
+
+
 def ending_of(
     *, is_sent: bool, status: int, is_complete: bool, is_client_gone: bool, has_failed: bool = False, is_short: bool = False
 ) -> Ending:
@@ -43,7 +47,7 @@ def ending_of(
     if has_failed:
         return Ending.BROKEN
     if is_complete:
-        return Ending.CUT_SHORT if is_short else Ending.COMPLETE
+        return Ending.CUT_SHORT if is_short else _COMPLETE
     if is_client_gone:
         return Ending.CLIENT_LEFT
     return Ending.CUT_SHORT if status else Ending.BROKEN

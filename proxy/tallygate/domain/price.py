@@ -26,6 +26,7 @@ Rates = Mapping[str, int]  # pico-USD of one, by unit
 NO_MAXIMUM: Final = 1 << 62
 UNDATED_MS: Final = -1  # when a price took effect that nobody dates: before every request
 MINUTES_A_DAY: Final = 1_440
+_REQUEST: Final = Unit.REQUEST  # read once: a member of an enum takes a call to look up
 _SCHEDULES_KEPT: Final = 64  # of one price; an answer may state conditions that nobody has heard of
 
 
@@ -238,8 +239,8 @@ class Price:
                 rates = tier.rates
                 dearest_in, dearest_out = tier.dearest(units)
                 called = self._called(rates, calls) if calls else 0
-                if Unit.REQUEST in rates and not (calls and Unit.REQUEST in calls):
-                    called += rates[Unit.REQUEST]
+                if _REQUEST in rates and not (calls and _REQUEST in calls):
+                    called += rates[_REQUEST]
                 cases.append((called + most * dearest_in, dearest_out, output_max))
                 most = tier.from_tokens - 1
         return tuple(cases)

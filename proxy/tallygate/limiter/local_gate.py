@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from tallygate.domain.rate_limit import RateLimit, Taken
 
 BUCKETS_MAX: Final = 100_000  # then the one created first is dropped, which makes it full again
@@ -30,8 +32,7 @@ class _Bucket:
         self.at_ms = now_ms
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """An exchange that entered. slots: of the limits on open requests; taken: out of the bucket of each limit on requests."""
 
     slots: list[tuple[str, str]]

@@ -178,7 +178,7 @@ class Answer:
         held = self.held
         until = self.services.clock() if self.sent_at is None else self.sent_at
         headers = [
-            *exchange_headers(self.client, until),
+            *exchange_headers(held.call.head.client, until),
             *limit_headers(held.decision, held.call.caller.limits, held.call.head.dialect),
         ]
         if self.clamped is not None:

@@ -5,6 +5,7 @@ the most that the request could have generated, and by its hold.
 """
 
 import math
+from typing import Final
 
 import msgspec
 
@@ -16,6 +17,8 @@ from tallygate.domain.unit import COMPLETION_UNITS, PROMPT_UNITS, Unit
 from tallygate.domain.usage import Usage, UsageSource
 from tallygate.gateway.exchange.estimate import Estimate, largest_that_fits, worst_cost_of
 from tallygate.gateway.exchange.metering import ASSUMED, Metered
+
+_CANCEL: Final = OnDisconnect.CANCEL  # read once: a member of an enum takes a call to look up
 
 
 class Unseen(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +42,7 @@ def may_reason(model: str | None, prices: PriceCatalogue, at_ms: int) -> bool:
 
 def finishes_anyway(upstream: Upstream, *, is_streamed: bool) -> bool:
     """Return whether the provider generates the rest of an answer whose connection is gone. `cancel` is for those that stop."""
-    return not is_streamed and upstream.on_disconnect is not OnDisconnect.CANCEL
+    return not is_streamed and upstream.on_disconnect is not _CANCEL
 
 
 def tokens_within(seconds: float, facts: RequestFacts, upstream: Upstream) -> int:

@@ -30,6 +30,7 @@ from tallygate.gateway.exchange.metering import (
 )
 from tallygate.gateway.exchange.other_models import assumed_again, assumed_passes, window_of
 
+_UPSTREAM: Final = UsageSource.UPSTREAM  # read once: a member of an enum takes a call to look up
 _NOT_METERED: Final = nothing_owed(UsageSource.NONE)
 
 
@@ -45,7 +46,7 @@ def bill_of(answer: Answer, *, ahead_seconds: float = 0.0) -> Bill:
         is_complete=relay.is_complete,
         is_client_gone=relay.is_client_gone,
         has_failed=reading.failed,
-        is_short=relay.is_event_stream and not reading.is_unread and not reading.ended,
+        is_short=not reading.ended and not reading.is_unread and relay.is_event_stream,
     )
     return head.treatment.bill(answer, ending, head.route.fee_nano_usd if ending.may_owe else 0, ahead_seconds)
 
@@ -75,7 +76,7 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
         return Bill(ending=ending, metered=metered, price=asked.price, cost_nano_usd=fee, fee_nano_usd=fee, is_owed=fee > 0)
     usage = answer.reported or usage_of(answer)
     if answer.reported is not None and not reading.flags and not facts.is_by_calls:  # nearly always
-        is_whole, metered = True, Metered(usage=answer.reported, source=UsageSource.UPSTREAM)
+        is_whole, metered = True, Metered(usage=answer.reported, source=_UPSTREAM)
     elif facts.is_by_calls:
         is_whole = True
         is_over = relay.is_complete if facts.images is None else _has_ended(answer)  # images are owed whole

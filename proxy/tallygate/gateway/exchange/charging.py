@@ -1,6 +1,6 @@
 """The bill for what an answer used: by the price of the model that answered, under the conditions that it states."""
 
-from functools import partial
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -30,6 +30,14 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     prices: PriceCatalogue
     at_ms: int
     markup: int
+
+    def price_of(self, model: str) -> AnyPrice | None:
+        """The price of another model that took part; None if it has none."""
+        price = self.prices.find(model, self.at_ms)
+        return None if price is None else marked_up(price, self.markup)
+
+
+_REQUEST: Final = Unit.REQUEST  # read once: a member of an enum takes a call to look up
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,12 +89,12 @@ def bill_of_usage(
     """The bill for what was metered, with the calls and the passes of other models that the answer shows."""
     if reading.billed_calls:
         metered = replace(metered, usage=metered.usage.with_calls(reading.billed_calls))
-    if isinstance(price, Price) and Unit.REQUEST in price.rates:
-        metered = replace(metered, usage=metered.usage.with_calls({Unit.REQUEST: 1}))
+    if isinstance(price, Price) and _REQUEST in price.rates:
+        metered = replace(metered, usage=metered.usage.with_calls({_REQUEST: 1}))
     if reading.passes and not metered.usage.passes:  # else they are among what was assumed
         metered = replace(metered, usage=metered.usage.with_passes(reading.passes))
     conditions = charged_conditions(facts, reading, metered.usage, price)
-    charge = NO_CHARGE if price is None else charge_of(metered.usage, conditions, price, partial(_price_of_pass, terms))
+    charge = NO_CHARGE if price is None else charge_of(metered.usage, conditions, price, terms.price_of)
     priced_nano_usd = charge.cost_nano_usd
     is_stated = stated_cost is not None and stated_cost.is_charged
     return Bill(
@@ -103,9 +111,3 @@ def bill_of_usage(
         is_owed=True,
         is_bound=is_bound and not is_stated,
     )
-
-
-def _price_of_pass(terms: Terms, model: str) -> AnyPrice | None:
-    """The price of another model that took part; None if it has none."""
-    price = terms.prices.find(model, terms.at_ms)
-    return None if price is None else marked_up(price, terms.markup)

@@ -16,6 +16,7 @@ from tallygate.gateway.exchange.estimate import Estimate
 from tallygate.gateway.exchange.metering import ASSUMED, CHARGED_AT_BOUND
 from tallygate.telemetry.unpriced_models import UNPRICED_UNITS
 
+_EXPIRED, _CHECKPOINT = Outcome.EXPIRED, UsageSource.CHECKPOINT  # read once: a member of an enum takes a call to look up
 encode: Final = msgspec.json.Encoder().encode
 OUTPUT_CLAMPED = "output_clamped"  # flag of an event whose request had its maximum output lowered
 STATED_COST = "stated_cost"  # flag of an event that is charged what the provider stated
@@ -34,7 +35,7 @@ def first_event(call: Call, floor_nano_usd: int, floor_completion_tokens: int) -
         method=client.request.method,
         request_model=call.facts.model,
         upstream=head.route.upstream,
-        outcome=Outcome.EXPIRED,
+        outcome=_EXPIRED,
         stream=call.facts.stream,
         started_at_ms=client.started_at_ms,
         prompt_tokens=asked.prompt_tokens,
@@ -53,12 +54,12 @@ def first_event(call: Call, floor_nano_usd: int, floor_completion_tokens: int) -
 def assumed(asked: Estimate) -> tuple[UsageSource, tuple[str, ...]]:
     """Source and flags of an estimate that is charged, since nobody saw the answer."""
     flags: tuple[str, ...] = (ASSUMED, "uncertain") if asked.price is not None else (ASSUMED, "uncertain", "unpriced")
-    return UsageSource.CHECKPOINT, (*flags, CHARGED_AT_BOUND) if isinstance(asked.price, RoutedPrice) else flags
+    return _CHECKPOINT, (*flags, CHARGED_AT_BOUND) if isinstance(asked.price, RoutedPrice) else flags
 
 
 def assumed_batch(_asked: Estimate) -> tuple[UsageSource, tuple[str, ...]]:
     """Source and flags of a batch whose hold is charged, since nobody saw what became of it."""
-    return UsageSource.CHECKPOINT, (ASSUMED, "uncertain")
+    return _CHECKPOINT, (ASSUMED, "uncertain")
 
 
 def none_used(_asked: Estimate) -> tuple[UsageSource, tuple[str, ...]]:
@@ -81,7 +82,7 @@ def event_of(answer: Answer, bill: Bill) -> UsageEvent:
     return replace(
         held.event,
         **charged_fields(bill, flags=flags, is_billed=head.dialect.is_billed),
-        response_model=answer.reading.response_model,
+        response_model=relay.reader.reading.response_model,
         status=relay.head.status,
         duration_ms=round((answer.services.clock() - started_at) * 1000),
         first_byte_ms=None if first is None else round((first - started_at) * 1000),

@@ -36,6 +36,7 @@ from tallygate.telemetry.unpriced_models import UNPRICED_UNITS
 # stream itself, and can skip comments (WHATWG HTML section 9.2.6); anybody else gets the upstream's bytes and no more.
 STREAM_COST: Final = "tallygate-stream-cost"
 AS_COMMENT: Final = "comment"
+_UPSTREAM_ERROR: Final = Outcome.UPSTREAM_ERROR  # read once: a member of an enum takes a call to look up
 OTHER_TOKENIZER: Final = 4  # times as many tokens as one vocabulary, at most, another makes of the same text
 # RFC 9110 section 15.5.22: which protocol is required. It is the one that is spoken; the answer closes the connection beside.
 _UPGRADE_REQUIRED: Final[tuple[Header, ...]] = ((b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade"))
@@ -62,7 +63,7 @@ async def finish(answer: Answer) -> Bill:
         services.metrics.add(STATED_COST_PRICED, bill.priced_nano_usd, upstream)
     if bill.unpriced_units:
         count_unpriced(services, held.call.head, held.call.caller, answer.model, UNPRICED_UNITS)
-    if relay.failure is not None or (bill.ending.outcome is Outcome.UPSTREAM_ERROR and relay.refusal is None):
+    if relay.failure is not None or (bill.ending.outcome is _UPSTREAM_ERROR and relay.refusal is None):
         _note_failure(answer)  # not of one that was broken off here, as at a worker's end
     _write_end(answer, bill, shows_cost=bill.is_owed and job is None)
     ended_at = services.clock()

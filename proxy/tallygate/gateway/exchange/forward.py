@@ -1,9 +1,9 @@
 """The stage that sends a request to its upstream and waits for the end of the answer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 from aiohttp import HttpVersion11, web
 
 from tallygate.dialects.dialect import UsageReporting
@@ -26,8 +26,7 @@ from tallygate.http1.upstream_connection import UpstreamConnection
 from tallygate.http1.upstream_failure import UpstreamError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sent:
+class _Sent(msgspec.Struct, frozen=True, kw_only=True):
     """The headers of a request that was sent, and those among them that show who we are."""
 
     headers: list[Header]

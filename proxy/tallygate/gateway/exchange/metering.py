@@ -39,7 +39,7 @@ def reported_usage(reading: MeterReading, prompt: PromptShape) -> Usage | None:
     Some services send the usage object of an API without counting.
     """
     usage = reading.usage
-    return usage if usage is None or usage.total or prompt == NO_PROMPT else None
+    return usage if usage is None or usage.prompt or usage.completion or prompt == NO_PROMPT else None
 
 
 def kept_for_an_hour(usage: Usage) -> Usage:
