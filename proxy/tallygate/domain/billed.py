@@ -72,7 +72,8 @@ _DECODER: Final = msgspec.json.Decoder(Billed)
 
 def columns_of(usage: Usage) -> dict[str, int]:
     """The token counts of an event."""
-    columns = {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion, **_NO_PARTS}
+    columns = _NO_TOKENS.copy()
+    columns["prompt_tokens"], columns["completion_tokens"] = usage.prompt, usage.completion
     for unit, number in usage.quantities.items():
         if unit in _PARTS:
             for column in _PARTS[unit]:
@@ -171,4 +172,4 @@ def _columns_of_parts() -> dict[str, tuple[str, ...]]:
 
 
 _PARTS: Final = _columns_of_parts()
-_NO_PARTS: Final = dict.fromkeys(TOKEN_COLUMNS[2:], 0)
+_NO_TOKENS: Final = dict.fromkeys(TOKEN_COLUMNS, 0)

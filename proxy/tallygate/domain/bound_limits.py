@@ -1,19 +1,20 @@
 """The limits that bind an organization's requests, with the keys of their buckets and windows at the limiter."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+import msgspec
 
 from tallygate.domain.admission import CalendarPeriod, SpendDemand
 from tallygate.domain.organization import Credential, Organization
 from tallygate.domain.rate_limit import LimitScope, RateLimit
 from tallygate.domain.spend_limit import SpendLimit, WindowKind
 
+_ORGANIZATION: Final = LimitScope.ORGANIZATION  # read once: a member of an enum takes a call to look up
 _Limit = TypeVar("_Limit", RateLimit, SpendLimit)
 
 
-@dataclass(frozen=True, slots=True)
-class Bound(Generic[_Limit]):
+class Bound(msgspec.Struct, Generic[_Limit], frozen=True):
     """A limit with its key: within an organization, an equal key means the same bucket or window.
 
     credential   the Client ID whose requests alone it bounds; None: it bounds all of the organization's
@@ -52,7 +53,7 @@ def _bound(
 ) -> Iterator[tuple[_Limit, str | None, bool]]:
     """Each limit with the credential that it bounds, and whether it is the credential's own."""
     for limit in of_plan:
-        if limit.scope is LimitScope.ORGANIZATION:
+        if limit.scope is _ORGANIZATION:
             yield limit, None, False
         elif credential is not None:
             yield limit, credential.id, False

@@ -68,19 +68,23 @@ def require_whole(field: str, amount: int) -> int:
     return amount
 
 
-def _require_all_whole(fields: Sequence[str], amounts: Sequence[int]) -> None:
-    if min(amounts) < 0 or max(amounts) > _NUMBER_MAX:
-        for field, amount in zip(fields, amounts, strict=True):
-            require_whole(field, amount)
+def _require_each_whole(fields: Sequence[str], amounts: Sequence[int]) -> None:
+    for field, amount in zip(fields, amounts, strict=True):
+        require_whole(field, amount)
 
 
 def check_admission(request: AdmissionRequest) -> None:
     """Raise ValueError naming a field that the limiter cannot count."""
-    _require_all_whole(_AMOUNTS, _amounts(request))
-    if request.hold_min_nano_usd > request.hold_nano_usd:
-        raise ValueError(
-            f"hold_min_nano_usd must not exceed hold_nano_usd, got {request.hold_min_nano_usd} > {request.hold_nano_usd}"
-        )
+    hold, hold_min, floor = request.hold_nano_usd, request.hold_min_nano_usd, request.floor_nano_usd
+    # The largest number has all bits set: one of several is above it, or below 0, if and only if all of them together are.
+    if (
+        not 0
+        <= hold | hold_min | floor | request.floor_prompt_tokens | request.floor_completion_tokens | request.lease_ms
+        <= _NUMBER_MAX
+    ):
+        _require_each_whole(_AMOUNTS, _amounts(request))
+    if hold_min > hold:
+        raise ValueError(f"hold_min_nano_usd must not exceed hold_nano_usd, got {hold_min} > {hold}")
     for rate in request.rate:
         if not 0 <= rate.units <= _NUMBER_MAX:
             require_whole(f"units of {rate.key}", rate.units)
@@ -96,7 +100,8 @@ def check_spend(spend: Sequence[SpendDemand]) -> None:
 
 
 def check_account(account: Account) -> None:
-    _require_all_whole(_POSTED, _posted(account))
+    if not 0 <= account.cost_nano_usd | account.prompt_tokens | account.completion_tokens <= _NUMBER_MAX:  # as above
+        _require_each_whole(_POSTED, _posted(account))
     if not account.is_owed and (account.cost_nano_usd or account.prompt_tokens or account.completion_tokens):
         raise ValueError("a release owes nothing: cost and tokens must be 0")
 
@@ -154,10 +159,19 @@ def encode_sweep(org: str, most: int, memory_ms: int) -> bytes:
 
 
 def encode_admit(request: AdmissionRequest, *, takes: bool, is_full: bool, memory_ms: int) -> bytes:
-    hold = f"{request.lease_ms} {request.hold_nano_usd} {request.hold_min_nano_usd}"
-    floor = f"{request.floor_nano_usd} {request.floor_prompt_tokens} {request.floor_completion_tokens}"
-    full, has_spend, does_take = 1 if is_full else 0, 1 if request.spend else 0, 1 if takes else 0
-    return f"{hold} {floor} {memory_ms} {full} {has_spend} {does_take} {request.reservation_id}".encode()
+    return b"%d %d %d %d %d %d %d %d %d %d %b" % (
+        request.lease_ms,
+        request.hold_nano_usd,
+        request.hold_min_nano_usd,
+        request.floor_nano_usd,
+        request.floor_prompt_tokens,
+        request.floor_completion_tokens,
+        memory_ms,
+        is_full,
+        bool(request.spend),
+        takes,
+        request.reservation_id.encode(),
+    )
 
 
 def encode_checkpoint(account: Account) -> bytes:
@@ -175,9 +189,16 @@ def encode_checkpoint(account: Account) -> bytes:
 
 def encode_settle(account: Account, *, ended_ms: int, memory_ms: int) -> bytes:
     admission = account.admission
-    is_release, has_spend = 0 if account.is_owed else 1, 1 if admission.spend else 0
-    posted = f"{account.cost_nano_usd} {account.prompt_tokens} {account.completion_tokens}"
-    return f"{is_release} {posted} {ended_ms} {memory_ms} {has_spend} {admission.reservation_id}".encode()
+    return b"%d %d %d %d %d %d %d %b" % (
+        not account.is_owed,
+        account.cost_nano_usd,
+        account.prompt_tokens,
+        account.completion_tokens,
+        ended_ms,
+        memory_ms,
+        bool(admission.spend),
+        admission.reservation_id.encode(),
+    )
 
 
 def encode_defer(account: Account, *, has_spend: bool) -> bytes:
@@ -258,15 +279,18 @@ def _refused_by(request: AdmissionRequest, refusing: int) -> str | None:
 
 
 def decode_settlement(admission: AdmissionRequest, answer: bytes, *, repeated: bool) -> Settlement:
-    settled_at_ms, over, late, unheld, *warned = _decode_numbers(answer)
-    crossed = () if repeated or not warned else tuple(zip(warned[::2], warned[1::2], strict=True))
+    settled_at_ms, over, late, unheld, *crossed = _decode_numbers(answer)
+    warned: list[Warned] = []
+    if crossed and not repeated:
+        for index, permille in zip(crossed[::2], crossed[1::2], strict=True):
+            warned.append(Warned(key=admission.spend[index - 1].key, permille=permille))
     return Settlement(
         settled_at_ms=settled_at_ms,
         over_nano_usd=over,
         late=late == 1,
         unheld=unheld == 1,
         repeated=repeated,
-        warned=tuple([Warned(key=admission.spend[index - 1].key, permille=permille) for index, permille in crossed]),
+        warned=tuple(warned),
     )
 
 

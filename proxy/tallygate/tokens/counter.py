@@ -218,13 +218,16 @@ class CountMemory:
     def __init__(self, size_max: int) -> None:
         self._counts: OrderedDict[bytes, int] = OrderedDict()
         self._size_max = size_max
+        self._begun = {name: blake2b(digest_size=16, person=name.encode()) for name in EncodingName}
         self._lock = Lock()
 
     def key(self, text: str, name: EncodingName) -> bytes | None:
         """The key of a text; None if it is not worth remembering."""
         if not REMEMBERED_CHARS_MIN <= len(text) <= REMEMBERED_CHARS_MAX or not self._size_max:
             return None
-        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, person=name.encode()).digest()
+        hashed = self._begun[name].copy()
+        hashed.update(text.encode("utf-8", "surrogatepass"))
+        return hashed.digest()
 
     def get(self, key: bytes) -> int | None:
         with self._lock:

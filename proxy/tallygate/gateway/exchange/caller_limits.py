@@ -1,7 +1,6 @@
 """The limits of a caller at a capability, with their bucket keys."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -19,8 +18,13 @@ if TYPE_CHECKING:  # a call has the limits of its caller
     from tallygate.gateway.exchange.call import Call
 
 UnitsOf = Callable[["Call"], int]
+_REQUESTS, _TOKENS, _WHILE_OPEN = (
+    Quantity.REQUESTS,
+    Quantity.TOKENS,
+    Taken.WHILE_OPEN,
+)  # read once: a member of an enum takes a call to look up
 # Units of quantities that only a call states. A worker's gate, which knows the head of a request alone, cannot count them.
-_OF_THE_CALL: Final[Mapping[Quantity, UnitsOf]] = {Quantity.TOKENS: attrgetter("estimate.rate_tokens")}
+_OF_THE_CALL: Final[Mapping[Quantity, UnitsOf]] = {_TOKENS: attrgetter("estimate.rate_tokens")}
 
 
 class ShownRate(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,8 +40,7 @@ class ShownRate(msgspec.Struct, frozen=True, kw_only=True):
     refill_units: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallerLimits:
+class CallerLimits(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """Limits with their keys, in the order in which they are demanded. Equal keys within an organization are the same bucket.
 
     weight         of the route: how many requests one of its requests counts as. At 0 no spend limit applies, so that free or
@@ -97,27 +100,29 @@ def limits_of(organization: Organization, credential: Credential, capability: st
     ]
     spend = [(bound.key, bound.limit) for bound in bound_spends(organization, credential)] if weight else []
     counted = [(key, limit) for key, limit in rate if limit.quantity not in _OF_THE_CALL]
-    slots = [(key, limit) for key, limit in counted if limit.quantity.taken is Taken.WHILE_OPEN]
+    slots = [(key, limit) for key, limit in counted if limit.quantity.taken is _WHILE_OPEN]
     return CallerLimits(
         rate=tuple(rate),
         spend=tuple(spend),
         weight=weight,
         gate=tuple(counted if weight else [*slots, (FREE_REQUESTS.name, FREE_REQUESTS)]),
         spend_limit_nano_usd=min([limit.limit_nano_usd for _, limit in spend if not limit.shadow], default=None),
-        needs_tokens=bool(spend) or any(limit.quantity is Quantity.TOKENS for _, limit in rate),
+        needs_tokens=bool(spend) or any(limit.quantity is _TOKENS for _, limit in rate),
         names={key: limit.name for key, limit in rate}
         | {key: limit.name for key, limit in spend}
         | {FREE_REQUESTS.name: FREE_REQUESTS.name},
-        shown=tuple(None if limit.quantity.taken is Taken.WHILE_OPEN else _shown(limit) for _, limit in rate),
-        policy=", ".join([_policy(limit) for _, limit in rate if limit.quantity.taken is not Taken.WHILE_OPEN]).encode(),
+        shown=tuple([None if limit.quantity.taken is _WHILE_OPEN else _shown(limit) for _, limit in rate]),
+        policy=", ".join([_policy(limit) for _, limit in rate if limit.quantity.taken is not _WHILE_OPEN]).encode(),
         _usual=tuple(
-            (
-                RateDemand(key=key, limit=limit, units=weight if limit.quantity is Quantity.REQUESTS else 1),
-                _OF_THE_CALL.get(limit.quantity),
-            )
-            for key, limit in rate
+            [
+                (
+                    RateDemand(key=key, limit=limit, units=weight if limit.quantity is _REQUESTS else 1),
+                    _OF_THE_CALL.get(limit.quantity),
+                )
+                for key, limit in rate
+            ]
         ),
-        _rolling=tuple(SpendDemand(key=key, limit=limit) for key, limit in spend),
+        _rolling=tuple([SpendDemand(key=key, limit=limit) for key, limit in spend]),
         _months_of=(organization.time_zone, organization.billing_day)
         if any(limit.kind is WindowKind.CALENDAR_MONTH for _, limit in spend)
         else None,
@@ -136,5 +141,5 @@ def _shown(limit: RateLimit) -> ShownRate:
 
 def _policy(limit: RateLimit) -> str:
     """An item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers), whose units are requests if it names no other."""
-    unit = "" if limit.quantity is Quantity.REQUESTS else f';qu="{limit.quantity.unit}"'
+    unit = "" if limit.quantity is _REQUESTS else f';qu="{limit.quantity.unit}"'
     return f'"{limit.name}";q={limit.capacity}{unit};w={-(-limit.window_ms // 1000)}'

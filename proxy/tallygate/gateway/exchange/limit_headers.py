@@ -16,8 +16,9 @@ def limit_headers(decision: Decision, limits: CallerLimits, dialect: Dialect) ->
     """
     named: list[NamedRate] = []
     items: list[bytes] = []
-    for shown, state in zip(limits.shown, decision.rate, strict=False):
+    for place, shown in enumerate(limits.shown[: len(decision.rate)]):
         if shown is not None:
+            state = decision.rate[place]
             remaining, until_more_ms = state.remaining, state.retry_after_ms
             named.append(NamedRate(shown.kind, shown.capacity, remaining, state.reset_ms))
             if not until_more_ms:
@@ -32,14 +33,15 @@ def limit_headers(decision: Decision, limits: CallerLimits, dialect: Dialect) ->
         headers += ((b"ratelimit-policy", limits.policy), (b"ratelimit", b", ".join(items)))
     spendable: int | None = None
     fullest: tuple[int, int] | None = None
-    for index, ((_, limit), spend) in enumerate(zip(limits.spend, decision.spend, strict=False)):
+    for place, (_, limit) in enumerate(limits.spend[: len(decision.spend)]):
+        spend = decision.spend[place]
         rest = spend.limit_nano_usd - spend.spent_nano_usd - spend.held_nano_usd
         if not limit.shadow and (spendable is None or rest < spendable):
             spendable = rest
         if limit.warn_at_permille and spend.limit_nano_usd:
             permille = spend.spent_nano_usd * 1000 // spend.limit_nano_usd
             if permille >= limit.warn_at_permille[0] and (fullest is None or permille > fullest[0]):
-                fullest = (permille, index)
+                fullest = (permille, place)
     if spendable is not None:
         headers.append((b"tallygate-spend-remaining-usd", usd_text(max(0, spendable)).encode()))
     if fullest is not None:
@@ -47,9 +49,9 @@ def limit_headers(decision: Decision, limits: CallerLimits, dialect: Dialect) ->
     return headers
 
 
-def _warning_headers(decision: Decision, limits: CallerLimits, permille: int, index: int) -> list[Header]:
+def _warning_headers(decision: Decision, limits: CallerLimits, permille: int, place: int) -> list[Header]:
     """`tallygate-spend-*` of the fullest spend limit, which has crossed its first warning threshold."""
-    (_, limit), state = limits.spend[index], decision.spend[index]
+    (_, limit), state = limits.spend[place], decision.spend[place]
     crossed = max(threshold for threshold in limit.warn_at_permille if threshold <= permille)
     return [
         (b"tallygate-spend-warning", f'"{limit.name}";crossed={crossed / 1000:g};used={permille / 1000:g}'.encode()),

@@ -27,7 +27,7 @@ from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome
 from tallygate.gateway.client_request_id import kept_request_id
 from tallygate.gateway.exchange.charging import Bill
-from tallygate.gateway.exchange.event import charged_fields, encode
+from tallygate.gateway.exchange.event import charged, encode
 from tallygate.gateway.exchange.metering import ASSUMED, nothing_owed
 from tallygate.gateway.jobs.responses import LOST, bill_of_reading, event_of, facts_of, has_lost_price, lasting_flags, read_whole
 from tallygate.gateway.services import Services, work_on
@@ -216,10 +216,9 @@ class BatchResults:
 
     def _settled(self, line: _Line, bill: Bill, *, response_model: str | None) -> Account:
         job, usage = self._job, bill.metered.usage
-        custom_id = line.result.custom_id
+        custom_id, is_billed = line.result.custom_id, bill.metered.source is not UsageSource.CHECKPOINT
         event = replace(
-            self._event,
-            **charged_fields(bill, flags=lasting_flags(self._event), is_billed=bill.metered.source is not UsageSource.CHECKPOINT),
+            charged(self._event, bill, flags=lasting_flags(self._event), is_billed=is_billed),
             event_id=line.id,
             endpoint=order_of(self._facts).path,
             response_model=response_model,

@@ -19,7 +19,7 @@ from tallygate.domain.usage_event import UNREGISTERED, UsageEvent
 from tallygate.gateway.exchange.asked_price import listed_price
 from tallygate.gateway.exchange.assumed import Unseen, may_reason, tokens_within, with_unseen
 from tallygate.gateway.exchange.charging import Bill, Terms, bill_of_usage, price_of_answer
-from tallygate.gateway.exchange.event import charged_fields, encode
+from tallygate.gateway.exchange.event import charged, encode
 from tallygate.gateway.exchange.metering import ASSUMED, Metered, leaves_out, meter_answer, meter_calls, reported_usage
 from tallygate.gateway.services import Services, work_on
 from tallygate.outbound.session import FetchError
@@ -139,8 +139,7 @@ def account_of_bill(
     """The account that settles a job by its bill. made: objects that its end brought."""
     usage, event = bill.metered.usage, event_of(job)
     event = replace(
-        event,
-        **charged_fields(bill, flags=(DEFERRED, *lasting_flags(event))),
+        charged(event, bill, flags=(DEFERRED, *lasting_flags(event))),
         response_model=response_model,
         duration_ms=max(0, services.now_ms() - job.started_at_ms),
         made=tuple(dict.fromkeys((*event.made, *made))),
