@@ -17,16 +17,14 @@ _log = logging.getLogger(__name__)
 
 
 class Fence:
-    """One per connection to a store: a run that it has seen once it does not look at again. script: fence.lua."""
+    """One per connection to a store: a run that it has seen once it does not look at again. script: fence.lua.
+
+    run_id   the ids of the runs of the store's servers (`run_id` of INFO) at their last connections; empty if there was none
+    """
 
     def __init__(self, script: Script) -> None:
         self._script = script
-        self._run_ids: dict[str, str] = {}  # by server
-
-    @property
-    def run_id(self) -> str:
-        """The ids of the runs of the store's servers (`run_id` of INFO) at their last connections; empty if there was none."""
-        return " ".join(run_id for _, run_id in sorted(self._run_ids.items()))
+        self._note({})
 
     async def check_run_id(
         self, command: Command, info: bytes, *, server: str = "", partitions: Sequence[int] = ALL_PARTITIONS
@@ -42,7 +40,7 @@ class Fence:
             return False
         present = {**self._run_ids, server: run_id}
         self._report(await self._close(command, partitions, present.values()) if run_id else 0)
-        self._run_ids = present
+        self._note(present)
         return True
 
     async def check_nodes(self, nodes: Sequence[StoreNode]) -> bool:
@@ -52,7 +50,7 @@ class Fence:
         new = [node for node in nodes if found[node.name] and found[node.name] != self._run_ids.get(node.name)]
         closed = [await self._close(node.store.command, node.partitions, found.values()) for node in new]
         self._report(sum(closed))
-        self._run_ids = found
+        self._note(found)
         return bool(new)
 
     async def check_moved(self, command: Command, partitions: Sequence[int]) -> None:
@@ -63,6 +61,11 @@ class Fence:
         keys, arguments = [partition_keys(partition) for partition in partitions], [run_id.encode() for run_id in sorted(run_ids)]
         calls = (command(b"EVAL", self._script.source, b"2", each.generation, each.former, *arguments) for each in keys)
         return sum(await asyncio.gather(*calls))
+
+    def _note(self, run_ids: dict[str, str]) -> None:
+        """Note the runs, by server."""
+        self._run_ids = run_ids
+        self.run_id = " ".join([run_id for _, run_id in sorted(run_ids.items())])
 
     def _report(self, closed: int) -> None:
         if closed:

@@ -18,11 +18,8 @@ if TYPE_CHECKING:  # a call has the limits of its caller
     from tallygate.gateway.exchange.call import Call
 
 UnitsOf = Callable[["Call"], int]
-_REQUESTS, _TOKENS, _WHILE_OPEN = (
-    Quantity.REQUESTS,
-    Quantity.TOKENS,
-    Taken.WHILE_OPEN,
-)  # read once: a member of an enum takes a call to look up
+# Read once: a member of an enum takes a call to look up.
+_REQUESTS, _TOKENS, _WHILE_OPEN = Quantity.REQUESTS, Quantity.TOKENS, Taken.WHILE_OPEN
 # Units of quantities that only a call states. A worker's gate, which knows the head of a request alone, cannot count them.
 _OF_THE_CALL: Final[Mapping[Quantity, UnitsOf]] = {_TOKENS: attrgetter("estimate.rate_tokens")}
 

@@ -153,11 +153,11 @@ def estimate(
         output = bound * choices
         expected = min(bound, plan.default_output_tokens) * choices
     hold = worst_cost_nano_usd(rates, output + predicted_tokens)
-    floor = min(max(_clamp_floor(plan), facts.output_min_tokens), output // choices)
+    floor = _clamp_floor(plan, facts.output_min_tokens, output // choices)
     return Estimate(
         price=price,
         rates=rates,
-        prompt_tokens=max(prompts),
+        prompt_tokens=prompts[0] if len(prompts) == 1 else max(prompts),
         output_tokens=output + predicted_tokens,
         predicted_tokens=predicted_tokens,
         floor_tokens=floor,
@@ -169,11 +169,13 @@ def estimate(
     )
 
 
-def _clamp_floor(plan: Plan) -> int:
+def _clamp_floor(plan: Plan, least: int, most: int) -> int:
     """The least maximum that clamping leaves: a shorter answer is seldom worth having, unless the plan asks for what can be had."""
-    if plan.clamp_floor_tokens is not None:
-        return plan.clamp_floor_tokens
-    return 1 if plan.clamp else CLAMP_FLOOR_TOKENS
+    floor = plan.clamp_floor_tokens
+    if floor is None:
+        floor = 1 if plan.clamp else CLAMP_FLOOR_TOKENS
+    floor = floor if floor > least else least
+    return floor if floor < most else most
 
 
 def _unknown_tokens(facts: RequestFacts, plan: Plan, price: Price | None, prompt_tokens: int, referred_tokens: int | None) -> int:
