@@ -85,6 +85,7 @@ ON_A_CONNECTION: Uses = {
     ),
     "RequestHandler.max_line_size": ("the limit, in the words to whoever is past it", lambda it: it.max_line_size == 8190),
     "RequestHandler.max_headers": ("the limit, in the words to whoever is past it", lambda it: isinstance(it.max_headers, int)),
+    "BaseProtocol._reading_paused": ("a body that nobody reads holds up its client", lambda it: it._reading_paused is False),
     "BaseProtocol.transport": ("where answers are written; None once it is lost", lambda it: it.transport is not None),
     "BaseProtocol.writing_paused": ("a client that reads slowly", lambda it: it.writing_paused is False),
     "BaseProtocol._drain_helper": ("waits for such a client", lambda it: inspect.iscoroutinefunction(it._drain_helper)),
@@ -100,6 +101,10 @@ OF_THE_LIBRARY: Uses = {
         lambda _: (
             list(inspect.signature(web.RequestHandler.handle_error).parameters)[1:] == ["request", "status", "exc", "message"]
         ),
+    ),
+    "BaseProtocol.resume_reading": (
+        "overridden: nothing is resumed that was not paused",
+        lambda _: list(inspect.signature(base_protocol.BaseProtocol.resume_reading).parameters)[1:] == ["resume_parser"],
     ),
     "http_exceptions.LineTooLong": ("tells 414 and 431 from 400", lambda _: issubclass(http_exceptions.LineTooLong, Exception)),
     "http.RawRequestMessage": (

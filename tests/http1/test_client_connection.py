@@ -1,6 +1,7 @@
-"""The least rate of a request's body, on a clock of the test's own."""
+"""Bodies that come slowly, on a clock of the test's own, and bodies that come faster than they are read."""
 
 import asyncio
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -13,6 +14,22 @@ TIMEOUTS = ClientTimeouts(head=5, idle=60, body_grace=30, body_bytes_per_second=
 HEAD = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n"
 
 
+def connected(handler: Any = None) -> tuple[ClientConnection, Mock]:
+    """A connection, and its transport. handler: of its requests."""
+    loop = asyncio.get_running_loop()
+    connection = ClientConnection(
+        web.Server(handler or Mock(), loop=loop),
+        loop=loop,
+        open_connections=OpenConnections(1),
+        head_bytes_max=1_000,
+        answer_fault=Mock(),
+        access_log=None,
+    )
+    transport = Mock(spec=asyncio.Transport, is_closing=Mock(return_value=False))
+    connection.connection_made(transport)
+    return connection, transport
+
+
 @pytest.mark.parametrize(
     ("came", "after_s", "is_cut"),
     [
@@ -23,16 +40,7 @@ HEAD = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n"
     ],
 )
 async def test_a_body_has_a_head_start_and_then_keeps_the_least_rate(came: int, after_s: float, *, is_cut: bool) -> None:
-    loop = asyncio.get_running_loop()
-    connection = ClientConnection(
-        web.Server(Mock(), loop=loop),
-        loop=loop,
-        open_connections=OpenConnections(1),
-        head_bytes_max=1_000,
-        answer_fault=Mock(),
-        access_log=None,
-    )
-    connection.connection_made(Mock(spec=asyncio.Transport, is_closing=Mock(return_value=False)))
+    connection, _ = connected()
     connection.data_received(HEAD)
     connection.await_body(1_000_000)
     begun = connection.reading_since
@@ -40,3 +48,56 @@ async def test_a_body_has_a_head_start_and_then_keeps_the_least_rate(came: int, 
 
     assert connection.is_overdue(begun + after_s, TIMEOUTS) is is_cut
     connection.connection_lost(None)
+
+
+async def test_reading_is_resumed_where_a_body_came_faster_than_it_was_read_and_nowhere_else() -> None:
+    requests: list[web.BaseRequest] = []
+    is_over = asyncio.Event()
+
+    async def serve(request: web.BaseRequest) -> web.Response:
+        requests.append(request)
+        await is_over.wait()
+        return web.Response()
+
+    connection, transport = connected(serve)
+    await asyncio.sleep(0)
+    connection.data_received(HEAD)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    body = requests[0].content
+    connection.data_received(b"x" * 1_000)
+    assert len(await body.readany()) == 1_000
+    assert (transport.pause_reading.call_count, transport.resume_reading.call_count) == (0, 0)
+
+    for _ in range(3):
+        connection.data_received(b"x" * 300_000)
+    assert transport.pause_reading.called
+    transport.resume_reading.assert_not_called()
+    await body.readany()
+    assert transport.resume_reading.called
+    is_over.set()
+    connection.connection_lost(None)
+
+
+async def test_more_requests_than_the_parser_takes_at_once_are_all_served_behind_a_late_body() -> None:
+    """Aiohttp counts the first, whose body comes after its handler has begun, as one that still waits."""
+    served = 0
+
+    async def serve(request: web.BaseRequest) -> web.Response:
+        nonlocal served
+        await request.content.read()
+        served += 1
+        return web.Response()
+
+    connection, _ = connected(serve)
+    await asyncio.sleep(0)
+    request = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n"
+    connection.data_received(request)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    connection.data_received(b"ok" + (request + b"ok") * 40)
+    for _ in range(1_000):
+        await asyncio.sleep(0)
+    connection.connection_lost(None)
+
+    assert served == 41

@@ -73,6 +73,14 @@ class ServerConnection(web.RequestHandler):
         newest, body = messages[-1]
         return parsed, None if isinstance(newest, _ErrInfo) else newest, body
 
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - as in aiohttp
+        """Read on, where reading was paused. aiohttp asks for it at each piece and at the end of every body.
+
+        Requests in line may be as many as its parser takes, which it then learns here to go on with.
+        """
+        if self._reading_paused or self._messages:
+            super().resume_reading(resume_parser)
+
     def receive_frames(self, data: bytes) -> None:
         """Hand on bytes of a connection that has switched to WebSocket."""
         super().data_received(data)
