@@ -16,6 +16,7 @@ from tallygate.gateway.header_ways import Way, downward, upward
 from tallygate.gateway.headers import check_form, request_headers, response_headers
 from tallygate.gateway.passages import FormPassage, MediaPassage, Passage, ReadablePassage, readable_accept
 from tallygate.http1.content_codings import answer_codings
+from tallygate.http1.header import names_of
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -106,6 +107,7 @@ def test_a_plan_sends_up_what_the_rules_send(
     passage = kind(is_own_key=is_own_key, org="acme", more=more, **extra)
     sent = request_headers(client, credentials=credentials, request_id="evt_1", passage=passage, query_key=query_key)
     assert sent == one_by_one_up(client, credentials, passage, query_key)
+    assert names_of(sent) == tuple(name for name, _ in sent)
 
 
 @given(HEADERS, st.lists(st.sampled_from(OURS), unique=True), st.sampled_from([200, 404, 429, 500]))

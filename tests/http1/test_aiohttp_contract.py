@@ -32,7 +32,7 @@ from aiohttp import (
 import tallygate
 from tallygate.http1.client_connection import ClientConnection
 from tallygate.http1.client_response import ClientResponse
-from tallygate.http1.server_connection import AIOHTTP_LEAST, AIOHTTP_TOO_NEW
+from tallygate.http1.server_connection import AIOHTTP_LEAST, AIOHTTP_TOO_NEW, received
 
 ROOT = Path(tallygate.__file__).parent
 THE_FILE = ROOT / "http1" / "server_connection.py"
@@ -217,6 +217,19 @@ async def test_a_response_takes_version_and_method_from_the_requests_cache(handl
     assert (request.version, request.method) == (HttpVersion11, "HEAD"), (
         "aiohttp has changed BaseRequest._cache: an answer to what is no HTTP is written in the version that its client claims"
     )
+
+
+async def test_a_request_answers_from_its_cache_what_it_would_look_up(handler: Any) -> None:
+    """BaseRequest._cache, by name: what `received` puts there is what aiohttp would find."""
+    handler.data_received(REQUEST)
+    message, body = handler._messages[0]
+    plain = web.BaseRequest(message, body, handler, Mock(), Mock(), asyncio.get_running_loop())
+    ours = received(message, body, handler, Mock(), Mock())
+
+    assert {name: getattr(plain, name) for name in ours._cache} == ours._cache | {"raw_headers": tuple(ours.raw_headers)}, (
+        "aiohttp has changed BaseRequest._cache: it no longer holds what has been looked up, by its name"
+    )
+    assert len(ours._cache) > 3
 
 
 def test_names_of_ours_hide_none_of_aiohttps() -> None:

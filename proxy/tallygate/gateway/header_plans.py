@@ -4,6 +4,7 @@ A client sends the same names in the same order again and again, and so does an 
 """
 
 from functools import lru_cache
+from itertools import compress
 from typing import Final
 
 import msgspec
@@ -11,11 +12,12 @@ import msgspec
 from tallygate.dialects.limits import RATE_LIMIT_PREFIXES, RESET_HEADER
 from tallygate.gateway.header_ways import Way, downward, upward
 from tallygate.gateway.passages import Passage
+from tallygate.http1.header import Names
 
 _PLANS_MAX: Final = 256  # of each kind; a head has at most 64 KB of names
+VIA: Final = b"via"
+REQUEST_ID: Final = b"x-request-id"
 _LISTS: Final = frozenset({b"server-timing", b"vary"})  # ours and theirs stand side by side
-
-Names = tuple[bytes, ...]
 
 
 class UpwardPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,12 +25,14 @@ class UpwardPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     passes       whether each header goes up, unless its value forbids it
     lower        the lower-case names of those that do
+    sent         the names of all that go up: theirs, and ours behind them
     accepts, idempotent  the places of those among them whose values are changed
     connections  the places of all headers that name others which end here; keys: of those with the caller's key
     """
 
     passes: tuple[bool, ...]
     lower: Names
+    sent: Names
     accepts: tuple[int, ...]
     idempotent: tuple[int, ...]
     connections: tuple[int, ...]
@@ -56,6 +60,7 @@ def upward_plan(names: Names, passage: type[Passage], is_own_key: bool, more: fr
     return UpwardPlan(
         passes=tuple(passes),
         lower=tuple(lower for (lower, _), is_passing in zip(ways, passes, strict=True) if is_passing),
+        sent=(*compress(names, passes), *passage.adds, *credentials, REQUEST_ID, VIA),
         accepts=_places(sent, Way.ACCEPT),
         idempotent=_places(sent, Way.IDEMPOTENT),
         connections=_places(decided, Way.CONNECTION),

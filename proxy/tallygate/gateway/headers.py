@@ -7,14 +7,14 @@ from typing import Final
 
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.gateway.callers.key_traces import gives_away, key_words, may_give_away
-from tallygate.gateway.header_plans import downward_plan, form_places, upward_plan
+from tallygate.gateway.header_plans import REQUEST_ID, VIA, downward_plan, form_places, upward_plan
 from tallygate.gateway.passages import IDENTITY, Passage, readable_accept
-from tallygate.http1.header import Header, http_date, names_of, values_of
+from tallygate.http1.header import Header, Headers, http_date, names_of, values_of
 
 VIA_PSEUDONYM: Final = "tallygate"
 # RFC 9110 section 7.6.3: the version is that of the message as it was received, from the client or from the upstream.
-_VIA: Final[Header] = (b"via", b"1.1 " + VIA_PSEUDONYM.encode())
-_VIA_1_0: Final[Header] = (b"via", b"1.0 " + VIA_PSEUDONYM.encode())
+_VIA: Final[Header] = (VIA, b"1.1 " + VIA_PSEUDONYM.encode())
+_VIA_1_0: Final[Header] = (VIA, b"1.0 " + VIA_PSEUDONYM.encode())
 _TOO_MANY_REQUESTS: Final = HTTPStatus.TOO_MANY_REQUESTS.value  # read once: a member of this enum takes a call to look up
 _NOT_WHOLE: Final = frozenset({b"accept-encoding", b"range", b"if-range", b"if-none-match", b"if-modified-since"})
 
@@ -37,23 +37,25 @@ def request_headers(
     A header in which a gateway key stands, the caller's own or another's, stays here whatever its name (`key_traces`).
     """
     plan = upward_plan(names_of(client), type(passage), passage.is_own_key, passage.more, names_of(credentials))
-    headers = list(compress(client, plan.passes))
+    headers = Headers(compress(client, plan.passes))
     for place in plan.accepts:
         name, value = headers[place]
         headers[place] = name, readable_accept(value)
     for place in plan.idempotent:
         headers[place] = passage.idempotent(headers[place])
     if plan.connections:
-        headers = _without_named(headers, plan.lower, [client[place][1] for place in plan.connections])
+        headers = Headers(_without_named(headers, plan.lower, [client[place][1] for place in plan.connections]))
     keys = [query_key.encode("utf-8", "surrogateescape")] if query_key else []
     for place in plan.keys:
         keys += key_words(client[place][1])
     if may_give_away(b"\n".join(values_of(headers)), keys):
-        headers = [header for header in headers if not gives_away(header[1], keys)]
+        headers = Headers(header for header in headers if not gives_away(header[1], keys))
     headers += passage.ours
     headers += credentials
-    headers.append((b"x-request-id", request_id.encode()))
+    headers.append((REQUEST_ID, request_id.encode()))
     headers.append(_VIA_1_0 if is_http_1_0 else _VIA)
+    if len(headers) == len(plan.sent):  # none stayed here for its value
+        headers.names = plan.sent
     return headers
 
 

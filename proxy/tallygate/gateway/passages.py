@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from tallygate.gateway.header_ways import Way
-from tallygate.http1.header import Header
+from tallygate.http1.header import Header, Names, names_of
 
 IDENTITY: Final[Header] = (b"accept-encoding", b"identity")
 _READ_AS: Final[tuple[Header, ...]] = ((b"content-type", b"application/json"), IDENTITY)
@@ -31,6 +31,7 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
     more: frozenset[bytes] = frozenset()
 
     replaced: ClassVar[frozenset[bytes]] = frozenset()  # headers that stay here for ours
+    adds: ClassVar[Names] = ()  # the names of ours
 
     @property
     def ours(self) -> tuple[Header, ...]:
@@ -54,6 +55,7 @@ class ReadablePassage(Passage, frozen=True, kw_only=True):
     """The conditions where the answer has to be readable: it comes uncoded, and the content type is what the body was read as."""
 
     replaced: ClassVar[frozenset[bytes]] = frozenset({b"accept-encoding"})
+    adds: ClassVar[Names] = names_of(_READ_AS)
 
     @property
     def ours(self) -> tuple[Header, ...]:

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Final
 
 Header = tuple[bytes, bytes]  # name and value
+Names = tuple[bytes, ...]
 
 _NAME: Final = itemgetter(0)
 
@@ -25,9 +26,23 @@ def _of_second(seconds: int) -> bytes:
     return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True).encode()
 
 
-def names_of(headers: Sequence[Header]) -> tuple[bytes, ...]:
+class Headers(list[Header]):
+    """The fields of a head, in order, whose names are found once: what becomes of a head asks for them again and again.
+
+    names   if they have been found, and no field has come since
+    """
+
+    names: Names | None = None
+
+
+def names_of(headers: Sequence[Header]) -> Names:
     """The names of headers, in order."""
-    return tuple(map(_NAME, headers))
+    if type(headers) is not Headers:
+        return tuple(map(_NAME, headers))
+    names = headers.names
+    if names is None or len(names) != len(headers):
+        names = headers.names = tuple(map(_NAME, headers))
+    return names
 
 
 def values_of(headers: Sequence[Header]) -> list[bytes]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from tallygate.http1.header import names_of, values_of
+from tallygate.http1.header import Names, names_of
 
 # RFC 9110 section 5.6.2 (token), section 5.5 (field value: visible ASCII, obs-text, space, tab), RFC 3986 section 3 (target)
 _TOKEN: Final = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
@@ -19,6 +19,7 @@ RESERVED_NAMES: Final = frozenset(
     | {b"upgrade", b"expect"}
 )
 
+_LINE_END: Final = b"\r\n"
 _CHECKED_MAX: Final = 256  # first lines, and sets of names, remembered as harmless: most requests bring the same ones again
 
 
@@ -45,18 +46,19 @@ def build_request_head(
     Raises InvalidRequestHeadError for anything but tokens, visible characters and inner white space, and for names that
     are ours to send (RESERVED_NAMES).
     """
-    # Joined and stripped of what is allowed, all names (values) are checked in one pass at C speed: nothing may remain.
     _check_names(names_of(headers))
-    if b"".join(values_of(headers)).translate(None, _VALUE):
-        raise InvalidRequestHeadError("a header value has control characters")
-    lines = [_first_lines(method, target, host, is_absolute=is_absolute)]
+    lines = [*_first_lines(method, target, host, is_absolute=is_absolute)]
     lines += map(b": ".join, headers)
     if is_chunked:
         lines.append(b"Transfer-Encoding: chunked")
     elif content_length is not None:
         lines.append(b"Content-Length: %d" % content_length)
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+    lines.append(_LINE_END)
+    head = _LINE_END.join(lines)
+    # Stripped of what a value may have, all are checked in one pass at C speed: only the ends of our own lines may remain.
+    if head.translate(None, _VALUE) != _LINE_END * len(lines):
+        raise InvalidRequestHeadError("a header value has control characters")
+    return head
 
 
 def is_token(text: str) -> bool:
@@ -65,7 +67,7 @@ def is_token(text: str) -> bool:
 
 
 @lru_cache(_CHECKED_MAX)
-def _check_names(names: tuple[bytes, ...]) -> None:
+def _check_names(names: Names) -> None:
     if b"".join(names).translate(None, _TOKEN) or b"" in names:
         raise InvalidRequestHeadError("a header name is not a token")
     if not RESERVED_NAMES.isdisjoint(map(bytes.lower, names)):
@@ -73,14 +75,14 @@ def _check_names(names: tuple[bytes, ...]) -> None:
 
 
 @lru_cache(_CHECKED_MAX)
-def _first_lines(method: str, target: str, host: str, *, is_absolute: bool) -> bytes:
+def _first_lines(method: str, target: str, host: str, *, is_absolute: bool) -> tuple[bytes, bytes]:
     if not target.startswith("/") or _ascii(target, "target").translate(None, _TARGET):
         raise InvalidRequestHeadError("the target is not in origin-form or has characters that need encoding")
     if not method or _ascii(method, "method").translate(None, _TOKEN):
         raise InvalidRequestHeadError("the method is not a token")
     if not host or _ascii(host, "host").translate(None, _HOST):
         raise InvalidRequestHeadError("the host is not a name or an address with an optional port")
-    return f"{method} {f'http://{host}' if is_absolute else ''}{target} HTTP/1.1\r\nHost: {host}".encode("ascii")
+    return f"{method} {f'http://{host}' if is_absolute else ''}{target} HTTP/1.1".encode("ascii"), f"Host: {host}".encode("ascii")
 
 
 def _ascii(text: str, what: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from tallygate.http1.header import names_of
+from tallygate.http1.header import Headers, Names, names_of
 from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
 
 HEAD_BYTES_MAX: Final = 64 * 1024  # of one header section; also of chunk extensions and trailers between two pieces of body
@@ -57,7 +57,7 @@ _ENDED: Final = 4
 
 
 @lru_cache(_NAMES_READ_MAX)
-def _framing_places(names: tuple[bytes, ...]) -> tuple[int, tuple[int, ...]]:
+def _framing_places(names: Names) -> tuple[int, tuple[int, ...]]:
     """The place of Content-Length among a head's names, -1 for none, and those of Transfer-Encoding."""
     lower = [name.lower() for name in names]
     length = lower.index(b"content-length") if b"content-length" in lower else -1
@@ -101,7 +101,7 @@ class ResponseReader:
         self._parser: HttpResponseParser | None = None
         self._held = bytearray()
         self._interim = 0
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._fields = Headers()
         self._content_length: int | None = None
         self._transfer_encoding: bytes | None = None
         self._is_keep_alive = False
@@ -277,6 +277,8 @@ class ResponseReader:
         self.is_clean_end = is_clean
 
     # Callbacks of the parser. They only note: the sink is called after the parser has returned, and may then abort freely.
+    # Each parser asks for these too; what is missing takes longer to find missing.
+    on_status = on_chunk_header = on_chunk_complete = None
 
     def on_message_begin(self) -> None:
         if self._has_begun:

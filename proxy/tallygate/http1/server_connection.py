@@ -5,10 +5,12 @@ in tests/http1/test_aiohttp_contract.py, which fails by name where a new version
 version that the test has not seen.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import HttpVersion11, StreamReader, hdrs, http_parser, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
@@ -17,6 +19,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from tallygate.http1.faults import INTERNAL, MALFORMED, Fault, HeadLimits, fault_of
+from tallygate.http1.header import Headers
 from tallygate.http1.received_head import in_origin_form
 
 AIOHTTP_LEAST: Final = (3, 14, 3)  # the security fixes up to here are needed
@@ -121,6 +124,27 @@ class ServerConnection(web.RequestHandler):
             request._cache["method"] = hdrs.METH_HEAD  # noqa: SLF001 - as in `last_answer`
         last_answer(request, response)
         return response
+
+
+def received(
+    message: RequestHead,
+    body: StreamReader,
+    connection: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: "asyncio.Task[None]",
+) -> web.BaseRequest:
+    """The request of a head, what is asked of each already looked up: aiohttp does so one by one, with a call for each."""
+    request = web.BaseRequest(message, body, connection, writer, task, connection._loop)  # noqa: SLF001 - as aiohttp makes it
+    request._cache |= {  # noqa: SLF001 - as in `last_answer`
+        "method": message.method,
+        "raw_path": message.path,
+        "version": message.version,
+        "headers": message.headers,
+        "raw_headers": Headers(message.raw_headers),
+        "keep_alive": not message.should_close,
+        "content": body,
+    }
+    return request
 
 
 def end_body(body: StreamReader, error: Exception | None = None) -> None:

@@ -1,5 +1,6 @@
 """The key of a request, and checks of its plan, credential and route. No answer repeats the key."""
 
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import web
@@ -8,9 +9,11 @@ from tallygate.dialects.dialect import RequestFacts
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.domain.model_patterns import matches_any
 from tallygate.domain.organization import Credential, Organization
+from tallygate.http1.header import Names, names_of
 
 KEY_HEADERS: Final = ("Authorization", "x-api-key", "x-goog-api-key", "api-key")
 _BEARER: Final = "bearer "
+_NAMES_READ_MAX: Final = 256  # sequences of names: a client sends the same ones again and again
 _MODEL_CHARS_SHOWN: Final = 200
 
 
@@ -26,24 +29,35 @@ def presented_key(request: web.BaseRequest) -> str:
         if found:
             raise Refused(_TWO_KEYS)
         found = key
-    headers = request.headers
-    for name in KEY_HEADERS:
-        for value in headers.getall(name, ()):
-            key = value.strip()
-            if name == "Authorization":
-                if key[: len(_BEARER)].lower() != _BEARER:
-                    if not key or key.lower() == _BEARER.strip():
-                        continue
-                    raise Refused(unauthorized("The Authorization header must be `Bearer <API key>`."))
-                key = key[len(_BEARER) :].strip()
-            if not key or key == found:
-                continue
-            if found:
-                raise Refused(_TWO_KEYS)
-            found = key
+    headers = request.raw_headers
+    for place, is_authorization in _key_places(names_of(headers)):
+        key = headers[place][1].decode("utf-8", "surrogateescape").strip()
+        if is_authorization:
+            if key[: len(_BEARER)].lower() != _BEARER:
+                if not key or key.lower() == _BEARER.strip():
+                    continue
+                raise Refused(unauthorized("The Authorization header must be `Bearer <API key>`."))
+            key = key[len(_BEARER) :].strip()
+        if not key or key == found:
+            continue
+        if found:
+            raise Refused(_TWO_KEYS)
+        found = key
     if not found:
         raise Refused(_NO_KEY)
     return found
+
+
+@lru_cache(_NAMES_READ_MAX)
+def _key_places(names: Names) -> tuple[tuple[int, bool], ...]:
+    """The places of the headers with keys, in the order of KEY_HEADERS, and whether each is `Authorization`."""
+    lower = [name.lower() for name in names]
+    return tuple(
+        (place, key_header == "Authorization")
+        for key_header in KEY_HEADERS
+        for place, name in enumerate(lower)
+        if name == key_header.lower().encode()
+    )
 
 
 def check_caller(organization: Organization, credential: Credential, now_ms: int) -> None:
