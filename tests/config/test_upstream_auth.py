@@ -44,6 +44,12 @@ async def test_a_key_that_tallygate_issued_never_goes_up(headers) -> None:
     assert await sent(UpstreamAuth(), headers, query_key="tg_acme_secret") == []
 
 
+async def test_one_secret_goes_up_in_the_header_of_each_requests_dialect() -> None:
+    credentials = UpstreamCredentials(UpstreamAuth(kind=AuthKind.BEARER, secret="s3"))
+    for dialect, header in [("openai_chat", (b"authorization", b"Bearer s3")), ("anthropic_messages", (b"x-api-key", b"s3"))] * 2:
+        assert await credentials.headers(CIMultiDict(), DIALECTS[dialect]) == [header]
+
+
 async def test_an_own_key_in_the_query_passes_through_in_a_header() -> None:
     assert await sent(UpstreamAuth(), query_key="AIza-own") == [(b"x-goog-api-key", b"AIza-own")]
 

@@ -7,6 +7,7 @@ from refused import refusal_of
 from search import cases
 
 from tallygate.domain.errors import ErrorCode
+from tallygate.gateway import request_checks
 from tallygate.gateway.request_checks import HEADER_BYTES_MAX, HEADERS_MAX, TARGET_CHARS_MAX, check_headers, check_target
 from tallygate.http1.faults import BAD_HOST, NO_HOST, TWO_HOSTS
 from tallygate.http1.request_head import build_request_head
@@ -60,6 +61,15 @@ def test_a_target_that_two_servers_could_read_differently_is_refused(target: str
     refusal = refusal_of(check_target, target)
     assert refusal is not None
     assert (refusal.status, refusal.code) == (400, ErrorCode.INVALID_REQUEST)
+
+
+def test_a_path_is_remembered_as_harmless_and_a_query_which_may_hold_a_key_is_not() -> None:
+    request_checks._check_path.cache_clear()
+    check_target("/v1/models?key=secret")
+    assert request_checks._check_path.cache_info().currsize == 0
+    check_target("/v1/models")
+    check_target("/v1/models")
+    assert request_checks._check_path.cache_info()[:2] == (1, 1)
 
 
 def test_a_target_is_bounded() -> None:

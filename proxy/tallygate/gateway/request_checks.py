@@ -33,8 +33,9 @@ _SINGLE: Final = frozenset(
     | {b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"proxy-authorization"}
 )
 
-_SPECIAL: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"via"})
+_SPECIAL: Final = frozenset({b"transfer-encoding", b"expect", b"via"})
 _NAMES_READ_MAX: Final = 256
+_PATHS_CHECKED_MAX: Final = 256  # remembered as harmless: most requests are for the same few
 
 
 class _Names(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +44,7 @@ class _Names(msgspec.Struct, frozen=True, kw_only=True):
     size      bytes of the names, and of the separators around the values
     host      the index of the Host header, of the last one if there are several; -1 if there is none
     hosts     the number of Host headers
+    length    the index of Content-Length; -1 if there is none
     special   the index of each name in _SPECIAL among the headers
     """
 
@@ -51,6 +53,7 @@ class _Names(msgspec.Struct, frozen=True, kw_only=True):
     is_repeated: bool
     host: int
     hosts: int
+    length: int
     special: tuple[tuple[bytes, int], ...]
 
 
@@ -65,6 +68,7 @@ def _read_names(names: tuple[bytes, ...]) -> _Names:
         is_repeated=any(lower.count(name) > 1 for name in _SINGLE),
         host=max((index for index, name in enumerate(lower) if name == b"host"), default=-1),
         hosts=lower.count(b"host"),
+        length=lower.index(b"content-length") if b"content-length" in lower else -1,
         special=tuple((name, index) for index, name in enumerate(lower) if name in _SPECIAL),
     )
 
@@ -82,6 +86,13 @@ def check_request(request: web.BaseRequest, *, head_bytes_max: int = HEADER_BYTE
 
 def check_target(target: str) -> None:
     """Refuse a target that hides something: any server behind must see what the route table sees."""
+    if "?" in target:  # a query may have a key, and changes with each request
+        _check_target(target)
+    else:
+        _check_path(target)
+
+
+def _check_target(target: str) -> None:
     if len(target) > TARGET_CHARS_MAX:
         raise _refused(f"The request target is longer than {TARGET_CHARS_MAX} characters.", status=414)
     if (fault := fault_of_target(target)) is not None:
@@ -96,6 +107,9 @@ def check_target(target: str) -> None:
         path = unquote(path)
     if "/." in path and any(segment.partition(";")[0] in {".", ".."} for segment in path.split("/")):
         raise _path_refused("The path has a dot segment.")
+
+
+_check_path: Final = lru_cache(_PATHS_CHECKED_MAX)(_check_target)
 
 
 def check_headers(headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool = False, bytes_max: int = HEADER_BYTES_MAX) -> None:
@@ -117,16 +131,19 @@ def check_headers(headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool =
         fault = fault_of_hosts([value for name, value in headers if name.lower() == b"host"], is_http_1_0=is_http_1_0)
         if fault is not None:
             raise _faulty(fault)
-    if names.special:
-        _check_special({name: headers[index][1] for name, index in names.special}, headers, is_http_1_0=is_http_1_0)
-
-
-def _check_special(found: dict[bytes, bytes], headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool) -> None:
-    """Refuse headers with a forbidden value. found: the last value of each name in _SPECIAL."""
-    if (length := found.get(b"content-length")) is not None and not (length.isdigit() and len(length) <= 18):
+    if names.length >= 0 and not ((length := headers[names.length][1]).isdigit() and len(length) <= 18):
         raise _refused("Content-Length is not a number.")
+    if names.special:
+        found = {name: headers[index][1] for name, index in names.special}
+        _check_special(found, headers, has_length=names.length >= 0, is_http_1_0=is_http_1_0)
+
+
+def _check_special(
+    found: dict[bytes, bytes], headers: Sequence[tuple[bytes, bytes]], *, has_length: bool, is_http_1_0: bool
+) -> None:
+    """Refuse headers with a forbidden value. found: the last value of each name in _SPECIAL."""
     if (coding := found.get(b"transfer-encoding")) is not None and (
-        length is not None or is_http_1_0 or coding.strip().lower() != b"chunked"
+        has_length or is_http_1_0 or coding.strip().lower() != b"chunked"
     ):
         raise _refused("Transfer-Encoding must be chunked, alone, without Content-Length, in HTTP/1.1.")
     if (expected := found.get(b"expect")) is not None and expected.strip().lower() != b"100-continue":

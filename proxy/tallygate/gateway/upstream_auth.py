@@ -1,7 +1,6 @@
 """Authentication of the gateway at upstreams. A key that tallygate issued is never forwarded."""
 
 from collections.abc import Sequence
-from typing import assert_never
 
 from multidict import MultiMapping
 
@@ -23,7 +22,10 @@ class UpstreamAuthError(UpstreamError):
 
 
 class UpstreamCredentials:
-    """The authentication headers of requests to one upstream."""
+    """The authentication headers of requests to one upstream.
+
+    is_own   the operator's key is sent, and not the client's
+    """
 
     def __init__(self, auth: UpstreamAuth, token: OAuth2Token | None = None) -> None:
         """token: needed for `oauth2_client_credentials`, ignored otherwise."""
@@ -31,6 +33,9 @@ class UpstreamCredentials:
             raise ValueError("oauth2_client_credentials needs a token source")
         self._auth = auth
         self._token = token
+        self.is_own = auth.kind is not AuthKind.PASSTHROUGH
+        self._is_fetched = auth.kind is AuthKind.OAUTH2_CLIENT_CREDENTIALS
+        self._fixed: dict[str, Header] = {}  # the operator's own key, by the header that it is sent in
 
     async def headers(self, client: MultiMapping[str], dialect: Dialect, query_key: str = "") -> list[Header]:
         """The headers to send, in place of the client's own authentication headers, which never go up as they came.
@@ -39,20 +44,14 @@ class UpstreamCredentials:
         dialect    says in which header
         Raises UpstreamAuthError if no token can be had.
         """
-        match self._auth.kind:
-            case AuthKind.PASSTHROUGH:
-                return _passed_through(client, query_key)
-            case AuthKind.BEARER:
-                return [_header(self._header_name(client, dialect), self._auth.secret)]
-            case AuthKind.OAUTH2_CLIENT_CREDENTIALS:
-                return [_header("authorization" if self._auth.header == "auto" else self._auth.header, await self._access_token())]
-            case _:
-                assert_never(self._auth.kind)
-
-    @property
-    def is_own(self) -> bool:
-        """Return whether the operator's key is sent, and not the client's."""
-        return self._auth.kind is not AuthKind.PASSTHROUGH
+        if not self.is_own:
+            return _passed_through(client, query_key)
+        if self._is_fetched:
+            return [_header("authorization" if self._auth.header == "auto" else self._auth.header, await self._access_token())]
+        name = self._header_name(client, dialect)
+        if name not in self._fixed:
+            self._fixed[name] = _header(name, self._auth.secret)
+        return [self._fixed[name]]
 
     def accepted(self, sent: Sequence[Header]) -> None:
         """Note that the upstream accepted these headers."""

@@ -24,7 +24,7 @@ class Grant(Protocol):
     def headers(self, answer: Iterable[Header]) -> list[Header]: ...
 
 
-class ClientResponse(web.StreamResponse):
+class ClientResponse:
     """Write `whole` once, or `start`, any number of `write`, then `finish`. Return it to aiohttp, which finds it written.
 
     A response that was started and never finished is cut by `abort`, so that it looks truncated.
@@ -32,7 +32,6 @@ class ClientResponse(web.StreamResponse):
 
     def __init__(self, request: web.BaseRequest, *, closes: bool = False, grant: Grant | None = None) -> None:
         """grant: the headers for browsers."""
-        super().__init__()
         self._request_ = request
         self._protocol_ = cast("ClientConnection", request.protocol)
         self._grant = grant
@@ -67,7 +66,7 @@ class ClientResponse(web.StreamResponse):
         """Write the head of an answer whose body follows. length: the exact body length if known; else the body is chunked."""
         self._send(self._head(status, headers, length=length))
 
-    def write(self, data: bytes) -> None:  # type: ignore[override]  # aiohttp's is a coroutine; this one never waits
+    def write(self, data: bytes) -> None:
         """Write body bytes at once. Backpressure is the caller's: the connection notifies it of pause and resume."""
         if not data or not self._has_body:
             return
@@ -142,15 +141,11 @@ class ClientResponse(web.StreamResponse):
         if transport is not None and not transport.is_closing():
             transport.write(data)
 
-    # What aiohttp calls when the handler has returned this response.
+    # All that aiohttp asks of a response that the handler has returned. A subclass of its own would make headers that nobody reads.
 
     @property
     def keep_alive(self) -> bool:
         return self._is_kept
-
-    @property
-    def prepared(self) -> bool:
-        return self.is_started
 
     async def prepare(self, request: web.BaseRequest) -> Any:
         """Prepare nothing: the head has been written. A response that was never started is a bug, so the client is cut off."""

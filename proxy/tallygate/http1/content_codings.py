@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
-from aiohttp import StreamReader, web
+from aiohttp import StreamReader, hdrs, web
 
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
 
@@ -255,7 +255,7 @@ class DecodedContent:
 
 def coded_as(request: web.BaseRequest) -> tuple[str, ...]:
     """The codings of the request's body; none if there is no body. Raises Refused."""
-    field = request.headers.get("Content-Encoding", "")
+    field = request.headers.get(hdrs.CONTENT_ENCODING, "")
     return content_codings(field) if field and request.body_exists else ()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.http1.client_connection import ClientConnection
@@ -94,7 +94,7 @@ def _at_hand(content: StreamReader, *, length: int | None, bytes_max: int, reser
 
 def send_continue(request: web.BaseRequest) -> None:
     """Ask for the body of a client that waits for `100 Continue` (RFC 9110 section 10.1.1)."""
-    expected = request.headers.get("Expect")
+    expected = request.headers.get(hdrs.EXPECT)
     if expected is None:
         return
     if expected.strip().lower() == "100-continue" and request.version >= HttpVersion11 and request.transport is not None:

@@ -45,6 +45,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_is_sending",
         "_is_writing_paused",
         "_owner",
+        "_poll",
         "_reader",
         "_sink",
         "_transport",
@@ -67,6 +68,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_writing_paused = False
         self._is_reading_paused = False
         self._write_waiter: asyncio.Future[None] | None = None
+        self._poll: select.poll | None = None  # asks about the socket; made once it is asked
         self.idle_since = 0.0
         self.retire_at = math.inf
 
@@ -89,9 +91,10 @@ class UpstreamConnection(asyncio.Protocol):
         """Ask the kernel, in one system call, whether bytes or a close wait that the loop has not seen yet."""
         if self._transport is None:
             return True
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
 
     def send(self, head: bytes, body: bytes, sink: ResponseSink) -> None:
         """Start an exchange with a complete request. The answer goes to `sink`, never before this returns.

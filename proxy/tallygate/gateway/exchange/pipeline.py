@@ -8,10 +8,10 @@ completed before the exchange is settled.
 import logging
 from typing import Final, cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from msgspec.structs import replace
 
-from tallygate.config.model import WEBSOCKET, AuthKind
+from tallygate.config.model import WEBSOCKET
 from tallygate.dialects.dialect import Dialect
 from tallygate.domain.errors import PathRefused, Refusal, Refused
 from tallygate.gateway.callers.key_traces import presented_keys
@@ -81,7 +81,7 @@ class Pipeline:
         connection = cast("ClientConnection", request.protocol)
         response = ClientResponse(
             request,
-            closes=request.headers.get("Transfer-Encoding") is not None,
+            closes=hdrs.TRANSFER_ENCODING in request.headers,
             grant=services.cors.grant(request),
         )
         client = Client(
@@ -101,7 +101,7 @@ class Pipeline:
             connection.end_exchange()
             self.open.discard(client)
             services.metrics.dec(OPEN_REQUESTS)
-        return response
+        return cast("web.StreamResponse", response)
 
     async def serve(self, client: Client) -> None:
         """Lead a request through its stages. The outermost place where an unforeseen error is caught, logged and answered."""
@@ -185,7 +185,7 @@ class Pipeline:
             upstream=upstream,
             dialect=dialect,
             treatment=treatment,
-            is_shared=upstream.config.auth.kind is not AuthKind.PASSTHROUGH,
+            is_shared=upstream.credentials.is_own,
             params=decoded(params) if params else params,
             sent_params=params,
         )
@@ -210,7 +210,7 @@ class Pipeline:
             upstream=upstream,
             dialect=dialect,
             treatment=READ,
-            is_shared=upstream.config.auth.kind is not AuthKind.PASSTHROUGH,
+            is_shared=upstream.credentials.is_own,
             params=decoded(params) if params else params,
             sent_params=params,
         )
