@@ -36,6 +36,7 @@ class NoStore:
     """Answers every call itself: what remains is the limiter's encoding and decoding."""
 
     is_cluster = False
+    resent = 0
 
     async def run_script(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
         del keys, args

@@ -17,12 +17,14 @@ class RedisPyScripts:
 
     def __init__(self, client: Redis) -> None:
         self._client: Any = client
+        self.resent = 0
 
     async def run_script(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
         try:
             try:
                 return await self._evaluate(script, keys, args)
             except RedisConnectionError:
+                self.resent += 1
                 return await self._evaluate(script, keys, args)  # the one retry: the same id, so applied once
         except (RedisError, OSError) as error:
             raise StoreError(f"{script.name}: {error}") from error

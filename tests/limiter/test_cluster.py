@@ -22,7 +22,7 @@ from tallygate.limiter.cluster import ClusterConnection
 from tallygate.limiter.commands import access_list, check_commands, check_permissions, check_writes
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.generation import mark_partition, partition_runs, unmarked_partitions
-from tallygate.limiter.keys import ALL_PARTITIONS, partition_keys, partition_of
+from tallygate.limiter.keys import ALL_PARTITIONS, org_keys, partition_keys, partition_of
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 
@@ -89,6 +89,25 @@ async def test_each_call_goes_to_the_master_of_its_partition(connection: Cluster
     assert len(nodes) == 3
     lengths = await asyncio.gather(*(connection.command(b"XLEN", partition_keys(each).events) for each in ALL_PARTITIONS))
     assert sum(lengths) == len(ORGS)
+
+    await limiter.forget([(request.org, [request.reservation_id]) for request in requests])
+    left = await asyncio.gather(*(connection.command(b"EXISTS", org_keys(org).holds) for org in ORGS))
+    assert not any(left)
+
+
+async def test_a_call_that_is_sent_again_is_known_to_be(cluster: Cluster, connection: ClusterConnection) -> None:
+    await mark_each(connection)
+    limiter, server = RedisLimiter(connection, load_scripts()), cluster.owner(ACME_SLOT)
+    assert (await limiter.admit(a_request("r1", 10))).sent_once
+    with server.client() as client:
+        client.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
+        asked = asyncio.ensure_future(limiter.admit(a_request("r2", 10)))
+        await until(lambda: _is(client.info("clients")["blocked_clients"] == 1), "the call waits in the server")
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        client.execute_command("CLIENT", "UNPAUSE")
+
+    assert (decision := await asked).admitted
+    assert not decision.sent_once
 
 
 async def test_a_busy_slot_moves_without_an_error_and_stays_open(cluster: Cluster, connection: ClusterConnection) -> None:

@@ -5,12 +5,13 @@ import asyncio
 import pytest
 from limiter_values import BUCKET_MS, DAY_MS, MINUTE_MS, START_MS, WEEK_BUCKETS, a_month, a_rate, a_request, a_spend, an_account
 from limiter_world import World
+from msgspec.structs import replace
 
 from tallygate.domain.admission import Account, Warned
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.domain.rate_limit import Quantity
 from tallygate.limiter.port import ReservationEndedError
-from tallygate.limiter.redis_limiter import ENDED_MS
+from tallygate.limiter.redis_limiter import ENDED_MS, GROUPS_AT_ONCE
 
 MONTH_MS = 31 * DAY_MS
 
@@ -83,7 +84,7 @@ async def test_the_same_reservation_gets_the_same_answer_and_one_hold(world: Wor
     request = a_request("r1", 100, rate=(a_rate(),))
     first = await world.limiter.admit(request)
     world.clock.now_ms += 1000
-    assert await world.limiter.admit(request) == first
+    assert await world.limiter.admit(request) == replace(first, sent_once=False)
     assert await spent_and_held(world) == (0, 100)
 
 
@@ -94,6 +95,39 @@ async def test_a_reservation_that_has_ended_is_not_held_again(world: World) -> N
     with pytest.raises(ReservationEndedError, match="settled"):
         await world.limiter.admit(request)
     assert await spent_and_held(world) == (40, 0)
+
+
+async def test_what_is_settled_is_forgotten_when_told_and_nothing_else(world: World) -> None:
+    names = ("settled", "released", "withdrawn", "held", "deferred", "expired")
+    requests = {name: a_request(name, 100, lease_ms=1000 if name == "expired" else MINUTE_MS) for name in names}
+    for request in requests.values():
+        assert (await world.limiter.admit(request)).sent_once
+    world.clock.now_ms += 1000
+    await world.sweep("acme")
+    assert (await world.limiter.settle(an_account(requests["settled"], 40))).sent_once
+    await world.limiter.settle(an_account(requests["released"], is_owed=False))
+    await world.limiter.withdraw(requests["withdrawn"])
+    await world.limiter.defer(an_account(requests["deferred"], job=b"{}"))
+    before = await world.state("acme")
+    await world.limiter.forget([("globex", names), ("acme", [*names, "nobody's", "settled"]), ("acme", names)])
+
+    after = await world.state("acme")
+    assert [*after["holds"]] == ["held", "deferred", "expired"]
+    assert {name for name in after["due"] if "|" not in name} == {"held", "deferred", "expired"}
+    assert {**after, "holds": None, "due": None} == {**before, "holds": None, "due": None}
+    assert await spent_and_held(world) == (40, 200)
+
+
+async def test_more_than_one_call_takes_is_forgotten_too(world: World) -> None:
+    orgs, groups = ("acme", "globex", "initech"), []
+    for number in range(3 * GROUPS_AT_ONCE + 1):
+        request = a_request(f"r{number}", 1, org=orgs[number % 3])
+        await world.limiter.admit(request)
+        await world.limiter.settle(an_account(request, 1))
+        groups.append((request.org, [request.reservation_id]))
+    await world.limiter.forget(groups)
+
+    assert [(await world.state(org))["holds"] for org in orgs] == [{}, {}, {}]
 
 
 async def test_a_refused_reservation_is_decided_afresh(world: World) -> None:

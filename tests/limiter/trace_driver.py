@@ -49,6 +49,8 @@ class TraceDriver:
             return await self._read()
         if chance < 0.96:
             return await self._withdraw()
+        if chance < 0.98:
+            return await self._forget()
         self.touched = self._random.choice(ORGS)
         return f"sweep {self.touched}", await self._sweep(self.touched, self._random.choice((1, 3, 64)))
 
@@ -200,6 +202,15 @@ class TraceDriver:
         self.touched = request.org
         self._known.append(request)
         return f"withdraw {request}", [await _answer(limiter.withdraw(request)) for limiter in self._limiters]
+
+    async def _forget(self) -> tuple[str, list[Any]]:
+        """Reservations in any state, of which those that are settled go: whoever is late then asks for the first time."""
+        settled: list[tuple[str, list[str]]] = []
+        for _ in range(self._random.choice((1, 3, 7))):
+            first = self._pick()
+            others = [self._pick() for _ in range(self._random.randrange(20))]
+            settled.append((first.org, [first.reservation_id, *(each.reservation_id for each in others)]))
+        return f"forget {settled}", [await _answer(limiter.forget(settled)) for limiter in self._limiters]
 
     async def _read(self) -> tuple[str, list[Any]]:
         asked = self._request()

@@ -107,6 +107,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_ms      of the demand that refused; 0 if waiting does not help, 1000 if only open reservations stand in the way
     held_nano_usd       the hold granted; below hold_nano_usd only if clamping was allowed
     rate, spend         in the order of the demands
+    sent_once           whether the call was sent once: no copy of it can reach the store later
     """
 
     reservation_id: str
@@ -118,6 +119,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     now_ms: int
     rate: tuple[RateState, ...]
     spend: tuple[SpendState, ...]
+    sent_once: bool = False
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -129,6 +131,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     noted_at_ms  Unix time of the last attempt to settle it; 0 if unknown
     job          JSON of its `Job` if the upstream works on: it is deferred, and this is what is charged if it is never settled
     part_of      the deferred reservation out of whose hold it is paid; it was never admitted by itself
+    told_once    its admission was sent once, and nobody else has this account: what is spooled or copied is without it
     """
 
     admission: AdmissionRequest
@@ -140,6 +143,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     noted_at_ms: int = 0
     job: bytes = b""
     part_of: str = ""
+    told_once: bool = False
 
 
 class Warned(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +159,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     over_nano_usd   actual minus hold if positive: the upstream exceeded what the request asked for
     late            the hold had expired at its checkpoint; the difference was posted
     unheld          the limiter had no record of the reservation (its data was lost); the whole was posted
+    sent_once       whether the call was sent once, and was the first: no copy of it can reach the store later
     """
 
     settled_at_ms: int
@@ -163,6 +168,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     unheld: bool = False
     repeated: bool = False
     warned: tuple[Warned, ...] = ()
+    sent_once: bool = False
 
 
 class LimitQuestion(NamedTuple):

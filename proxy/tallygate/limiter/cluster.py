@@ -50,6 +50,7 @@ class ClusterConnection:
         self._joined: set[Place] = set()  # masters whose next connection is not their first
         self._slots: dict[bytes, int] = {}  # by hash tag, of which there is one for each partition and a few more
         self._is_outdated = False  # a server has said so since the map was read
+        self.resent = 0
         self._refreshing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -205,6 +206,7 @@ class ClusterConnection:
                 name=self._name,
                 on_run=partial(self._connected, place),
                 on_moved=self._note_moved,
+                on_resend=self._note_resent,
             )
             try:
                 await server.open()
@@ -230,6 +232,9 @@ class ClusterConnection:
 
     def _note_moved(self) -> None:
         self._is_outdated = True
+
+    def _note_resent(self) -> None:
+        self.resent += 1
 
     async def _check_fence(self, owners: Sequence[Place | None], servers: Mapping[Place, RedisConnection]) -> None:
         if self._fence is None:

@@ -56,6 +56,7 @@ class RedisConnection:
     on_run    given a way to call the store and its answer to INFO, at every new connection before it is used for anything else
     on_push   called for each message of a channel to which on_run has subscribed
     on_moved  called when a server of a cluster answers that another has the slot (MOVED)
+    on_resend called before a call is sent a second time
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class RedisConnection:
         on_run: Callable[[Command, bytes], Awaitable[object]] | None = None,
         on_push: Callable[[], None] | None = None,
         on_moved: Callable[[], None] | None = None,
+        on_resend: Callable[[], None] | None = None,
     ) -> None:
         self._address = address
         self._timeout_s = timeout_ms / 1000
@@ -76,6 +78,8 @@ class RedisConnection:
         self._on_run = on_run
         self._on_push = on_push
         self._on_moved = on_moved
+        self._on_resend = on_resend
+        self.resent = 0
         self._needs_master = not address.seeds  # what any server of a cluster may be asked, a replica may be, too
         self._link: Link | None = None
         self._place = (address.host, address.port)  # to which it connected last
@@ -140,6 +144,9 @@ class RedisConnection:
                 if is_retry:
                     raise
                 is_retry = True
+                self.resent += 1
+                if self._on_resend is not None:
+                    self._on_resend()
             except NothingSentError as error:
                 if not is_retry:
                     raise

@@ -60,6 +60,12 @@ class Limiter(Protocol):
         expired and was charged is released, with its event as it was admitted. After a settlement or release nothing changes.
         """
 
+    async def forget(self, settled: Sequence[tuple[str, Sequence[str]]]) -> None:
+        """Drop the answers of settled reservations before their time, in groups of one organization; what is not settled stays.
+
+        Whoever asks about one of them again is answered as if it had never been. So only of those that nobody can ask about.
+        """
+
     async def read_limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
         """Read what is left of rates, and spend, holds and pause of windows; changes nothing.
 

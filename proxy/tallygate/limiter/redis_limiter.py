@@ -27,8 +27,9 @@ ENDED_MS: Final = 600_000  # how long an ended reservation keeps its answer for 
 PART_ENDED_MS: Final = 60_000  # the same of a part: there may be a million, and the ledger is asked before one is settled again
 EXPIRED_MS: Final = 86_400_000  # how long an expired one waits for its late settlement
 ORGS_CACHED_MAX: Final = 100_000
+GROUPS_AT_ONCE: Final = 4  # of reservations that one call forgets: a script blocks every other caller
 
-_REPEATED, _WIPED, _ENDED = 1, 2, 3  # what admit.lua and settle.lua answer beside 0, decided now
+_DECIDED, _REPEATED, _WIPED, _ENDED = 0, 1, 2, 3  # what admit.lua and settle.lua answer; the first: now
 _CHARGED = 1  # of withdraw.lua: the lease is over, and its input was charged
 _UNKNOWN = 3  # of settle.lua: the reservation is not known, so its demands are needed after all
 
@@ -70,19 +71,20 @@ class RedisLimiter:
         wire.check_admission(request)
         head = wire.encode_admit(request, takes=takes, is_full=self._is_full, memory_ms=self._expired_ms)
         args = (self._time(), head, wire.encode_demands(request), request.event)
-        code, answer = await self._store.run_script(self._scripts.admit, self._keys_of(request.org), args)
+        resent = self._store.resent
+        code, answer = await self._store.run_script(self._scripts.admit, self._keys_of(request.org).all, args)
         if code == _WIPED:
             raise _wiped(request.org)
         if code == _ENDED:
             raise ReservationEndedError(f"reservation {request.reservation_id} has ended: {answer.decode()}")
-        return wire.decode_decision(request, answer)
+        return wire.decode_decision(request, answer, sent_once=code == _DECIDED and self._store.resent == resent)
 
     async def checkpoint(self, accounts: Sequence[Account]) -> None:
         time = self._time()
         calls = [
             self._store.run_script(
                 self._scripts.checkpoint,
-                self._keys_of(account.admission.org),
+                self._keys_of(account.admission.org).all,
                 (time, wire.encode_checkpoint(account), account.event),
             )
             for account in accounts
@@ -97,15 +99,17 @@ class RedisLimiter:
         admission = account.admission
         ended_ms = min(self._ended_ms, PART_ENDED_MS) if account.part_of else self._ended_ms
         head = wire.encode_settle(account, ended_ms=ended_ms, memory_ms=self._expired_ms)
-        keys, time, part_of = self._keys_of(admission.org), self._time(), account.part_of.encode()
+        keys, time, part_of = self._keys_of(admission.org).all, self._time(), account.part_of.encode()
         demands = wire.encode_demands(admission) if account.part_of else b""
+        resent = self._store.resent
         code, answer = await self._store.run_script(self._scripts.settle, keys, (time, head, demands, account.event, part_of))
         if code == _UNKNOWN:
             args = (time, head, wire.encode_demands(admission), account.event, part_of)
             code, answer = await self._store.run_script(self._scripts.settle, keys, args)
         if code == _WIPED:
             raise _wiped(admission.org)
-        return wire.decode_settlement(admission, answer, repeated=code == _REPEATED)
+        sent_once = code == _DECIDED and self._store.resent == resent
+        return wire.decode_settlement(admission, answer, repeated=code == _REPEATED, sent_once=sent_once)
 
     async def defer(self, account: Account) -> Settlement:
         wire.check_account(account)
@@ -117,19 +121,33 @@ class RedisLimiter:
 
     async def _defer(self, account: Account, *, has_spend: bool) -> Settlement:
         admission = account.admission
-        head, keys, time = wire.encode_defer(account, has_spend=has_spend), self._keys_of(admission.org), self._time()
+        head, keys, time = wire.encode_defer(account, has_spend=has_spend), self._keys_of(admission.org).all, self._time()
         code, answer = await self._store.run_script(self._scripts.defer, keys, (time, head, b"", account.event, account.job))
         if code == _UNKNOWN:
             args = (time, head, wire.encode_demands(admission), account.event, account.job)
             code, answer = await self._store.run_script(self._scripts.defer, keys, args)
         if code == _WIPED:
             raise _wiped(admission.org)
-        return wire.decode_settlement(admission, answer, repeated=code == _REPEATED)
+        return wire.decode_settlement(admission, answer, repeated=code == _REPEATED, sent_once=False)
 
     async def withdraw(self, admission: AdmissionRequest) -> None:
         args = (self._time(), wire.encode_withdraw(admission, ended_ms=self._ended_ms))
-        if await self._store.run_script(self._scripts.withdraw, self._keys_of(admission.org), args) == _CHARGED:
+        if await self._store.run_script(self._scripts.withdraw, self._keys_of(admission.org).all, args) == _CHARGED:
             await self.settle(withdrawn(admission))
+
+    async def forget(self, settled: Sequence[tuple[str, Sequence[str]]]) -> None:
+        places: defaultdict[int, list[tuple[str, Sequence[str]]]] = defaultdict(list)  # by partition: a call takes keys of one slot
+        for group in settled:
+            places[self._keys_of(group[0]).partition if self._store.is_cluster else 0].append(group)
+        for some in places.values():
+            for start in range(0, len(some), GROUPS_AT_ONCE):
+                await self._forget(some[start : start + GROUPS_AT_ONCE])
+
+    async def _forget(self, some: Sequence[tuple[str, Sequence[str]]]) -> None:
+        """As a plain command: a connection remembers the keys of scripts, and these do not come again; nor is it worth a retry."""
+        keys = chain.from_iterable((self._keys_of(org).holds, self._keys_of(org).due) for org, _ in some)
+        args = (wire.encode_ids(ids) for _, ids in some)
+        await self._store.command(b"EVAL", self._scripts.forget.source, b"%d" % (2 * len(some)), *keys, *args)
 
     async def read_limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
         [states] = await self.read_limits_of([LimitQuestion(org, rate, spend)])
@@ -152,7 +170,7 @@ class RedisLimiter:
     async def _read_together(self, asked: Sequence[LimitQuestion]) -> Sequence[LimitStates]:
         for question in asked:
             wire.check_spend(question.spend)
-        keys = tuple(chain.from_iterable(self._keys_of(question.org) for question in asked))
+        keys = tuple(chain.from_iterable(self._keys_of(question.org).all for question in asked))
         args = (self._time(), *(wire.encode_limits(*question) for question in asked))
         answers = await self._store.run_script(self._scripts.read, keys, args)
         return [wire.decode_limits(question.rate, question.spend, answer) for question, answer in zip(asked, answers, strict=True)]
@@ -163,13 +181,13 @@ class RedisLimiter:
     def _time(self) -> bytes:
         return b"%d" % self._now_ms() if self._now_ms else b""
 
-    def _keys_of(self, org: str) -> tuple[bytes, ...]:
+    def _keys_of(self, org: str) -> OrgKeys:
         keys = self._keys.get(org)
         if keys is None:
             if len(self._keys) >= ORGS_CACHED_MAX:
                 self._keys.clear()
             keys = self._keys[org] = org_keys(org)
-        return keys.all
+        return keys
 
 
 def withdrawn(admission: AdmissionRequest) -> Account:

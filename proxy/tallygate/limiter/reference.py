@@ -162,7 +162,7 @@ class ReferenceLimiter:
         state = self.orgs[admission.org]
         known = state.holds.get(admission.reservation_id)
         if isinstance(known, Settlement):
-            return replace(known, repeated=True, warned=())
+            return replace(known, repeated=True, warned=(), sent_once=False)
         unheld, late = known is None, known is not None and known.is_expired
         if known is None:
             known = self._hold_again(state, account, now)
@@ -228,6 +228,13 @@ class ReferenceLimiter:
                 window.held = max(0, window.held - known.granted)
         state.holds[admission.reservation_id] = Settlement(settled_at_ms=now)
         state.due[admission.reservation_id] = now + self._ended_ms
+
+    async def forget(self, settled: Sequence[tuple[str, Sequence[str]]]) -> None:
+        for org, ids in settled:
+            state = self.orgs[org]
+            for each in ids:
+                if isinstance(state.holds.get(each), Settlement):
+                    del state.holds[each], state.due[each]
 
     async def read_limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
         check_spend(spend)
@@ -314,7 +321,7 @@ class ReferenceLimiter:
         state = self.orgs[admission.org]
         known = state.holds.get(admission.reservation_id)
         if isinstance(known, Settlement):
-            return replace(known, repeated=True, warned=())
+            return replace(known, repeated=True, warned=(), sent_once=False)
         demands = known.admission if known else admission
         self._require_none_ahead(demands, now)
         known = known or _part_of(state, account)
@@ -354,7 +361,9 @@ class ReferenceLimiter:
                 expired_at_ms=expired_at_ms,
             )
         )
-        settlement = Settlement(settled_at_ms=now, over_nano_usd=over, late=late, unheld=unheld, warned=tuple(warned))
+        settlement = Settlement(
+            settled_at_ms=now, over_nano_usd=over, late=late, unheld=unheld, warned=tuple(warned), sent_once=True
+        )
         state.holds[admission.reservation_id] = settlement
         ended_ms = min(self._ended_ms, PART_ENDED_MS) if account.part_of else self._ended_ms
         state.due[admission.reservation_id] = now + (self._expired_ms if late else ended_ms)
@@ -433,7 +442,7 @@ def _part_of(state: OrgState, account: Account) -> Hold | None:
 
 def _known_decision(request: AdmissionRequest, known: Hold | Settlement) -> Decision:
     if isinstance(known, Hold) and not known.is_expired and known.decision is not None and not known.is_deferred:
-        return known.decision
+        return replace(known.decision, sent_once=False)
     status = ("expired" if known.is_expired else "deferred") if isinstance(known, Hold) else "settled"
     raise ReservationEndedError(f"reservation {request.reservation_id} has ended: {status}")
 
@@ -480,4 +489,5 @@ def _decision(
         now_ms=now,
         rate=tuple(rate_state(rate, now) for rate in rates),
         spend=tuple(spend_state(spend) for spend in spends),
+        sent_once=True,
     )

@@ -36,6 +36,7 @@ class Scripts:
     settle: Script
     defer: Script
     withdraw: Script
+    forget: Script
     expire: Script
     read: Script
     restore: Script
@@ -52,6 +53,10 @@ class ScriptStore(Protocol):
     @property
     def is_cluster(self) -> bool:
         """Whether it is a Redis Cluster, which takes keys of one slot in a command."""
+
+    @property
+    def resent(self) -> int:
+        """How many calls of scripts were sent a second time, since a connection was lost: the first copy may still arrive."""
 
     async def run_script(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
         """The script's reply: bytes, int, or a list of them. A lost connection is retried once: scripts are idempotent."""

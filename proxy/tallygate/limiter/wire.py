@@ -220,11 +220,15 @@ def encode_reanchor(org: str, *, lease_ms: int, lease_max_ms: int, memory_ms: in
     return _encode((org, lease_ms, lease_max_ms, memory_ms))
 
 
+def encode_ids(ids: Sequence[str]) -> bytes:
+    return _encode(ids)
+
+
 def encode_withdraw(admission: AdmissionRequest, *, ended_ms: int) -> bytes:
     return _encode((admission.org, admission.reservation_id, ended_ms))
 
 
-def decode_decision(request: AdmissionRequest, answer: bytes) -> Decision:
+def decode_decision(request: AdmissionRequest, answer: bytes, *, sent_once: bool) -> Decision:
     now_ms, admitted, refusing, retry_after_ms, granted, *words = _decode_numbers(answer)
     numbers = iter(words)  # of which the first zip takes none too many: it looks for a further demand first
     shadow: list[str] = []
@@ -266,6 +270,7 @@ def decode_decision(request: AdmissionRequest, answer: bytes) -> Decision:
         now_ms=now_ms,
         rate=tuple(rate),
         spend=tuple(spend),
+        sent_once=sent_once,
     )
 
 
@@ -278,7 +283,7 @@ def _refused_by(request: AdmissionRequest, refusing: int) -> str | None:
     return request.rate[refusing - 1].key if refusing <= rates else request.spend[refusing - 1 - rates].key
 
 
-def decode_settlement(admission: AdmissionRequest, answer: bytes, *, repeated: bool) -> Settlement:
+def decode_settlement(admission: AdmissionRequest, answer: bytes, *, repeated: bool, sent_once: bool) -> Settlement:
     settled_at_ms, over, late, unheld, *crossed = _decode_numbers(answer)
     warned: list[Warned] = []
     if crossed and not repeated:
@@ -291,6 +296,7 @@ def decode_settlement(admission: AdmissionRequest, answer: bytes, *, repeated: b
         unheld=unheld == 1,
         repeated=repeated,
         warned=tuple(warned),
+        sent_once=sent_once,
     )
 
 
