@@ -8,6 +8,7 @@ class FaultProxy:
     """drop_replies: requests go through, replies are thrown away and the connection is cut. swallow: replies are held back.
 
     delay_seconds   of each piece, both ways
+    held            pieces on their way to the server, of connections that were there when it was told to `hold`
     """
 
     def __init__(self, port: int) -> None:
@@ -15,6 +16,8 @@ class FaultProxy:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._gates: dict[asyncio.StreamWriter, asyncio.Event] = {}  # by the writer to a client
+        self.held = 0
         self.drop_replies = 0
         self.swallow = False
         self.refuse = False
@@ -45,6 +48,20 @@ class FaultProxy:
         """Connections from now on end at another server, as after a failover."""
         self._upstream_port = port
 
+    def hold(self) -> None:
+        """What clients have sent, or send yet, on the connections that are open now arrives when it is released."""
+        for gate in self._gates.values():
+            gate.clear()
+
+    def leave_clients(self) -> None:
+        """Clients lose their connections, and the server knows nothing of it."""
+        for writer in self._gates:
+            writer.transport.abort()
+
+    def release(self) -> None:
+        for gate in self._gates.values():
+            gate.set()
+
     def cut(self) -> None:
         for writer in list(self._writers):
             writer.transport.abort()
@@ -60,15 +77,20 @@ class FaultProxy:
             writer.transport.abort()
             return
         self._writers |= {writer, above_writer}
-        for pump in (self._up(reader, above_writer), self._down(above_reader, writer, above_writer)):
+        gate = self._gates[writer] = asyncio.Event()
+        gate.set()
+        for pump in (self._up(reader, above_writer, gate), self._down(above_reader, writer, above_writer)):
             task = asyncio.get_running_loop().create_task(pump)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _up(self, reader: asyncio.StreamReader, above: asyncio.StreamWriter) -> None:
+    async def _up(self, reader: asyncio.StreamReader, above: asyncio.StreamWriter, gate: asyncio.Event) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 await asyncio.sleep(self.delay_seconds)
+                self.held += 1
+                await gate.wait()
+                self.held -= 1
                 above.write(data)
         above.transport.abort()
 
@@ -85,3 +107,4 @@ class FaultProxy:
         writer.transport.abort()
         above_writer.transport.abort()
         self._writers -= {writer, above_writer}
+        self._gates.pop(writer, None)

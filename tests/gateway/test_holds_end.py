@@ -9,6 +9,8 @@ from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, running_gateway
 
 from tallygate.domain.admission import AdmissionRequest, Decision
+from tallygate.gateway.settling import recent, settler
+from tallygate.gateway.settling.recent import KEPT_MS
 from tallygate.limiter.reference import ReferenceLimiter
 from tallygate.limiter.reference_state import Hold
 
@@ -50,6 +52,22 @@ async def test_a_request_that_cannot_be_rewritten_is_answered_and_holds_nothing(
         assert (await harness.window()).held_nano_usd == 0
         (event,) = harness.events()
         assert (event["_kind"], event["cost_nano_usd"], event["outcome"]) == ("released", 0, "upstream_error")
+
+
+async def test_the_store_forgets_an_exchange_once_its_worker_keeps_it_no_longer(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(settler, "FORGET_EVERY_S", 0.01)
+    monkeypatch.setattr(recent, "GROUP", 2)
+    async with running_gateway(tmp_path) as harness, ClientSession(headers=HEADERS) as session:
+        for _ in range(3):
+            async with session.post(f"{harness.url}/v1/chat/completions", json=CHAT) as answer:
+                assert answer.status == 200
+                await answer.read()
+            harness.clock.offset_ms += KEPT_MS + 1
+        last = harness.events()[-1]["event_id"]
+        async with asyncio.timeout(10):
+            while [*harness.limiter.orgs["acme"].holds] != [last]:
+                await asyncio.sleep(0.01)
+        assert (await harness.window()).held_nano_usd == 0
 
 
 async def test_what_is_cut_off_while_it_waits_for_its_hold_is_withdrawn(tmp_path: Path) -> None:

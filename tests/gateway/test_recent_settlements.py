@@ -5,12 +5,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from recording_metrics import RecordingMetrics
 from small_admission import small_admission
 
 from tallygate.domain.admission import Account, Settlement
 from tallygate.domain.errors import StoreError
-from tallygate.gateway.settling.recent import KEPT_MAX, KEPT_MS, SUSPECTED_MS_MAX, RecentSettlements
+from tallygate.gateway.settling.recent import (
+    GROUP,
+    GROUPS_MAX,
+    KEPT_MAX,
+    KEPT_MS,
+    ORGS_MAX,
+    SUSPECTED_MS_MAX,
+    RecentSettlements,
+)
 from tallygate.gateway.settling.settler import Settler
 from tallygate.gateway.settling.spool import Spool
 
@@ -44,6 +53,10 @@ def an_account(name: str, *, cost_nano_usd: int = 1, is_owed: bool = True) -> Ac
 
 def keep(recent: RecentSettlements, name: str, at_ms: int) -> None:
     recent.keep(an_account(name), Settlement(settled_at_ms=at_ms))
+
+
+def keep_last_word(recent: RecentSettlements, name: str, at_ms: int) -> None:
+    recent.keep(replace(an_account(name), told_once=True), Settlement(settled_at_ms=at_ms, sent_once=True))
 
 
 def names(recent: RecentSettlements) -> list[str]:
@@ -109,6 +122,78 @@ def test_what_the_new_run_acknowledges_is_not_suspected_of_having_been_lost_with
     assert names(recent) == ["before"]
     store.run = "three"
     assert names(recent) == ["before", "after"]
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tallygate.gateway.settling.recent.GROUP", 1)
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_what_is_recent_no_more_can_be_repeated_by_nobody_if_it_was_told_once() -> None:
+    recent = what_is_kept(Store())
+    keep_last_word(recent, "r1", NOW_MS)
+    keep(recent, "sent twice", NOW_MS)
+    keep_last_word(recent, "r2", NOW_MS)
+    keep_last_word(recent, "recent", NOW_MS + 1)
+    assert not recent.take_unrepeatable()
+
+    keep_last_word(recent, "last", NOW_MS + KEPT_MS + 1)
+    assert recent.take_unrepeatable() == (("acme", ["r1"]), ("acme", ["r2"]))
+    assert not recent.take_unrepeatable()
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_what_a_lost_run_may_have_lost_can_be_repeated() -> None:
+    store = Store()
+    recent = what_is_kept(store)
+    keep_last_word(recent, "suspected", NOW_MS)
+    store.run = "two"
+    keep_last_word(recent, "first of the new run", NOW_MS + 1)
+    keep_last_word(recent, "last", NOW_MS + KEPT_MS + 2)
+
+    assert recent.take_unrepeatable() == (("acme", ["first of the new run"]),)
+    assert [each.told_once for each in recent.suspected(ALL)] == [False]
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_what_was_copied_for_others_can_be_repeated() -> None:
+    recent = what_is_kept(Store())
+    keep_last_word(recent, "copied", NOW_MS)
+    assert [each.told_once for each in recent.copies()] == [False]
+    keep_last_word(recent, "afterwards", NOW_MS)
+    keep_last_word(recent, "last", NOW_MS + KEPT_MS + 1)
+
+    assert recent.take_unrepeatable() == (("acme", ["afterwards"]),)
+
+
+def let_go(recent: RecentSettlements, *orgs: str) -> None:
+    """One exchange of each organization leaves what is recent."""
+    for org in orgs:
+        account = replace(an_account(f"of {org}"), told_once=True)
+        account = replace(account, admission=replace(account.admission, org=org))
+        recent.keep(account, Settlement(settled_at_ms=NOW_MS, sent_once=True))
+    keep(recent, "last", NOW_MS + KEPT_MS + 1)
+    keep(recent, "last", NOW_MS)  # as of a clock that was put back, for whoever is next
+
+
+def test_the_store_is_told_of_groups_of_one_organization() -> None:
+    recent = what_is_kept(Store())
+    let_go(recent, *["acme"] * (GROUP - 1), *["globex"] * (2 * GROUP + 1))
+    assert recent.take_unrepeatable() == (("globex", ["of globex"] * GROUP),) * 2
+
+    let_go(recent, "acme", "globex")
+    assert recent.take_unrepeatable() == (("acme", ["of acme"] * GROUP),)
+
+
+def test_no_more_wait_to_be_forgotten_than_there_is_room_for() -> None:
+    recent = what_is_kept(Store())
+    let_go(recent, *["acme"] * (GROUP - 1), *(f"org-{number}" for number in range(ORGS_MAX)))
+    let_go(recent, "acme")
+    assert not recent.take_unrepeatable()  # its others went when one organization too many came
+
+    let_go(recent, *["acme"] * (GROUP * (GROUPS_MAX + 3)))
+    assert len(recent.take_unrepeatable()) == GROUPS_MAX
 
 
 @pytest.fixture

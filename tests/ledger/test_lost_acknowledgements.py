@@ -18,6 +18,7 @@ from tallygate.domain.admission import Account, AdmissionRequest
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.spend_limit import SpendLimit
+from tallygate.gateway.settling import recent
 from tallygate.gateway.settling.settler import Settler
 from tallygate.gateway.settling.spool import Spool
 from tallygate.ledger.audit import LimiterAudit
@@ -32,11 +33,13 @@ from tallygate.ledger.writer import Writer
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.fence import Fence
+from tallygate.limiter.keys import org_keys
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 
 PATIENCE_SECONDS = 60
 EACH = 20  # exchanges of each kind
+KEPT = 2 * EACH  # by the worker, of those that the store acknowledged: what the crash takes
 ORG = Organization(
     id="acme",
     name="Acme",
@@ -80,6 +83,7 @@ class Site:
         self.audit = LimiterAudit(database, self.link, scripts)
         self.number = 0
         self.costs: dict[str, int] = {}  # our own count, by event
+        self.admitted_once: dict[str, bool] = {}
 
     async def finished(self, event_ids: Sequence[str]) -> frozenset[str]:
         return await self.look_up(event_ids)
@@ -119,17 +123,28 @@ class Site:
             self.costs[fact.event_id] = self.number
         decisions = await asyncio.gather(*map(self.limiter.admit, admissions))
         assert all(decision.admitted for decision in decisions)
+        self.admitted_once |= {decision.reservation_id: decision.sent_once for decision in decisions}
         return admissions
 
     async def settle(self, admissions: Sequence[AdmissionRequest]) -> None:
-        """All at once; each is acknowledged by the store."""
-        costs = self.costs
+        """All at once; each is acknowledged by the store, which then forgets what the worker keeps no longer."""
         accounts = [
-            Account(admission=one, cost_nano_usd=costs[one.reservation_id], prompt_tokens=1, completion_tokens=1, event=one.event)
+            Account(
+                admission=one,
+                cost_nano_usd=self.costs[one.reservation_id],
+                prompt_tokens=1,
+                completion_tokens=1,
+                event=one.event,
+                told_once=self.admitted_once[one.reservation_id],
+            )
             for one in admissions
         ]
         ends = [self.settler.settle(account) for account in accounts]
         assert all(await asyncio.gather(*ends))
+        await self.settler.forget()
+
+    async def remembered(self) -> int:
+        return int(await self.link.command(b"HLEN", org_keys(ORG.id).holds))
 
     async def connected_again(self) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -148,6 +163,7 @@ class Site:
         """The worker's replay and the ledger's upkeep take turns until neither has anything to do."""
         for _ in range(10):
             await self.settler.replay()
+            await self.settler.forget()
             await self.open_partitions()
             if self.spool.is_empty and not await self.writer.step():
                 return
@@ -175,6 +191,12 @@ async def answers(connection: RedisConnection) -> bool:
         return bool(await connection.command(b"PING"))
     except StoreError:
         return False
+
+
+@pytest.fixture(autouse=True)
+def few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "KEPT_MAX", KEPT)
+    monkeypatch.setattr(recent, "GROUP", 1)
 
 
 @pytest.fixture
@@ -207,12 +229,14 @@ def append_only_file(server: ValkeyProcess) -> Path:
 
 async def crash_with_what_was_synced(site: Site, server: ValkeyProcess, *, ledger_had_some: bool) -> None:
     """Settled and stored; settled; admitted; that is synced. What these came to, and whole exchanges, are not."""
-    await site.settle(await site.admit(EACH))
+    for _ in range(2):
+        await site.settle(await site.admit(EACH))
     await site.writer.drain()
     await site.settle(await site.admit(EACH))
     held = await site.admit(EACH)
     synced = append_only_file(server).stat().st_size
     await site.settle(held)
+    assert await site.remembered() == KEPT  # the crash brings back what was forgotten since
     if ledger_had_some:
         await site.writer.drain()
     await site.settle(await site.admit(EACH))

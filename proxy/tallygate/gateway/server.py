@@ -68,6 +68,7 @@ class GatewayServer:
         work: tuple[Coroutine[Any, Any, None], ...] = (
             checkpoint_forever(self.services, self.pipeline.answers),
             self.services.settler.replay_forever(),
+            self.services.settler.forget_forever(),
             self.services.withdrawals.withdraw_forever(),
             self.pipeline.sockets.watch_forever(),
             *self._background,

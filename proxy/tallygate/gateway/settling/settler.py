@@ -4,13 +4,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final
-
-from msgspec.structs import replace
 
 from tallygate.domain.admission import Account, AdmissionRequest, Settlement, Warned
 from tallygate.domain.errors import LimiterWipedError, StoreError
-from tallygate.gateway.settling.recent import RecentSettlements
+from tallygate.gateway.settling.recent import RecentSettlements, noted
 from tallygate.gateway.settling.spool import Spool, SpoolFullError
 from tallygate.limiter.port import Limiter
 from tallygate.shares.seldom import Seldom
@@ -18,7 +17,8 @@ from tallygate.telemetry.metric import Metrics
 from tallygate.telemetry.metrics import LIMITER_ERRORS, LIMITER_SECONDS, SPEND_WARNINGS, SPOOL_EVENTS
 
 REPLAY_BATCH: Final = 256  # records read at once, so that not all are read while the limiter is away
-REMEMBERED_MS: Final = 300_000  # the limiter remembers settled reservations for twice as long
+REMEMBERED_MS: Final = 300_000  # the limiter remembers settlements for twice as long, if they were handed to anybody
+FORGET_EVERY_S: Final = 5.0  # groups of several organizations at once
 _REPLAY_EVERY_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Settler:
         except StoreError as error:
             _log.warning("settlement of %s goes to the spool: %s", account.admission.reservation_id, error)
         try:
-            await self._spool.append(replace(account, noted_at_ms=self._now_ms()))
+            await self._spool.append(noted(account, self._now_ms()))
             self._count_spooled()
         except SpoolFullError as error:
             _log.critical("settlement lost, re-enter it by hand: %s (%s)", account.event.decode(errors="replace"), error)
@@ -162,6 +162,21 @@ class Settler:
             except Exception:  # noqa: BLE001 - the outermost handler of this loop
                 _log.exception("spool not replayed")
             await asyncio.sleep(_REPLAY_EVERY_S)
+
+    async def forget(self) -> None:
+        """Have the store forget what nobody can ask it about again. Raises StoreError: the rest goes when its time is over."""
+        if settled := self.recent.take_unrepeatable():
+            await self._limiter.forget(settled)
+
+    async def forget_forever(self) -> None:
+        """Forget every few seconds."""
+        while True:
+            await asyncio.sleep(FORGET_EVERY_S)
+            try:
+                with suppress(StoreError):
+                    await self.forget()
+            except Exception:  # noqa: BLE001 - the outermost handler of this loop
+                _log.exception("settlements are not forgotten")
 
     def _tell(self, level: int, text: str, reason: object) -> None:
         """Log why the spool waits."""

@@ -68,7 +68,7 @@ class SpoolCopier:
             self._metrics.set(SPOOL_UNCOPIED, self._spool.count_after(self._copied) + self._left_out)
 
     async def _copy_recent(self) -> None:
-        recent = self._recent.kept()
+        recent = self._recent.copies()
         for start in range(0, len(recent), RECENT_AT_ONCE):
             await self._keep(recent[start : start + RECENT_AT_ONCE])
 
