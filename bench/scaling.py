@@ -77,7 +77,8 @@ class Constants:
 
     master_bytes: int = 1_000_000
     limit_bytes: int = 440
-    store_active_bytes: int = 1_000
+    store_active_bytes: int = 750
+    answer_bytes: int = 250
     append_only_bytes: int = 4_400
     worker_bytes: int = 160_000_000
     worker_organization_bytes: int = 1_300
@@ -179,11 +180,12 @@ async def _asked(deployment: Deployment, options: argparse.Namespace, empty_stor
         return Figure(name=name, measured=value, reckoned=reckoned, unit=unit)
 
     reckoned_store = masters * page.master_bytes + options.organizations * page.limit_bytes
+    reckoned_active = active * (page.store_active_bytes + page.answer_bytes)  # nothing is forgotten before others settle
     reckoned_worker = page.worker_bytes + options.organizations * page.worker_organization_bytes
     return [
         *spent,
         figure("store: memory of all organizations", store_at_rest - empty_store, reckoned_store, "B"),
-        figure("store: memory of those that are active", store - store_at_rest, active * page.store_active_bytes, "B"),
+        figure("store: memory of those that are active", store - store_at_rest, reckoned_active, "B"),
         figure("store: append-only files", appended, requests * page.append_only_bytes, "B"),
         figure("worker: memory of all organizations", worker_at_rest, reckoned_worker, "B"),
         figure("worker: memory of those that are active", worker - worker_at_rest, active * page.worker_active_bytes, "B"),
