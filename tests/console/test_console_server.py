@@ -70,9 +70,12 @@ class FakeStore:
         await self.check()
         return Lag(events=2, ms=1_500)
 
-    async def limits(self, asked):
-        await self.check()
-        return [self._states(*question) for question in asked]
+    def limit_reading(self, asked):
+        async def read():
+            await self.check()
+            return [self._states(*question) for question in asked]
+
+        return SimpleNamespace(read=read)
 
     def _states(self, org, _rate, spend):
         self.asked.append((org, spend))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import is_
 
 import pytest
 
@@ -13,7 +14,7 @@ from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.telemetry import metrics
-from tallygate.telemetry.metric import Labels, Metric, Samples
+from tallygate.telemetry.metric import InParts, Labels, Metric, Samples
 
 USD = 10**9
 WEEK = SpendLimit(name="spend_7d", limit_nano_usd=100 * USD)
@@ -38,10 +39,14 @@ class Limiter:
         self.asked: list[tuple[str, list[str]]] = []
         self.months: list[int] = []
         self.periods: list[str] = []
-        self.reads = 0
+        self.reads = self.questions = 0
         self.knows_spend = True
 
-    async def limits(self, asked: Sequence[LimitQuestion]) -> Sequence[LimitStates]:
+    def limit_reading(self, asked: Sequence[LimitQuestion]) -> "Reading":
+        self.questions += 1
+        return Reading(self, asked)
+
+    def states_of(self, asked: Sequence[LimitQuestion]) -> Sequence[LimitStates]:
         self.reads += 1
         return [self._states(*question) for question in asked]
 
@@ -72,6 +77,21 @@ class Limiter:
         return 0
 
     async def close(self) -> None: ...
+
+
+class Reading:
+    """States that are as they were are the very ones of the read before."""
+
+    def __init__(self, limiter: Limiter, asked: Sequence[LimitQuestion]) -> None:
+        self._limiter = limiter
+        self._asked = asked
+        self._found: list[LimitStates] = []
+
+    async def read(self) -> Sequence[LimitStates]:
+        states = self._limiter.states_of(self._asked)
+        before = self._found or states
+        self._found = [old if old == new else new for old, new in zip(before, states, strict=True)]
+        return self._found
 
 
 def organization(
@@ -234,3 +254,22 @@ async def test_a_new_month_is_asked_for_as_soon_as_it_has_begun() -> None:
 
     assert asked[0] == asked[1]
     assert asked[0][1:] == asked[2][:-1], "the next one"
+
+
+async def test_what_stands_as_it_did_is_the_same_object_and_what_changed_is_not() -> None:
+    limiter = Limiter()
+    read, both = gauges(limiter), [organization(name, spend=(WEEK,), rates=(REQUESTS,)) for name in ("acme", "globex")]
+    before = await read.read(both)
+    limiter.windows = {"org:spend_7d": (40, 2, 0)}
+
+    again = await read.read(both)
+
+    assert again[metrics.LIMIT_SPENT] != before[metrics.LIMIT_SPENT]
+    assert list(map(is_, parts(again, metrics.RATE_REMAINING), parts(before, metrics.RATE_REMAINING))) == [True, True]
+    assert limiter.questions == 1
+
+
+def parts(samples: Samples, metric: Metric) -> Sequence[object]:
+    numbers = samples[metric]
+    assert isinstance(numbers, InParts)
+    return numbers.parts

@@ -89,7 +89,7 @@ async def test_an_expired_hold_is_swept_and_counted_once(world):
         swept = await store.sweep()
     await store.sweep()
 
-    [states] = await store.limits([LimitQuestion("acme", (), (WEEK,))])
+    [states] = await store.limit_reading([LimitQuestion("acme", (), (WEEK,))]).read()
     [reading] = states.spend
     assert (reading.spent_nano_usd, reading.held_nano_usd) == (30, 0), "the floor: its input was probably sent"
     assert (await store.lag()).events == 1
@@ -100,7 +100,7 @@ async def test_limits_show_spend_holds_and_what_is_left(world):
     await mark_all(connection, "g")
     await limiter.admit(msgspec.structs.replace(admission("open"), rate=(OPEN,)))
 
-    [states] = await store.limits([LimitQuestion("acme", (OPEN,), (WEEK,))])
+    [states] = await store.limit_reading([LimitQuestion("acme", (OPEN,), (WEEK,))]).read()
 
     assert [(window.spent_nano_usd, window.held_nano_usd) for window in states.spend] == [(0, 100)]
     assert [rate.remaining for rate in states.rate] == [3]
@@ -113,10 +113,23 @@ async def test_limits_of_several_organizations_are_read_at_once_each_its_own(wor
         for each in range(number):
             await limiter.admit(msgspec.structs.replace(admission(f"{number}-{each}", org=f"o{number}"), rate=(OPEN,)))
 
-    states = await store.limits([LimitQuestion(f"o{number}", (OPEN,), (WEEK,)) for number in (2, 0, 1)])
+    states = await store.limit_reading([LimitQuestion(f"o{number}", (OPEN,), (WEEK,)) for number in (2, 0, 1)]).read()
 
     assert [state.spend[0].held_nano_usd for state in states] == [200, 0, 100]
     assert [state.rate[0].remaining for state in states] == [2, 4, 3]
+
+
+async def test_limits_that_are_read_again_are_the_same_object_until_they_change(world):
+    store, limiter, connection = world
+    await mark_all(connection, "g")
+    reading = store.limit_reading([LimitQuestion(org, (OPEN,), (WEEK,)) for org in ("acme", "globex")])
+    acme, globex = await reading.read()
+    await limiter.admit(msgspec.structs.replace(admission("open"), rate=(OPEN,)))
+
+    acme_again, globex_again = await reading.read()
+
+    assert globex_again is globex
+    assert (acme.spend[0].held_nano_usd, acme_again.spend[0].held_nano_usd) == (0, 100)
 
 
 async def test_a_store_without_its_marks_has_lost_its_data(world):

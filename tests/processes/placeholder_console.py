@@ -1,6 +1,7 @@
 """The real console over a store that holds nothing: `python -m placeholder_console ROLE SOCKET`."""
 
 import sys
+from types import SimpleNamespace
 
 from tallygate.app.clocks import monotonic_ms
 from tallygate.app.configuration import config_holder
@@ -19,8 +20,11 @@ class EmptyStore:
     async def lag(self):
         return Lag(events=0)
 
-    async def limits(self, asked):
-        return [LimitStates(now_ms=0, knows_spend=True, rate=(), spend=()) for _ in asked]
+    def limit_reading(self, asked):
+        async def read():
+            return [LimitStates(now_ms=0, knows_spend=True, rate=(), spend=()) for _ in asked]
+
+        return SimpleNamespace(read=read)
 
     async def backlog(self):
         return Backlog(waiting_bytes=0, waiting_max_bytes=1, memory_bytes=0, memory_max_bytes=0)

@@ -12,8 +12,8 @@ from prometheus_client.samples import Exemplar as TheirExemplar
 from prometheus_client.samples import Timestamp
 
 from tallygate.telemetry.exemplar import Exemplar
-from tallygate.telemetry.metric import Kind, Metric
-from tallygate.telemetry.metric_text import LINES_KEPT_MAX, PIECE_LINES, Family, HistogramCounts, NumberLines, TextFormat, text_of
+from tallygate.telemetry.metric import InParts, Kind, Metric, Standing
+from tallygate.telemetry.metric_text import PIECE_LINES, Family, HistogramCounts, TextFormat, text_of
 
 NAMES = ("org", "credential", "capability", "kind", "zone")
 texts = some.text(some.characters(blacklist_categories=("Cs",)), max_size=8) | some.sampled_from(
@@ -76,39 +76,69 @@ def their_exemplar(exemplar):
 def test_it_is_byte_for_byte_what_the_library_writes(given_families):
     registry = SimpleNamespace(collect=lambda: [theirs(family) for family in given_families])
 
-    assert "".join(text_of(given_families, TextFormat.PROMETHEUS, NumberLines())).encode() == prometheus_text(registry)
-    assert "".join(text_of(given_families, TextFormat.OPENMETRICS, NumberLines())).encode() == openmetrics_text(registry)
+    assert "".join(text_of(given_families, TextFormat.PROMETHEUS)).encode() == prometheus_text(registry)
+    assert "".join(text_of(given_families, TextFormat.OPENMETRICS)).encode() == openmetrics_text(registry)
 
 
 @given(some.data(), metrics.filter(lambda metric: metric.kind is not Kind.HISTOGRAM), some.sampled_from(TextFormat))
-def test_lines_of_the_scrape_before_change_nothing(data, metric, wanted):
-    few = some.integers(0, 2) | counts
-    numbers = some.dictionaries(some.tuples(*[some.sampled_from(["a", "b"])] * len(metric.labels)), few)
-    kept = NumberLines()
-    for _ in range(3):
-        family = Family(metric=metric, numbers=data.draw(numbers))
+def test_in_parts_it_is_the_same_text_and_once_more_as_well(data, metric, wanted):
+    numbers = data.draw(some.dictionaries(some.tuples(*[texts] * len(metric.labels)), counts, max_size=6))
+    items = list(numbers.items())
+    gathered = gather(*(data.draw(some.sampled_from([dict, Standing]))(part) for part in (items[:1], items[1:3], items[3:])))
 
-        assert "".join(text_of([family], wanted, kept)) == "".join(text_of([family], wanted, NumberLines()))
+    told = ["".join(text_of([Family(metric=metric, numbers=each)], wanted)) for each in (numbers, gathered, gathered)]
+
+    assert told[0] == told[1] == told[2]
+    assert gathered == numbers
+    assert [labels in gathered for labels in numbers] == [True] * len(gathered)
 
 
-def test_of_a_family_with_many_lines_as_many_are_kept_as_may_be():
+@given(some.data(), metrics.filter(lambda metric: metric.kind is not Kind.HISTOGRAM))
+def test_what_has_changed_is_written_as_if_it_were_new(data, metric):
+    few = some.dictionaries(some.tuples(*[some.sampled_from("ab")] * len(metric.labels)), some.integers(0, 2), max_size=3)
+    standing = None
+    for _ in range(4):
+        numbers = dict(sorted(data.draw(few).items()))
+        before, standing = standing, Standing(numbers.items()).after(standing)
+        families = [Family(metric=metric, numbers=each) for each in (gather(standing), numbers)]
+
+        assert len({"".join(text_of([family], TextFormat.PROMETHEUS)) for family in families}) == 1
+        assert (standing is before) is (before == numbers)
+
+
+def gather(*parts):
+    gathered = InParts()
+    gathered.parts += parts
+    return gathered
+
+
+def test_the_lines_of_a_part_that_stands_are_written_once():
     metric = Metric(name="tallygate_things", kind=Kind.GAUGE, help="Things.", labels=("org",))
-    kept = NumberLines()
-    for number in range(2):
-        family = Family(metric=metric, numbers={(f"o{each}",): number for each in range(LINES_KEPT_MAX + 10)})
+    written, family = [], gather(Standing([(("stands",), 1)]), {("moves",): 2})
 
-        assert "".join(text_of([family], TextFormat.PROMETHEUS, kept)).count(f" {number}.0\n") == LINES_KEPT_MAX + 10
-    assert len(kept._kept[metric]) == LINES_KEPT_MAX
+    def scale(number):
+        written.append(number)
+        return float(number)
+
+    for wanted in TextFormat:
+        list(text_of([Family(metric=metric, numbers=family, scale=scale)], wanted))
+
+    assert written == [1, 2, 2]
 
 
-def test_many_lines_come_in_pieces():
+@pytest.mark.parametrize("of_a_part", [0, 1, 40])
+def test_many_lines_come_in_pieces(of_a_part):
     metric = Metric(name="tallygate_things", kind=Kind.GAUGE, help="Things.", labels=("org",))
-    family = Family(metric=metric, numbers={(f"o{number}",): number for number in range(3 * PIECE_LINES)})
+    numbers = {(f"o{number}",): number for number in range(3 * PIECE_LINES)}
+    if of_a_part:
+        items = list(numbers.items())
+        numbers = gather(*(Standing(items[start : start + of_a_part]) for start in range(0, len(items), of_a_part)))
+    family = Family(metric=metric, numbers=numbers)
 
-    pieces = list(text_of([family], TextFormat.OPENMETRICS, NumberLines()))
+    pieces = list(text_of([family], TextFormat.OPENMETRICS))
 
     assert len(pieces) == 4
-    assert max(piece.count("\n") for piece in pieces) == PIECE_LINES
+    assert max(piece.count("\n") for piece in pieces) <= PIECE_LINES + len(("HELP", "TYPE"))
     assert "".join(pieces).count("\n") == 3 * PIECE_LINES + len(("HELP", "TYPE", "EOF"))
 
 

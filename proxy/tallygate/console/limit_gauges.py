@@ -6,14 +6,15 @@ an organization itself are always shown.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
 from operator import is_
 from typing import Final
 
-from tallygate.console.ports import Store
+from tallygate.console.ports import LimitReading, Store
 from tallygate.domain.admission import CalendarPeriod, LimitQuestion, LimitStates, RateDemand, RateState, WindowState
 from tallygate.domain.bound_limits import Bound, bound_rates, bound_spends, spend_demand
 from tallygate.domain.calendar_months import months_around
@@ -23,11 +24,12 @@ from tallygate.domain.organization import Organization
 from tallygate.domain.rate_limit import RateLimit, Taken
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.telemetry import metrics
-from tallygate.telemetry.metric import Labels, Metric, Samples
+from tallygate.telemetry.metric import InParts, Labels, Metric, Samples, Standing, standing_after
 
 LIMITS_MAX: Final = 50_000  # shown by one scrape, beside the spend limits of organizations themselves
 LIMITS_AT_ONCE: Final = 100  # of one read, for which the store does nothing else
 READS_AT_ONCE: Final = 2  # in flight, so that a scrape does not crowd out admissions
+LIMITS_KEPT_MAX: Final = 10_000  # whose states, samples and lines are kept until the next scrape, at about a kilobyte each
 Months = tuple[CalendarPeriod, ...]
 _GAUGES: Final = (
     *(metrics.SPEND_WINDOW, metrics.SPEND_HELD, metrics.SPEND_LIMIT, metrics.PAUSED, metrics.SPEND_RESUME),
@@ -53,6 +55,7 @@ class _Spend:
 
 
 _Limits = Sequence[_Rate | _Spend]
+_Shown = defaultdict[Metric, Standing]
 
 
 class _Part:
@@ -63,49 +66,75 @@ class _Part:
         self.rates = [limit for limit in limits if isinstance(limit, _Rate)]
         self.spends = [limit for limit in limits if isinstance(limit, _Spend)]
         self._demands = [rate.demand for rate in self.rates]
-        self._asked: tuple[Months, LimitQuestion] | None = None
+
+    def months(self, months_of: Callable[[str, int], Months]) -> Months:
+        return months_of(self.organization.time_zone, self.organization.billing_day) if self.spends else ()
 
     def question(self, months: Months) -> LimitQuestion:
-        """The same one for as long as the months are the same."""
+        spends = [spend_demand(spend.bound, months) for spend in self.spends]
+        return LimitQuestion(self.organization.id, self._demands, spends)
+
+
+class _Read:
+    """Parts that are read together. What is asked is kept until a month changes, samples for as long as their states are the same.
+
+    keeps   False: everything is made anew each time
+    """
+
+    def __init__(self, parts: Sequence[_Part], *, keeps: bool) -> None:
+        self._parts = parts
+        self._keeps = keeps
+        self._asked: tuple[Sequence[Months], LimitReading] | None = None
+        self._shown: Sequence[tuple[LimitStates | None, Mapping[Metric, Standing]]] = [(None, {})] * len(parts)
+
+    async def samples(self, store: Store, months_of: Callable[[str, int], Months]) -> Sequence[Samples]:
+        """Of each part. Raises StoreError."""
+        months = [part.months(months_of) for part in self._parts]
         if self._asked is None or self._asked[0] != months:
-            spends = [spend_demand(spend.bound, months) for spend in self.spends]
-            self._asked = months, LimitQuestion(self.organization.id, self._demands, spends)
-        return self._asked[1]
-
-
-_Reads = Sequence[Sequence[_Part]]
+            reading = store.limit_reading([part.question(of_part) for part, of_part in zip(self._parts, months, strict=True)])
+        else:
+            reading = self._asked[1]
+        states = await reading.read()
+        shown = [
+            (state, samples if state is known else standing_after(samples, _samples_of(part, state)))
+            for part, state, (known, samples) in zip(self._parts, states, self._shown, strict=True)
+        ]
+        if self._keeps:
+            self._asked, self._shown = (months, reading), shown
+        return [samples for _, samples in shown]
 
 
 class LimitGauges:
-    """Reads the gauges. What is listed and asked is kept for as long as the configuration has the same organizations."""
+    """Reads the gauges. What is listed is kept for as long as the configuration has the same organizations."""
 
     def __init__(self, store: Store, *, now_ms: Callable[[], int]) -> None:
         """now_ms: for the months of spend limits, among which the store's own clock chooses."""
         self._store = store
         self._now_ms = now_ms
         self._listed: dict[str, tuple[Organization, _Limits]] = {}
-        self._reads: tuple[Sequence[Organization], _Reads, int] = ((), (), 0)
+        self._reads: tuple[Sequence[Organization], Sequence[_Read], int] = ((), (), 0)
 
     async def read(self, organizations: Sequence[Organization]) -> Samples:
         """Raises StoreError if the store does not answer."""
         reads, skipped = self._reads_of(organizations)
         months_of = cache(partial(months_around, self._now_ms()))
-        shown: dict[Metric, dict[Labels, int]] = {metric: {} for metric in _GAUGES}
+        shown = {metric: InParts() for metric in _GAUGES}
         for start in range(0, len(reads), READS_AT_ONCE):
             at_once = reads[start : start + READS_AT_ONCE]
-            states = await asyncio.gather(*(self._store.limits(_questions(parts, months_of)) for parts in at_once))
-            for part, state in zip(chain.from_iterable(at_once), chain.from_iterable(states), strict=True):
-                _add(shown, part, state)
+            for samples in chain.from_iterable(await asyncio.gather(*(read.samples(self._store, months_of) for read in at_once))):
+                for metric, numbers in samples.items():
+                    shown[metric].parts.append(numbers)
         return {**shown, metrics.LIMITS_SKIPPED: {(): skipped}}
 
-    def _reads_of(self, organizations: Sequence[Organization]) -> tuple[_Reads, int]:
+    def _reads_of(self, organizations: Sequence[Organization]) -> tuple[Sequence[_Read], int]:
         """The reads, and how many limits are in none of them."""
         known, reads, skipped = self._reads
         if len(known) != len(organizations) or not all(map(is_, known, organizations)):
             self._listed = {org.id: (org, self._limits_of(org)) for org in organizations}
             share = fair_share([len(limits) for _, limits in self._listed.values()], LIMITS_MAX)
             cut = [(org, limits, _cut(limits, share)) for org, limits in self._listed.values()]
-            reads = list(_together(_Part(org, some) for org, _, shown in cut for some in _parts(shown)))
+            together = _together(_Part(org, some) for org, _, shown in cut for some in _parts(shown))
+            reads = [_Read(parts, keeps=number * LIMITS_AT_ONCE < LIMITS_KEPT_MAX) for number, parts in enumerate(together)]
             skipped = sum(len(limits) - len(shown) for _, limits, shown in cut)
             self._reads = tuple(organizations), reads, skipped
         return reads, skipped
@@ -113,13 +142,6 @@ class LimitGauges:
     def _limits_of(self, organization: Organization) -> _Limits:
         known = self._listed.get(organization.id)
         return known[1] if known is not None and known[0] is organization else list(_list_limits(organization))
-
-
-def _questions(parts: Sequence[_Part], months_of: Callable[[str, int], Months]) -> list[LimitQuestion]:
-    return [
-        part.question(months_of(part.organization.time_zone, part.organization.billing_day) if part.spends else ())
-        for part in parts
-    ]
 
 
 def fair_share(counts: Iterable[int], total: int) -> int:
@@ -183,16 +205,18 @@ def _together(parts: Iterable[_Part]) -> Iterator[Sequence[_Part]]:
         yield some
 
 
-def _add(shown: dict[Metric, dict[Labels, int]], part: _Part, states: LimitStates) -> None:
+def _samples_of(part: _Part, states: LimitStates) -> Mapping[Metric, Standing]:
     """Spend that the store has lost is not shown until it is rebuilt: it is not 0."""
+    shown: _Shown = defaultdict(Standing)
     for rate, state in zip(part.rates, states.rate, strict=True):
         _add_rate(shown, rate, state)
     if states.knows_spend:
         for spend, window in zip(part.spends, states.spend, strict=True):
             _add_spend(shown, spend, window)
+    return shown
 
 
-def _add_rate(shown: dict[Metric, dict[Labels, int]], shown_limit: _Rate, state: RateState) -> None:
+def _add_rate(shown: _Shown, shown_limit: _Rate, state: RateState) -> None:
     labels, limit = shown_limit.labels, shown_limit.demand.limit
     units = limit.refill_units or limit.capacity
     shown[metrics.RATE_UNITS][labels] = units
@@ -201,7 +225,7 @@ def _add_rate(shown: dict[Metric, dict[Labels, int]], shown_limit: _Rate, state:
     shown[metrics.RATE_REMAINING][labels] = state.remaining
 
 
-def _add_spend(shown: dict[Metric, dict[Labels, int]], shown_limit: _Spend, state: WindowState) -> None:
+def _add_spend(shown: _Shown, shown_limit: _Spend, state: WindowState) -> None:
     labels, limit = shown_limit.labels, shown_limit.bound.limit
     pause_ms = 0 if limit.shadow else state.paused_until_ms
     shown[metrics.LIMIT_SPENT][labels] = state.spent_nano_usd
@@ -213,9 +237,7 @@ def _add_spend(shown: dict[Metric, dict[Labels, int]], shown_limit: _Spend, stat
         _add_organization(shown, labels[:1], limit, state, pause_ms)
 
 
-def _add_organization(
-    shown: dict[Metric, dict[Labels, int]], org: Labels, limit: SpendLimit, state: WindowState, pause_ms: int
-) -> None:
+def _add_organization(shown: _Shown, org: Labels, limit: SpendLimit, state: WindowState, pause_ms: int) -> None:
     """The organization's first spend limit, and whether any that is enforced pauses it."""
     if org not in shown[metrics.SPEND_LIMIT]:
         shown[metrics.SPEND_WINDOW][org] = state.spent_nano_usd

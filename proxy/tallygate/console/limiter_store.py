@@ -3,12 +3,13 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from tallygate.console.ports import Lag
-from tallygate.domain.admission import LimitQuestion, LimitStates
+from tallygate.domain.admission import LimitQuestion
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.limiter.backlog import Backlog, read_backlog, read_waiting
 from tallygate.limiter.commands import check_commands, check_writes
 from tallygate.limiter.generation import unmarked_partitions
-from tallygate.limiter.port import Limiter
+from tallygate.limiter.limit_reading import LimitReading
+from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import Store, asked_together
 from tallygate.limiter.sweep import Sweeper
 
@@ -19,7 +20,7 @@ class LimiterStore:
     def __init__(
         self,
         store: Store,
-        limiter: Limiter,
+        limiter: RedisLimiter,
         sweeper: Sweeper,
         *,
         close: Callable[[], Awaitable[None]],
@@ -35,8 +36,8 @@ class LimiterStore:
         waiting = await read_waiting(self._store, asked_together(self._store))
         return Lag(events=waiting.events, ms=waiting.oldest_ms)
 
-    async def limits(self, asked: Sequence[LimitQuestion]) -> Sequence[LimitStates]:
-        return await self._limiter.read_limits_of(asked)
+    def limit_reading(self, asked: Sequence[LimitQuestion]) -> LimitReading:
+        return self._limiter.limit_reading(asked)
 
     async def backlog(self) -> Backlog:
         return await read_backlog(self._store, bytes_max=self._stream_bytes_max)

@@ -35,13 +35,23 @@ class Lag:
     ms: int = 0
 
 
+class LimitReading(Protocol):
+    """A question about limits of several organizations."""
+
+    async def read(self) -> Sequence[LimitStates]:
+        """Read them as they stand now; changes nothing. The store does nothing else meanwhile.
+
+        States that are the same but for their time are the very object of the read before.
+        """
+
+
 class Store(Protocol):
     """The limiter's store, as the console uses it. Every call raises StoreError if it does not answer in time."""
 
     async def lag(self) -> Lag: ...
 
-    async def limits(self, asked: Sequence[LimitQuestion]) -> Sequence[LimitStates]:
-        """Read limits as they stand now; changes nothing. The store does nothing else meanwhile."""
+    def limit_reading(self, asked: Sequence[LimitQuestion]) -> LimitReading:
+        """A question about limits, which is asked when it is read, again and again."""
 
     async def backlog(self) -> Backlog:
         """Measure what waits for the ledger, beside its bound, and the store's memory."""

@@ -82,9 +82,9 @@ class Scrape:
     async def _read_store(self, store: Store, limits: LimitGauges, shown: Sequence[Organization], samples: _Gathered) -> bool:
         """Read the store's families; return whether it answered."""
         try:
-            lag = await store.lag()
+            lag, backlog = await asyncio.gather(store.lag(), store.backlog())
             samples.update({metrics.LEDGER_LAG: {(): lag.events}, metrics.LEDGER_LAG_SECONDS: {(): lag.ms}})
-            samples.update(_memory_samples(await store.backlog()))
+            samples.update(_memory_samples(backlog))
             samples.update(await limits.read(shown))
         except StoreError as error:
             _LOG.warning("the limiter's store did not answer a scrape", extra={"fields": {"reason": str(error)}})

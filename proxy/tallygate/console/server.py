@@ -27,7 +27,6 @@ from tallygate.http1.received_head import asks_about_nothing, fault_of_request, 
 from tallygate.http1.server_connection import last_answer, put_before
 from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.telemetry.exposition import render
-from tallygate.telemetry.metric_text import NumberLines
 
 _LOG: Final = logging.getLogger(__name__)
 HEADER_BYTES_MAX: Final = 8_190
@@ -104,7 +103,6 @@ class ConsoleServer:
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         self._scrape = scrape
-        self._numbers = NumberLines()
         self._readiness = readiness
         self._token_sha256 = token_sha256
         self._tokens = tokens
@@ -174,7 +172,7 @@ class ConsoleServer:
         accept, scraped = request.headers.get(hdrs.ACCEPT, ""), await self._scrape.gather()
         is_gzipped = takes_gzip(request)
         # Thousands of organizations take a second: others are served meanwhile.
-        content_type, body = await asyncio.to_thread(render, scraped, accept=accept, is_gzipped=is_gzipped, numbers=self._numbers)
+        content_type, body = await asyncio.to_thread(render, scraped, accept=accept, is_gzipped=is_gzipped)
         headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
         return web.Response(body=body, headers=headers | ({hdrs.CONTENT_ENCODING: "gzip"} if is_gzipped else {}))
 

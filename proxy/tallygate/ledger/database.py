@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -22,6 +22,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Executable,
+    Select,
     any_,
     bindparam,
     column,
@@ -64,6 +65,7 @@ _POSTGRESQL: Final = "postgresql+asyncpg://"
 _POSTGRESQL_NAMES: Final = ("postgresql", "postgres")
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
+Question = Callable[[Connection, Mapping[str, Any]], Sequence[tuple[Any, ...]]]  # the rows for these parameters
 VERSION_TABLE: Final = "ledger_version"
 # Versions that are committed by themselves: what follows takes long, and writers of the version before go on meanwhile.
 MILESTONES: Final = ("0024",)
@@ -227,6 +229,10 @@ class Database:
             self._require_file()
             return await asyncio.get_running_loop().run_in_executor(self._threads, _answered_by, self._asking, work)
 
+    def question(self, statement: Select[Any]) -> "Question":
+        """The rows of a statement that is asked again and again, made once. For `ask`."""
+        return _question_in_sqlite(statement) if self.dialect == "sqlite" else partial(_rows_of, statement)
+
     def expect_tables(self) -> None:
         """Read and write nothing before the tables are those of this version, which another process makes them by `migrate`."""
         self._expects_tables = True
@@ -238,8 +244,12 @@ class Database:
         """
         version = table(VERSION_TABLE, column("version_num"))
         same = update(version).values(version_num=version.c.version_num)
-        async with self.write() as connection:
-            await connection.execute(text("PRAGMA user_version = 1") if self.dialect == "sqlite" else same)
+        statement = text("PRAGMA user_version = 1") if self.dialect == "sqlite" else same
+
+        def write(connection: Connection) -> None:
+            connection.execute(statement)
+
+        await self.transact(write)
 
     def _count_connection(self, _connection: Any, _record: Any) -> None:
         self.connections += 1
@@ -595,6 +605,24 @@ def _done_in(engine: Engine, work: Callable[[Connection], _Result]) -> _Result:
 def _answered_by(engine: Engine, work: Callable[[Connection], _Result]) -> _Result:
     with engine.connect() as connection:
         return work(connection)
+
+
+def _rows_of(statement: Select[Any], connection: Connection, parameters: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
+    return list(map(tuple, connection.execute(statement, parameters)))
+
+
+def _question_in_sqlite(statement: Select[Any]) -> Question:
+    """By the driver itself: SQLAlchemy's way to a statement that it knows, and to its rows, takes as long as most answers."""
+    compiled = statement.compile(dialect=sqlite.dialect())
+    text, names, own = str(compiled), compiled.positiontup or (), compiled.params
+
+    def rows(connection: Connection, parameters: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
+        values = [parameters[name] if name in parameters else own[name] for name in names]
+        cursor = connection.connection.cursor()
+        cursor.execute(text, values)
+        return cursor.fetchall()
+
+    return rows
 
 
 def run_in_sqlite(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:

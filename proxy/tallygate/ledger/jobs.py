@@ -5,7 +5,7 @@ A job leaves in the transaction that enters its exchange's final entry.
 """
 
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -247,10 +247,10 @@ async def held_by_jobs(database: Database, org: str) -> tuple[int, int]:
         return int(open_), int(held)
 
 
-async def count_jobs(database: Database) -> Mapping[str, int]:
-    """How many jobs are open, by kind. Raises LedgerUnavailableError."""
-    query = select(_C.kind, func.count()).group_by(_C.kind)
-    return await database.ask(lambda connection: {row[0]: row[1] for row in connection.execute(query)})
+def count_jobs(database: Database) -> Callable[[Connection], Mapping[str, int]]:
+    """The question how many jobs are open, by kind."""
+    ask = database.question(select(_C.kind, func.count()).group_by(_C.kind))
+    return lambda connection: dict(ask(connection, {}))
 
 
 def _away(error: LedgerUnavailableError) -> StoreError:

@@ -1,8 +1,9 @@
 """Lifetime totals in the form of the counters of /metrics: summed over the labels that a counter lacks."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, bindparam, cast, func, select
 
@@ -14,9 +15,8 @@ ORGS_AT_ONCE: Final = 100  # of one query: adding their rows to a scrape keeps t
 SUMS: Final = tuple(name for name in LIFETIME_AMOUNTS if name != "requests" and name not in LIFETIME_ODDITIES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrganizationTotals:
-    """The totals of some organizations, each of which is complete.
+class OrganizationTotals(NamedTuple):
+    """The totals of one organization.
 
     exchanges   (organization, credential, capability, amounts in the order of SUMS), of served requests
     outcomes    (organization, credential, capability, outcome, requests), refused ones included
@@ -24,54 +24,61 @@ class OrganizationTotals:
     spend       (organization, credential, capability, kind of `SPENT_ON`, nano-USD, credited nano-USD)
     """
 
-    organizations: Sequence[str]
-    exchanges: Sequence[tuple[Any, ...]]
-    outcomes: Sequence[tuple[Any, ...]]
-    models: Sequence[tuple[Any, ...]]
-    spend: Sequence[tuple[Any, ...]]
-
-    @property
-    def rows(self) -> int:
-        return len(self.exchanges) + len(self.outcomes) + len(self.models) + len(self.spend)
+    exchanges: list[tuple[Any, ...]]
+    outcomes: list[tuple[Any, ...]]
+    models: list[tuple[Any, ...]]
+    spend: list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverallTotals:
     """The totals of everything in the ledger. sources: requests by usage source; oddities: in the order of LIFETIME_ODDITIES."""
 
-    sources: Sequence[tuple[str, int]]
+    sources: Sequence[tuple[Any, ...]]
     oddities: tuple[int, ...]
 
 
 class LifetimeQueries:
-    """Reads one ledger in one snapshot. Raises LedgerUnavailableError if the database does not answer."""
+    """Reads one ledger, within `Database.ask`: in one snapshot."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._of_organizations = _of_organizations(database)
+        self._of_sources, self._of_oddities = map(database.question, (_OF_SOURCES, _OF_ODDITIES))
+        self._of_organizations = tuple(map(database.question, _of_organizations(database)))
 
-    async def fetch(self, orgs: Sequence[str], *, rows_max: int) -> tuple[OverallTotals, list[OrganizationTotals]]:
-        """The common totals, and those of ORGS_AT_ONCE organizations at a time, by name, until they have rows_max rows."""
+    def overall(self, connection: Connection) -> OverallTotals:
+        [oddities] = self._of_oddities(connection, {})
+        return OverallTotals(sources=self._of_sources(connection, {}), oddities=oddities)
+
+    def of_organizations(
+        self, connection: Connection, orgs: Sequence[str], *, rows_max: int
+    ) -> tuple[list[Mapping[str, OrganizationTotals]], int]:
+        """The totals of ORGS_AT_ONCE organizations at a time, by name, of those that have any, until they have rows_max rows.
+
+        And of how many organizations, by name, these are all.
+        """
         by_name = sorted(orgs)
+        parts: list[Mapping[str, OrganizationTotals]] = []
+        rows = 0
+        for start in range(0, len(by_name), ORGS_AT_ONCE):
+            part, more = self._read(connection, by_name[start : start + ORGS_AT_ONCE])
+            rows += more
+            if rows > rows_max:
+                return parts, start
+            parts.append(part)
+        return parts, len(by_name)
 
-        def read(connection: Connection) -> tuple[OverallTotals, list[OrganizationTotals]]:
-            overall, parts, rows = _overall(connection), list[OrganizationTotals](), 0
-            for start in range(0, len(by_name), ORGS_AT_ONCE):
-                part = self._read(connection, by_name[start : start + ORGS_AT_ONCE])
-                rows += part.rows
-                if rows > rows_max:
-                    break
-                parts.append(part)
-            return overall, parts
-
-        return await self._database.ask(read)
-
-    def _read(self, connection: Connection, orgs: Sequence[str]) -> OrganizationTotals:
+    def _read(self, connection: Connection, orgs: Sequence[str]) -> tuple[Mapping[str, OrganizationTotals], int]:
+        """By organization, and the number of rows."""
         among = {"first": orgs[0], "last": orgs[-1], "orgs": self._database.as_list(orgs)}
-        exchanges, outcomes, models, spend = (
-            list(map(tuple, connection.execute(statement, among))) for statement in self._of_organizations
-        )
-        return OrganizationTotals(organizations=orgs, exchanges=exchanges, outcomes=outcomes, models=models, spend=spend)
+        found: defaultdict[str, OrganizationTotals] = defaultdict(lambda: OrganizationTotals([], [], [], []))
+        number = 0
+        for kind, question in enumerate(self._of_organizations):
+            rows = question(connection, among)
+            number += len(rows)
+            for row in rows:
+                found[row[0]][kind].append(row)
+        return found, number
 
 
 _C: Final = LIFETIME_TOTALS.c
@@ -110,8 +117,3 @@ def _of_organizations(database: Database) -> tuple[Select[Any], ...]:
         _grouped(select(_C.org, _C.model, _sum("requests"), *_SUMS).where(asked, _IS_SERVED), _C.org, _C.model),
         spent.order_by(*labels),
     )
-
-
-def _overall(connection: Connection) -> OverallTotals:
-    sources = [(source, requests) for source, requests in connection.execute(_OF_SOURCES)]
-    return OverallTotals(sources=sources, oddities=tuple(connection.execute(_OF_ODDITIES).one()))

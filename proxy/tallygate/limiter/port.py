@@ -7,7 +7,6 @@ from tallygate.domain.admission import (
     Account,
     AdmissionRequest,
     Decision,
-    LimitQuestion,
     LimitStates,
     RateDemand,
     Settlement,
@@ -71,9 +70,6 @@ class Limiter(Protocol):
 
         The wait of a rate is that for the demand's units.
         """
-
-    async def read_limits_of(self, asked: Sequence[LimitQuestion]) -> Sequence[LimitStates]:
-        """The same of several organizations, in as few calls as the store takes: it does nothing else meanwhile."""
 
     async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowState, ...]:
         """Read windows alone, as `read_limits`."""

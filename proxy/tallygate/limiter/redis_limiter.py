@@ -19,7 +19,8 @@ from tallygate.domain.admission import (
 )
 from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.limiter import wire
-from tallygate.limiter.keys import OrgKeys, org_keys, partition_of
+from tallygate.limiter.keys import OrgKeys, org_keys
+from tallygate.limiter.limit_reading import LimitReading
 from tallygate.limiter.port import ReservationEndedError
 from tallygate.limiter.script import Scripts, ScriptStore
 
@@ -150,30 +151,12 @@ class RedisLimiter:
         await self._store.command(b"EVAL", self._scripts.forget.source, b"%d" % (2 * len(some)), *keys, *args)
 
     async def read_limits(self, org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> LimitStates:
-        [states] = await self.read_limits_of([LimitQuestion(org, rate, spend)])
+        [states] = await self.limit_reading([LimitQuestion(org, rate, spend)]).read()
         return states
 
-    async def read_limits_of(self, asked: Sequence[LimitQuestion]) -> Sequence[LimitStates]:
-        if not self._store.is_cluster:
-            return await self._read_together(asked)
-        places: defaultdict[int, list[int]] = defaultdict(list)  # by partition, since a call takes keys of one slot
-        for place, question in enumerate(asked):
-            places[partition_of(question.org)].append(place)
-        read = await asyncio.gather(*(self._read_together([asked[place] for place in some]) for some in places.values()))
-        found = {
-            place: states
-            for some, each in zip(places.values(), read, strict=True)
-            for place, states in zip(some, each, strict=True)
-        }
-        return [found[place] for place in range(len(asked))]
-
-    async def _read_together(self, asked: Sequence[LimitQuestion]) -> Sequence[LimitStates]:
-        for question in asked:
-            wire.check_spend(question.spend)
-        keys = tuple(chain.from_iterable(self._keys_of(question.org).all for question in asked))
-        args = (self._time(), *(wire.encode_limits(*question) for question in asked))
-        answers = await self._store.run_script(self._scripts.read, keys, args)
-        return [wire.decode_limits(question.rate, question.spend, answer) for question, answer in zip(asked, answers, strict=True)]
+    def limit_reading(self, asked: Sequence[LimitQuestion]) -> LimitReading:
+        """A question about the limits of several organizations, which may be asked again and again."""
+        return LimitReading(self._store, self._scripts.read, asked, keys_of=lambda org: self._keys_of(org).all, time=self._time)
 
     async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowState, ...]:
         return (await self.read_limits(org, (), spend)).spend

@@ -14,7 +14,6 @@ from tallygate.domain.admission import (
     Account,
     AdmissionRequest,
     Decision,
-    LimitQuestion,
     LimitStates,
     RateDemand,
     Settlement,
@@ -246,9 +245,6 @@ class ReferenceLimiter:
             rate=tuple(rate_state(rate_view(state, demand, now, writes=False), now) for demand in rate),
             spend=self._window_states(state, spend, now),
         )
-
-    async def read_limits_of(self, asked: Sequence[LimitQuestion]) -> Sequence[LimitStates]:
-        return [await self.read_limits(*question) for question in asked]
 
     async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowState, ...]:
         return (await self.read_limits(org, (), spend)).spend

@@ -10,7 +10,7 @@ from tallygate.telemetry.count_file import Series
 from tallygate.telemetry.exemplar import CELLS as EXEMPLAR_CELLS
 from tallygate.telemetry.exemplar import Exemplar, read_exemplar
 from tallygate.telemetry.metric import Kind, Labels, Metric, Samples
-from tallygate.telemetry.metric_text import Family, HistogramCounts, NumberLines, TextFormat, text_of
+from tallygate.telemetry.metric_text import Family, HistogramCounts, TextFormat, text_of
 
 _GZIP: Final = 31  # window bits of zlib's compressobj for a gzip stream
 _GZIP_LEVEL: Final = 1  # which leaves a twentieth already; higher levels cost several times as much for little more
@@ -37,14 +37,13 @@ def families(scraped: Scraped) -> list[Family]:
     return [by_name[metric.name] for metric in metrics.METRICS if metric.name in by_name]
 
 
-def render(scraped: Scraped, *, accept: str, is_gzipped: bool = False, numbers: NumberLines | None = None) -> tuple[str, bytes]:
+def render(scraped: Scraped, *, accept: str, is_gzipped: bool = False) -> tuple[str, bytes]:
     """Content type and body: OpenMetrics where `accept` asks for it, else the text format.
 
     Thousands of organizations take seconds of CPU time: not for an event loop.
-    numbers   has the lines of the scrape before
     """
     wanted = TextFormat.accepted(accept)
-    pieces = text_of(families(scraped), wanted, numbers or NumberLines())
+    pieces = text_of(families(scraped), wanted)
     if not is_gzipped:
         return wanted.value, "".join(pieces).encode()
     packer = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP)

@@ -1,8 +1,9 @@
 """The declaration of a metric, and the interface for counting it. `metrics.py` declares each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from typing import Final, Protocol
 
 from tallygate.telemetry import exemplar
@@ -71,6 +72,59 @@ class Metric:
 
 Labels = tuple[str, ...]  # a value for each of a metric's labels, in their order
 Samples = Mapping[Metric, Mapping[Labels, float]]  # as they are stored: money in nano-USD
+
+
+class Standing(dict[Labels, float]):
+    """Numbers of one metric that nobody changes any more.
+
+    Whoever gathers them hands on the same object for as long as they are the same, so their lines are written once.
+
+    heads   of their lines, up to the number; empty until they are first written
+    lines   of the text formats; empty until then
+    """
+
+    __slots__ = ("heads", "lines")
+
+    def __init__(self, numbers: Iterable[tuple[Labels, float]] = ()) -> None:
+        super().__init__(numbers)
+        self.heads: Sequence[str] = ()
+        self.lines = ""
+
+    def after(self, before: "Standing | None") -> "Standing":
+        """These numbers, now that they come after those: the very same object if nothing has changed, else with its heads."""
+        if before is None:
+            return self
+        if before == self:
+            return before
+        if [*self] == [*before]:
+            self.heads = before.heads
+        return self
+
+
+def standing_after(before: Mapping[Metric, Standing], now: Mapping[Metric, Standing]) -> Mapping[Metric, Standing]:
+    """The same of several metrics."""
+    return {metric: numbers.after(before.get(metric)) for metric, numbers in now.items()}
+
+
+class InParts(Mapping[Labels, float]):
+    """Numbers of one metric that are gathered part by part, which have no series in common."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self) -> None:
+        self.parts: list[Mapping[Labels, float]] = []
+
+    def __getitem__(self, labels: Labels) -> float:
+        for part in self.parts:
+            if labels in part:
+                return part[labels]
+        raise KeyError(labels)
+
+    def __iter__(self) -> Iterator[Labels]:
+        return chain.from_iterable(self.parts)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
 
 
 class Metrics(Protocol):

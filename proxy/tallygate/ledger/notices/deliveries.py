@@ -4,12 +4,12 @@ A delivery is leased before it is sent, and its result recorded after. If the pr
 lease has expired: at least once, under the same id. Any number of processes may share one table.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, select, update
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -218,18 +218,6 @@ class Deliveries:
             await connection.execute(delete(GONE_ENDPOINTS).where(GONE_ENDPOINTS.c.endpoint.in_(sorted(set(endpoints)))))
         return len(endpoints)
 
-    async def waiting(self) -> int:
-        """The number of deliveries that have not ended."""
-        query = select(func.count()).where(_C.state == DeliveryState.WAITING)
-        return await self._database.ask(lambda connection: int(connection.execute(query).scalar_one()))
-
-    async def totals(self) -> Mapping[Result, int]:
-        """The results of attempts since the ledger began."""
-        columns = DELIVERY_TOTALS.c
-        query = select(columns.result, columns.deliveries)
-        rows = await self._database.ask(lambda connection: dict(map(tuple, connection.execute(query))))
-        return {result: int(rows.get(result.value, 0)) for result in Result}
-
     async def latest(
         self, *, most: int, endpoint: str | None = None, state: DeliveryState | None = None, event_id: str | None = None
     ) -> list[Delivery]:
@@ -282,6 +270,23 @@ class Deliveries:
             set_={"deliveries": DELIVERY_TOTALS.c.deliveries + statement.excluded.deliveries},
         )
         await connection.execute(statement, {"result": result.value, "deliveries": more})
+
+
+def count_waiting(database: Database) -> Callable[[Connection], int]:
+    """The question how many deliveries have not ended."""
+    ask = database.question(select(func.count()).where(_C.state == DeliveryState.WAITING))
+    return lambda connection: int(ask(connection, {})[0][0])
+
+
+def count_results(database: Database) -> Callable[[Connection], Mapping[Result, int]]:
+    """The question of the results of attempts since the ledger began."""
+    ask = database.question(select(DELIVERY_TOTALS.c.result, DELIVERY_TOTALS.c.deliveries))
+
+    def results(connection: Connection) -> Mapping[Result, int]:
+        rows: dict[str, int] = dict(ask(connection, {}))
+        return {result: int(rows.get(result.value, 0)) for result in Result}
+
+    return results
 
 
 def delivery_of_row(row: RowMapping) -> Delivery:
