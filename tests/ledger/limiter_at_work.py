@@ -69,7 +69,8 @@ class LimiterAtWork:
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def rebuild(self) -> int:
-        return await self.rebuilding().step()
+        rebuild = self.rebuilding()
+        return await rebuild.open(await rebuild.closed())
 
     def rebuilding(self, **parts: Any) -> Rebuild:
         """Its clock is that of this machine, on which the store runs as well."""

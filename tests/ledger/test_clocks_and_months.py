@@ -155,7 +155,7 @@ async def test_a_clock_that_was_ahead_for_one_request_is_made_good_from_the_ledg
 async def test_nothing_is_opened_while_the_clock_is_not_believed(at_work: LimiterAtWork) -> None:
     rebuild = at_work.rebuilding(may_open=lambda: False)
     await rebuild.close_all()
-    assert await rebuild.step() == 0
+    assert await rebuild.open(await rebuild.closed()) == 0
     assert len(await unmarked_partitions(at_work.store)) == 64
     assert await at_work.rebuild() == 64
 
@@ -166,7 +166,7 @@ async def test_money_that_is_held_by_a_lease_of_the_time_ahead_comes_back(at_wor
     await ahead.admit(await at_work.request(ACME, "acme-prod"))
     rebuild = at_work.rebuilding(lease_ms=0)
     await rebuild.close_all()
-    await rebuild.step()
+    await rebuild.open(await rebuild.closed())
 
     assert await Sweeper(at_work.store, at_work.scripts).step() >= 1
     readings = await at_work.limiter.read_windows("acme", await at_work.demands(ACME, "acme-prod"))
@@ -223,7 +223,7 @@ async def test_a_changed_time_zone_or_billing_day_has_the_month_rebuilt(
     organization = replace(an_organization(limits=(WEEK, MONTH)), time_zone=before[0], billing_day=before[1])
     configured = [organization]
     rebuild = at_work.rebuilding(organizations=lambda: configured)
-    await rebuild.step()
+    await rebuild.open(await rebuild.closed())
     await rebuild.close_where_months_changed()
     assert await unmarked_partitions(redis_store) == ()
     now = await at_work.now_ms()
@@ -236,7 +236,7 @@ async def test_a_changed_time_zone_or_billing_day_has_the_month_rebuilt(
         ]
         await connection.execute(SPEND_BUCKETS.insert(), rows)
     await rebuild.repair(partition_of("acme"))
-    await rebuild.step()
+    await rebuild.open(await rebuild.closed())
     assert (await read_posted(redis_store, load_scripts(), "acme", month.demand)).spent_nano_usd == (
         7_500 if _begins(now, before) == edges[0] else 500
     )
@@ -244,7 +244,7 @@ async def test_a_changed_time_zone_or_billing_day_has_the_month_rebuilt(
     configured[:] = [replace(organization, time_zone=after[0], billing_day=after[1])]
     await rebuild.close_where_months_changed()
     assert await unmarked_partitions(redis_store) == (partition_of("acme"),)
-    await rebuild.step()
+    await rebuild.open(await rebuild.closed())
 
     renewed = next(window for window in windows_of(configured[0], now) if window.demand.limit is MONTH)
     posted = await read_posted(redis_store, load_scripts(), "acme", renewed.demand)

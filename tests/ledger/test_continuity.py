@@ -71,8 +71,8 @@ async def test_an_older_ledger_does_not_lower_what_was_spent(
     await restart(older)
     rebuild = older.rebuilding()
     with caplog.at_level(logging.ERROR):
-        await rebuild.step()
-        await rebuild.step()
+        await rebuild.open(await rebuild.closed())
+        await rebuild.open(await rebuild.closed())
 
     assert set(await unmarked_partitions(older.store)) == {partition_of("acme"), partition_of("beta")}
     assert await at_work.spent() == spent
@@ -89,7 +89,7 @@ async def test_events_that_it_stores_meanwhile_do_not_hide_what_it_lacks(older: 
     await older.writer.drain()
     await restart(older)
     rebuild = older.rebuilding()
-    await rebuild.step()
+    await rebuild.open(await rebuild.closed())
 
     assert rebuild.continuity.lack.nano_usd == LATER
 
@@ -99,7 +99,7 @@ async def test_the_newer_ledger_put_back_opens_everything(at_work: LimiterAtWork
     await restart(older)
     await older.rebuild()
     rebuild = at_work.rebuilding()
-    await rebuild.step()
+    await rebuild.open(await rebuild.closed())
 
     assert await unmarked_partitions(older.store) == ()
     assert await at_work.spent() == spent
@@ -125,7 +125,7 @@ async def test_an_empty_ledger_beside_a_store_that_has_spent_is_refused(at_work:
     spent = await at_work.spent()
     await restart(empty)
     rebuild = empty.rebuilding()
-    await rebuild.step()
+    await rebuild.open(await rebuild.closed())
     lack = rebuild.continuity.lack
     await empty.database.close()
 
@@ -154,7 +154,7 @@ async def test_a_ledger_of_a_version_that_kept_no_positions_is_rebuilt_from_once
     spent = await at_work.spent()
     await restart(at_work)
     rebuild = at_work.rebuilding()
-    await rebuild.step()
+    await rebuild.open(await rebuild.closed())
 
     assert await unmarked_partitions(at_work.store) == ()
     assert await at_work.spent() == spent

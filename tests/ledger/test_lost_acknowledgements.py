@@ -156,7 +156,7 @@ class Site:
     async def open_partitions(self) -> None:
         """As the ledger does it, until there is nothing more to do."""
         await self.writer.drain()
-        while await self.rebuild.step():
+        while await self.rebuild.open(await self.rebuild.closed()):
             await self.writer.drain()
 
     async def at_rest(self) -> None:

@@ -20,13 +20,14 @@ from tallygate.ledger.audit_turns import AuditTurns
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database
 from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
+from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.schema import SPEND_BUCKETS
 from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.upkeep import ConfigInForce, Upkeep
 from tallygate.limiter.generation import close_partition
 from tallygate.limiter.keys import ALL_PARTITIONS, partition_of
-from tallygate.limiter.script import ScriptStore, StoreNode
+from tallygate.limiter.script import ScriptStore, StoreNode, load_scripts
 from tallygate.shares.seldom import Seldom
 
 DAY_MS = 86_400_000
@@ -80,6 +81,8 @@ async def test_what_waits_for_a_store_says_so_once_a_minute_however_often_it_is_
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Away:
+        is_cluster = False
+
         async def command(self, *_words: bytes) -> Any:
             raise StoreError("away")
 
@@ -87,7 +90,9 @@ async def test_what_waits_for_a_store_says_so_once_a_minute_however_often_it_is_
             return (StoreNode("away", cast("ScriptStore", self), ALL_PARTITIONS),)
 
     seconds = 0.0
-    upkeep = an_upkeep(database, Away(), seconds=lambda: seconds)
+    away: Any = Away()
+    rebuild = Rebuild(database, away, load_scripts(), organizations=tuple, now_ms=lambda: START_MS)
+    upkeep = an_upkeep(database, away, rebuild=rebuild, seconds=lambda: seconds)
     for _ in range(600):
         await upkeep._attempted("rebuild", upkeep.rebuild)
         seconds += 0.2
@@ -197,7 +202,11 @@ async def test_while_a_partition_is_closed_the_writer_lets_nothing_wait(database
     class ClosedRebuild:
         waits_for_writer = True
 
-        async def step(self) -> int:
+        async def closed(self) -> Sequence[int]:
+            return (3,)
+
+        async def open(self, closed: Sequence[int]) -> int:
+            assert closed == (3,)
             return 0
 
     class Writer:
@@ -216,14 +225,14 @@ async def test_while_a_partition_is_closed_the_writer_lets_nothing_wait(database
 
 async def test_a_rebuild_waits_for_the_writer_while_a_closed_partition_has_events(at_work: LimiterAtWork) -> None:
     rebuild = at_work.rebuilding()
-    await rebuild.step()
+    await rebuild.open(await rebuild.closed())
     assert not rebuild.waits_for_writer
     await at_work.spend(ORGANIZATIONS[0], "acme-prod", 11)
     await close_partition(at_work.store, partition_of("acme"))
-    await rebuild.step()
+    await rebuild.open(await rebuild.closed())
     assert rebuild.waits_for_writer
     await at_work.writer.drain()
-    await rebuild.step()
+    await rebuild.open(await rebuild.closed())
     assert not rebuild.waits_for_writer
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tallygate.domain.errors import StoreError
-from tallygate.limiter.keys import PARTITIONS, partition_keys
-from tallygate.limiter.script import ScriptStore, asked_together
+from tallygate.limiter.keys import ALL_PARTITIONS, named_keys
+from tallygate.limiter.script import ScriptStore, asked_together, load_scripts
 
 GROUP: Final = b"ledger"
 CLAIM_IDLE_MS: Final = 30_000  # longer than a transaction with its retries
@@ -37,7 +37,8 @@ class EventStreams:
     def __init__(self, store: ScriptStore, consumer: str) -> None:
         self._store = store
         self._consumer = consumer.encode()
-        self._streams = tuple(partition_keys(partition).events for partition in range(PARTITIONS))
+        self._streams = named_keys("events", ALL_PARTITIONS)
+        self._stored = load_scripts().stored
 
     async def unfinished(self, most: int) -> list[StreamEntry]:
         """Up to `most` entries of each partition that this consumer read before and has not finished. Raises StoreError."""
@@ -60,12 +61,12 @@ class EventStreams:
         ids: dict[int, list[bytes]] = {}
         for entry in entries:
             ids.setdefault(entry.partition, []).append(entry.id)
-        await asyncio.gather(*(self._remove(self._streams[partition], done) for partition, done in ids.items()))
-
-    async def _remove(self, stream: bytes, ids: Sequence[bytes]) -> None:
-        """Delete, then acknowledge: an entry that is only deleted comes again, empty; one that is only acknowledged would stay."""
-        await self._store.command(b"XDEL", stream, *ids)
-        await self._store.command(b"XACK", stream, GROUP, *ids)
+        calls = []
+        for some in asked_together(self._store):
+            words = [b"%d %b" % (number, id_) for number, partition in enumerate(some, 1) for id_ in ids.get(partition, ())]
+            if words:
+                calls.append(self._store.run_script(self._stored, named_keys("events", some), (b"", GROUP, b" ".join(words))))
+        await asyncio.gather(*calls)
 
     async def backlog(self) -> int:
         """The number of entries, over all partitions, that are not stored yet. Raises StoreError."""

@@ -74,9 +74,12 @@ class Rebuild:
             str, tuple[str, int]
         ] = {}  # the time zone and billing day with which an organization's months were last checked
 
-    async def step(self) -> int:
-        """Open every closed partition whose stream is stored; return how many. Raises LedgerUnavailableError, StoreError."""
-        closed = await unmarked_partitions(self._store)
+    async def closed(self) -> Sequence[int]:
+        """The partitions that are closed. Raises StoreError."""
+        return await unmarked_partitions(self._store)
+
+    async def open(self, closed: Sequence[int]) -> int:
+        """Open each of these partitions whose stream is stored; return how many. Raises LedgerUnavailableError, StoreError."""
         self.waits_for_writer = bool(closed)
         if not closed or not self._may_open():
             return 0
@@ -99,11 +102,11 @@ class Rebuild:
         return opened
 
     async def repair(self, partition: int) -> None:
-        """Close a partition whose windows differ from the ledger; a step opens it again with the ledger's spend."""
+        """Close a partition whose windows differ from the ledger; it is opened again with the ledger's spend."""
         await close_partition(self._store, partition)
 
     async def close_all(self) -> None:
-        """Close all partitions after the store's clock was set; steps open them again with the ledger's spend."""
+        """Close all partitions after the store's clock was set; they are opened again with the ledger's spend."""
         for partition in range(PARTITIONS):
             await close_partition(self._store, partition)
 

@@ -156,9 +156,11 @@ class Upkeep:
 
     async def rebuild(self) -> None:
         """Check the store's clock, close everything if it was set, and open closed partitions once the clock is trusted."""
-        if await self._clock.look():
+        was_set, closed = await asyncio.gather(self._clock.look(), self._rebuild.closed())
+        if was_set:
             await self._rebuild.close_all()
-        await self._rebuild.step()
+            closed = await self._rebuild.closed()
+        await self._rebuild.open(closed)
         if self._rebuild.waits_for_writer:
             self._writer.hurry()
 

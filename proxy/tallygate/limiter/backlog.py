@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tallygate.domain.errors import StoreError
-from tallygate.limiter.keys import PARTITIONS, partition_keys
+from tallygate.limiter.keys import PARTITIONS, named_keys
 from tallygate.limiter.script import ScriptStore, Store, StoreNode, asked_together, load_scripts
 
 PARTS_OF_MEMORY: Final = 2  # of a store with a bound of its own, one is for what waits
@@ -46,10 +46,10 @@ class WaitingEvents(NamedTuple):
     bytes: int
 
 
-async def read_waiting(store: ScriptStore, asked: Sequence[Sequence[int]]) -> WaitingEvents:
+async def read_waiting(store: ScriptStore, asked: Sequence[tuple[int, ...]]) -> WaitingEvents:
     """What waits in the streams of partitions. asked: by `asked_together`. Raises StoreError."""
-    script, keys = load_scripts().waiting, [tuple(partition_keys(partition).events for partition in some) for some in asked]
-    replies = await asyncio.gather(*(store.run_script(script, some, (b"",)) for some in keys))
+    script = load_scripts().waiting
+    replies = await asyncio.gather(*(store.run_script(script, named_keys("events", some), (b"",)) for some in asked))
     found = [WaitingEvents(*reply) for reply in replies]
     return WaitingEvents(
         events=sum(one.events for one in found),
@@ -77,7 +77,7 @@ async def read_backlog(store: Store, *, bytes_max: int) -> Backlog:
     )
 
 
-async def _node_backlog(node: StoreNode, asked: Sequence[Sequence[int]], bytes_max: int) -> Backlog:
+async def _node_backlog(node: StoreNode, asked: Sequence[tuple[int, ...]], bytes_max: int) -> Backlog:
     info, waiting = await asyncio.gather(node.store.command(b"INFO", b"memory"), read_waiting(node.store, asked))
     facts = dict(line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line)
     memory_max = int(facts.get("maxmemory", 0))

@@ -15,7 +15,7 @@ from tallygate.domain.admission import CalendarPeriod, SpendDemand
 from tallygate.domain.errors import StoreError
 from tallygate.domain.spend_limit import WindowKind
 from tallygate.limiter import wire
-from tallygate.limiter.keys import org_keys, partition_keys
+from tallygate.limiter.keys import named_keys, org_keys, partition_keys
 from tallygate.limiter.redis_limiter import EXPIRED_MS
 from tallygate.limiter.script import Scripts, ScriptStore, Store, asked_together
 
@@ -38,8 +38,10 @@ async def partition_runs(store: Store) -> Mapping[int, str]:
 async def unmarked_partitions(store: ScriptStore) -> tuple[int, ...]:
     """Partitions that must be rebuilt from the ledger, then marked. All of them at the first start ever."""
     asked = asked_together(store)
-    marks = await asyncio.gather(*(store.command(b"MGET", *(partition_keys(p).generation for p in some)) for some in asked))
-    return tuple(p for some, found in zip(asked, marks, strict=True) for p, mark in zip(some, found, strict=True) if mark is None)
+    counts = await asyncio.gather(*(store.command(b"EXISTS", *named_keys("generation", some)) for some in asked))
+    lacking = [some for some, count in zip(asked, counts, strict=True) if count < len(some)]  # as a rule none
+    marks = await asyncio.gather(*(store.command(b"MGET", *named_keys("generation", some)) for some in lacking))
+    return tuple(p for some, found in zip(lacking, marks, strict=True) for p, mark in zip(some, found, strict=True) if mark is None)
 
 
 async def is_unused(store: ScriptStore) -> bool:

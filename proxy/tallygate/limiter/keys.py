@@ -54,6 +54,12 @@ def partition_keys(partition: int) -> PartitionKeys:
     )
 
 
+@cache
+def named_keys(name: str, partitions: tuple[int, ...]) -> tuple[bytes, ...]:
+    """The key of this name (a field of PartitionKeys) of each partition."""
+    return tuple(getattr(partition_keys(partition), name) for partition in partitions)
+
+
 def org_keys(org: str) -> OrgKeys:
     """Raises ValueError for an id that configuration would not have let through."""
     if not _ORG.fullmatch(org):

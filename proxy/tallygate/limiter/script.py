@@ -44,6 +44,7 @@ class Scripts:
     posted: Script
     due_orgs: Script
     waiting: Script
+    stored: Script
     fence: Script
 
 
@@ -86,7 +87,7 @@ class Store(ScriptStore, Protocol):
         """Its servers, each with its partitions."""
 
 
-def asked_together(store: ScriptStore, partitions: Sequence[int] = ALL_PARTITIONS) -> Sequence[Sequence[int]]:
+def asked_together(store: ScriptStore, partitions: tuple[int, ...] = ALL_PARTITIONS) -> Sequence[tuple[int, ...]]:
     """Partitions whose keys one command may have: all of these, but of a cluster, which takes keys of one slot, each alone."""
     return [(partition,) for partition in partitions] if store.is_cluster else [partitions]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from tallygate.limiter import wire
-from tallygate.limiter.keys import org_keys, partition_keys, partition_of
+from tallygate.limiter.keys import named_keys, org_keys, partition_of
 from tallygate.limiter.redis_limiter import EXPIRED_MS
 from tallygate.limiter.script import Scripts, ScriptStore, asked_together
 
@@ -31,8 +31,10 @@ class Sweeper:
     async def step(self) -> int:
         """One bounded pass over all partitions, to be called every second. Returns how many holds expired."""
         args = (self._time(), b"%d" % ORGS_MAX)
-        asked = [tuple(partition_keys(partition).orgs for partition in some) for some in asked_together(self._store)]
-        replies = await asyncio.gather(*(self._store.run_script(self._scripts.due_orgs, keys, args) for keys in asked))
+        asked = asked_together(self._store)
+        replies = await asyncio.gather(
+            *(self._store.run_script(self._scripts.due_orgs, named_keys("orgs", some), args) for some in asked)
+        )
         due: dict[int, list[str]] = {}
         for org in (org.decode() for reply in replies for org in reply):
             due.setdefault(partition_of(org), []).append(org)

@@ -11,7 +11,6 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, select, update
 from sqlalchemy.engine import RowMapping
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.ledger.database import Database
 from tallygate.ledger.notices.digest import DigestNotice
@@ -126,7 +125,7 @@ class Deliveries:
                     ended_at_ms=now_ms,
                 )
             )
-            await self._count(connection, Result.DELIVERED, changed.rowcount)
+            await connection.run_sync(self._count, Result.DELIVERED, changed.rowcount)
 
     async def failed(self, claimed: Claimed, *, status: int | None, error: str, next_at_ms: int | None, now_ms: int) -> None:
         """Record a failure; next_at_ms None: it was the last. Does nothing if another process has recorded an attempt meanwhile."""
@@ -145,7 +144,7 @@ class Deliveries:
                     ended_at_ms=now_ms if is_last else None,
                 )
             )
-            await self._count(connection, Result.GIVEN_UP if is_last else Result.RETRIED, changed.rowcount)
+            await connection.run_sync(self._count, Result.GIVEN_UP if is_last else Result.RETRIED, changed.rowcount)
 
     async def give_up_beyond(self, endpoint: str, most: int, *, now_ms: int) -> int:
         """Give up the oldest waiting deliveries of an endpoint, so that `most` are left; returns how many."""
@@ -243,25 +242,32 @@ class Deliveries:
         """Delete older notices with their deliveries, unless one still waits; return how many, a bounded number a call."""
         waits = exists().where(_C.event_id == NOTICES.c.event_id, _C.state == DeliveryState.WAITING)
         old = select(NOTICES.c.event_id).where(NOTICES.c.stored_at_ms < stored_before_ms, ~waits).limit(ROWS_AT_ONCE)
-        async with self._database.write() as connection:
-            ids = list((await connection.execute(old)).scalars())
+
+        def purge(connection: Connection) -> int:
+            ids = list(connection.execute(old).scalars())
             if ids:
-                await connection.execute(delete(DELIVERIES).where(_C.event_id.in_(ids)))
-                await connection.execute(delete(NOTICES).where(NOTICES.c.event_id.in_(ids)))
-        return len(ids)
+                connection.execute(delete(DELIVERIES).where(_C.event_id.in_(ids)))
+                connection.execute(delete(NOTICES).where(NOTICES.c.event_id.in_(ids)))
+            return len(ids)
+
+        return await self._database.transact(purge)
 
     async def _give_up(self, *wanted: ColumnElement[bool], error: str, now_ms: int) -> int:
         """Waiting deliveries without a lease: a leased one may still arrive."""
-        async with self._database.write() as connection:
-            changed = await connection.execute(
-                update(DELIVERIES)
-                .where(_C.state == DeliveryState.WAITING, _C.leased_until_ms <= now_ms, *wanted)
-                .values(state=DeliveryState.GIVEN_UP.value, last_error=error, ended_at_ms=now_ms)
-            )
-            await self._count(connection, Result.GIVEN_UP, changed.rowcount)
+        statement = (
+            update(DELIVERIES)
+            .where(_C.state == DeliveryState.WAITING, _C.leased_until_ms <= now_ms, *wanted)
+            .values(state=DeliveryState.GIVEN_UP.value, last_error=error, ended_at_ms=now_ms)
+        )
+
+        def give_up(connection: Connection) -> int:
+            changed = connection.execute(statement)
+            self._count(connection, Result.GIVEN_UP, changed.rowcount)
             return int(changed.rowcount)
 
-    async def _count(self, connection: AsyncConnection, result: Result, more: int) -> None:
+        return await self._database.transact(give_up)
+
+    def _count(self, connection: Connection, result: Result, more: int) -> None:
         if not more:
             return
         statement = self._database.insert(DELIVERY_TOTALS)
@@ -269,7 +275,7 @@ class Deliveries:
             index_elements=[DELIVERY_TOTALS.c.result],
             set_={"deliveries": DELIVERY_TOTALS.c.deliveries + statement.excluded.deliveries},
         )
-        await connection.execute(statement, {"result": result.value, "deliveries": more})
+        connection.execute(statement, {"result": result.value, "deliveries": more})
 
 
 def count_waiting(database: Database) -> Callable[[Connection], int]:
