@@ -19,7 +19,7 @@ from tallygate.telemetry.metrics import REFUSED
 from tallygate.telemetry.refusal_file import RefusalFiles, Waiting
 from tallygate.telemetry.worker_state import IDENTITY, identity_of
 
-EVERY_SECONDS: Final = 1.0
+EVERY_SECONDS: Final = 2.0  # as late as an event may be
 LINES_AT_ONCE: Final = 500  # of one worker in one round: a flood cannot keep the database busy
 LAST_SECONDS: Final = 2.0  # for the last round, which ends with the process
 _LIMIT_STATUS: Final = 429  # anything but an error code is the name of a limit

@@ -118,7 +118,8 @@ class Writer:
         await asyncio.sleep(min(seconds, POLL_SECONDS))
         if seconds > POLL_SECONDS and self._loop_time() >= self._hurries_until:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), seconds - POLL_SECONDS)
+                async with asyncio.timeout(seconds - POLL_SECONDS):
+                    await self._asked.wait()
 
     async def step(self) -> int:
         """Read, store, and remove entries from the streams; return how many. Raises LedgerUnavailableError, StoreError."""

@@ -39,7 +39,9 @@ async def unmarked_partitions(store: ScriptStore) -> tuple[int, ...]:
     """Partitions that must be rebuilt from the ledger, then marked. All of them at the first start ever."""
     asked = asked_together(store)
     counts = await asyncio.gather(*(store.command(b"EXISTS", *named_keys("generation", some)) for some in asked))
-    lacking = [some for some, count in zip(asked, counts, strict=True) if count < len(some)]  # as a rule none
+    lacking = [some for some, count in zip(asked, counts, strict=True) if count < len(some)]
+    if not lacking:  # as a rule
+        return ()
     marks = await asyncio.gather(*(store.command(b"MGET", *named_keys("generation", some)) for some in lacking))
     return tuple(p for some, found in zip(lacking, marks, strict=True) for p, mark in zip(some, found, strict=True) if mark is None)
 

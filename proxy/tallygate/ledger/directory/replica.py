@@ -131,7 +131,8 @@ class DirectoryReplica:
         while True:
             for _ in range(QUIET_POLLS):
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), until_tick(POLL_SECONDS))
+                    async with asyncio.timeout(until_tick(POLL_SECONDS)):
+                        await self._woken.wait()
                 if is_away or self._woken.is_set() or not self._is_quiet():
                     break
             self._woken.clear()
