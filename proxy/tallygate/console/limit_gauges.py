@@ -87,7 +87,7 @@ class _Read:
         self._asked: tuple[Sequence[Months], LimitReading] | None = None
         self._shown: Sequence[tuple[LimitStates | None, Mapping[Metric, Standing]]] = [(None, {})] * len(parts)
 
-    async def samples(self, store: Store, months_of: Callable[[str, int], Months]) -> Sequence[Samples]:
+    async def samples(self, store: Store, months_of: Callable[[str, int], Months]) -> Sequence[Mapping[Metric, Standing]]:
         """Of each part. Raises StoreError."""
         months = [part.months(months_of) for part in self._parts]
         if self._asked is None or self._asked[0] != months:

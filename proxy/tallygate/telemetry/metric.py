@@ -107,12 +107,12 @@ def standing_after(before: Mapping[Metric, Standing], now: Mapping[Metric, Stand
 
 
 class InParts(Mapping[Labels, float]):
-    """Numbers of one metric that are gathered part by part, which have no series in common."""
+    """Numbers of one metric in parts, which have no series in common."""
 
     __slots__ = ("parts",)
 
     def __init__(self) -> None:
-        self.parts: list[Mapping[Labels, float]] = []
+        self.parts: list[Standing] = []
 
     def __getitem__(self, labels: Labels) -> float:
         for part in self.parts:

@@ -16,6 +16,7 @@ from tallygate.telemetry.exemplar import Exemplar
 from tallygate.telemetry.metric import InParts, Kind, Labels, Metric, Standing
 
 PIECE_LINES: Final = 2_000
+PARTS_AT_ONCE: Final = 50  # of one text, each of which has some lines
 number_text: Final[Callable[[float], str]] = floatToGoString
 _NANO: Final = 1_000_000_000
 
@@ -91,23 +92,26 @@ def _head(metric: Metric, wanted: TextFormat) -> list[str]:
 
 
 def _number_family(family: Family, escaped: _Escaped) -> Iterator[tuple[str, int]]:
-    """Texts with their numbers of lines: a part that stands as it did is one text, of other numbers each line."""
+    """Texts, each with its number of lines. Parts that stand as they did have theirs."""
     order, template = _template(family.metric.labels)
     name, scale = f"{family.metric.name}{template} ", family.scale
 
     def head(labels: Labels) -> str:
         return name % tuple([escaped[labels[place]] for place in order])
 
-    for part in family.numbers.parts if isinstance(family.numbers, InParts) else (family.numbers,):
-        if not isinstance(part, Standing):
-            for labels, value in part.items():
-                yield f"{head(labels)}{number_text(scale(value))}\n", 1
-            continue
-        if not part.lines:
-            part.heads = part.heads or list(map(head, part))
-            numbers = (number_text(scale(value)) for value in part.values())
-            part.lines = "".join([f"{first}{number}\n" for first, number in zip(part.heads, numbers, strict=True)])
-        yield part.lines, len(part)
+    def written(part: Standing) -> str:
+        part.heads = part.heads or list(map(head, part))
+        numbers = (number_text(scale(value)) for value in part.values())
+        part.lines = "".join([f"{first}{number}\n" for first, number in zip(part.heads, numbers, strict=True)])
+        return part.lines
+
+    if isinstance(family.numbers, InParts):
+        parts = family.numbers.parts
+        for some in (parts[start : start + PARTS_AT_ONCE] for start in range(0, len(parts), PARTS_AT_ONCE)):
+            yield "".join([part.lines or written(part) for part in some]), sum(map(len, some))
+    else:
+        for labels, value in family.numbers.items():
+            yield f"{head(labels)}{number_text(scale(value))}\n", 1
 
 
 def _histogram_family(family: Family, wanted: TextFormat, escaped: _Escaped) -> Iterator[tuple[str, int]]:
