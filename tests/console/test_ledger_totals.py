@@ -1,7 +1,8 @@
 """The shared counters: what the ledger's lifetime totals come to under the labels of each family."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from operator import is_
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tallygate.ledger.lifetime_queries import ORGS_AT_ONCE
 from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_SPEND, LIFETIME_TOTALS
 from tallygate.telemetry import metrics
 from tallygate.telemetry.exposition import Scraped, render
+from tallygate.telemetry.metric import InParts, Metric, Samples
 
 CHAT = ("acme", "acme-prod", "chat")
 
@@ -171,3 +173,23 @@ async def test_scrapes_at_once_see_the_same(database: Database) -> None:
 
     texts = {render(Scraped(samples=one.samples), accept="")[1] for one in seen}
     assert len(texts) == 1
+
+
+async def test_a_scrape_shows_what_has_changed_since_the_one_before_and_hands_on_the_rest(database: Database) -> None:
+    globex = ("globex", "globex-1", "chat")
+    await put(database, *((exchange, "gpt-4o", "success", "upstream", {"requests": 2}) for exchange in (CHAT, globex)))
+    totals = LedgerTotals(database)
+    before = (await totals.fetch(["acme", "globex"])).samples
+    await put(database, (CHAT, "gpt-4o", "truncated", "counted", {"requests": 1}))
+
+    after = (await totals.fetch(["acme", "globex"])).samples
+
+    assert after[metrics.REQUESTS] == {(*CHAT, "success"): 2, (*CHAT, "truncated"): 1, (*globex, "success"): 2}
+    assert after[metrics.MODEL_REQUESTS] == {("acme", "gpt-4o"): 3, ("globex", "gpt-4o"): 2}
+    assert list(map(is_, parts(after, metrics.REQUESTS), parts(before, metrics.REQUESTS))) == [False, True]
+
+
+def parts(samples: Samples, metric: Metric) -> Sequence[object]:
+    numbers = samples[metric]
+    assert isinstance(numbers, InParts)
+    return numbers.parts
