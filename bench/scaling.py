@@ -3,10 +3,10 @@
 PYTHONPATH=tests python -m bench.scaling [--organizations 100000] [--active 10000] [--requests 6000]
 
 Three masters of a Redis Cluster, PostgreSQL, and a gateway, a console and a ledger by themselves, on loopback, in the tests'
-harness. The organizations are in the directory, with every kind of limit. Those that are active ask once each, then so many
-requests more come from all of them in turn. CPU is that of processes, from the kernel's clock, beside a naive proxy's; a rate is
-neither wanted nor told. Exits with 1 if a figure is further than a fifth from the page's:
-the ledger's CPU is, if its comparison of each minute falls into the requests.
+harness. The organizations are in the directory, with every kind of limit. For a minute nobody asks; then those that are active ask
+once each, and then so many requests more come from all of them in turn. CPU is that of processes, from the kernel's clock, beside
+a naive proxy's; a rate is neither wanted nor told. It is counted over whole minutes, between what the ledger does once in each, and
+up to a minute after the last request, when leases are over. Exits with 1 if a figure is further than a fifth from the page's.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +41,16 @@ from bench.tallygate import ADMIN_TOKEN, configuration
 from bench.workload import Target
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import open_database
+from tallygate.ledger.upkeep import FOLD_EVERY_SECONDS
 
 PLAN: Final = "pay_as_you_go"  # of the directory's organizations
 CHUNK: Final = 2_000  # requests at once
 START_SECONDS: Final = 600.0  # a directory of 100,000 takes a busy machine a while
 REST_SECONDS: Final = 5.0
+MINUTE_SECONDS: Final = FOLD_EVERY_SECONDS
+QUIET_AT_SECONDS: Final = 40.0  # of a minute on the monotonic clock: what the ledger does at its begin has ended
+QUARTER_SECONDS: Final = 900.0  # when one begins, sums get new rows
+RUN_SECONDS: Final = 480.0  # of all periods, at most
 NAIVE_US: Final = 147  # of a request through bench/naive_proxy.py on the machine of the page's figures
 TOLERANCE: Final = 0.2
 ROWS_OF_A_FIRST_REQUEST: Final = 13  # of rollups: one of every level
@@ -53,22 +58,50 @@ ROWS_OF_A_FIRST_REQUEST: Final = 13  # of rollups: one of every level
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu:
-    """CPU of a part, in µs: for a request, and in a second by the clock, to which each organization adds."""
+    """CPU of a part, in µs.
 
+    first_us         for the first request that an organization ever makes
+    request_us       for any other
+    series_us        in a minute, for each series of which others came
+    clock_us         in a second
+    organization_us  in a second, for each organization
+    """
+
+    first_us: int
     request_us: int
+    series_us: int
     clock_us: int
-    organization_us: float = 0.0
+    organization_us: float
 
-    def in_a_second(self, organizations: int) -> float:
-        return self.clock_us + self.organization_us * organizations
+    def of(self, period: "Period", organizations: int) -> float:
+        """What this part takes in a period, in µs."""
+        by_the_clock = period.seconds * (self.clock_us + self.organization_us * organizations)
+        return by_the_clock + period.first * self.first_us + period.requests * self.request_us + period.series * self.series_us
 
 
 CPU: Final = {  # what the page reckons with, as all that follows; tests/bench holds the page to it
-    "gateway": Cpu(request_us=520, clock_us=4_500),
-    "store": Cpu(request_us=360, clock_us=12_000, organization_us=0.05),
-    "ledger": Cpu(request_us=190, clock_us=25_000, organization_us=0.08),
-    "database": Cpu(request_us=150, clock_us=8_000, organization_us=0.05),
+    "gateway": Cpu(first_us=560, request_us=490, series_us=0, clock_us=4_300, organization_us=0),
+    "store": Cpu(first_us=510, request_us=270, series_us=320, clock_us=10_500, organization_us=0.02),
+    "ledger": Cpu(first_us=820, request_us=60, series_us=230, clock_us=7_500, organization_us=0.27),
+    "database": Cpu(first_us=480, request_us=55, series_us=440, clock_us=4_000, organization_us=0),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """Some whole minutes, and the requests that came.
+
+    first   those that are the first of their organizations; requests: all others
+    series  those of which others came, as often as in different minutes
+    cpu     in seconds, of each part and of the naive proxy, through which as many requests went
+    """
+
+    name: str
+    seconds: float
+    first: int = 0
+    requests: int = 0
+    series: int = 0
+    cpu: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,12 +198,13 @@ async def _asked(deployment: Deployment, options: argparse.Namespace, empty_stor
     page, masters = Constants(), len(deployment.cluster.masters)
     active, requests = options.active, options.active + options.requests
     await _rested(deployment, 1)
+    await _quarter_has_begun()
+    periods = [await _period(deployment, "a minute at rest", range(0))]
     store_at_rest, worker_at_rest = _store_bytes(deployment.cluster), procfs.pss_bytes([deployment.worker])
     written, empty = deployment.append_only_bytes(), await _database_bytes(deployment.postgres.url())
-    await _ask(deployment.target, range(active))
-    await _rested(deployment, active + 1)
+    periods.append(await _period(deployment, "first requests", range(active), first=active - 1))
     store, worker = _store_bytes(deployment.cluster), procfs.pss_bytes([deployment.worker])
-    spent = await _cpu(deployment, range(active, requests), options.organizations)
+    periods.append(await _period(deployment, "requests", range(active, requests), series=min(options.requests, active)))
     appended = deployment.append_only_bytes() - written
     to_store, to_database = deployment.connections()
     print(f"{to_database} connections to the database")
@@ -183,7 +217,7 @@ async def _asked(deployment: Deployment, options: argparse.Namespace, empty_stor
     reckoned_active = active * (page.store_active_bytes + page.answer_bytes)  # nothing is forgotten before others settle
     reckoned_worker = page.worker_bytes + options.organizations * page.worker_organization_bytes
     return [
-        *spent,
+        *_cpu_figures(periods, options.organizations),
         figure("store: memory of all organizations", store_at_rest - empty_store, reckoned_store, "B"),
         figure("store: memory of those that are active", store - store_at_rest, reckoned_active, "B"),
         figure("store: append-only files", appended, requests * page.append_only_bytes, "B"),
@@ -198,28 +232,55 @@ async def _asked(deployment: Deployment, options: argparse.Namespace, empty_stor
     ], requests
 
 
-async def _cpu(deployment: Deployment, numbers: range, organizations: int) -> list[Figure]:
-    """CPU of each part over these requests, in ms of the page's machine: what it does by the clock, and for each of them.
-
-    As many requests go through the naive proxy in turn: what it takes more or less than there, the machine does.
-    """
+async def _period(deployment: Deployment, name: str, numbers: range, *, first: int = 0, series: int = 0) -> Period:
+    """Whole minutes in which these requests come, each of another organization: here, and as many through the naive proxy."""
+    await _quiet()
     before, began = deployment.cpu_seconds(), time.monotonic()
     for chunk in _chunks(numbers, CHUNK):
         await _ask(deployment.target, chunk)
         await ask(deployment.naive.target, requests=len(chunk), seed=-chunk.start)
     await _rested(deployment, numbers.stop + 1)
-    elapsed, after = time.monotonic() - began, deployment.cpu_seconds()
-    naive_us = (after["naive"] - before["naive"]) / len(numbers) * 1e6
-    print(f"{len(numbers):,} requests took {elapsed:,.0f} s; each took the naive proxy {naive_us:,.0f} µs")
-    return [
-        Figure(
-            name=f"CPU of the {name}",
-            measured=(after[name] - before[name]) * 1e3 * NAIVE_US / naive_us,
-            reckoned=(each.in_a_second(organizations) * elapsed * NAIVE_US / naive_us + each.request_us * len(numbers)) / 1e3,
-            unit="ms",
-        )
-        for name, each in CPU.items()
-    ]
+    if numbers:
+        await asyncio.sleep(MINUTE_SECONDS)
+    await _quiet()
+    seconds, after = time.monotonic() - began, deployment.cpu_seconds()
+    print(f"{name}: {len(numbers):,} in {seconds:,.0f} s")
+    return Period(
+        name=name,
+        seconds=seconds,
+        first=first,
+        requests=len(numbers) - first,
+        series=series,
+        cpu={part: after[part] - before[part] for part in after},
+    )
+
+
+async def _quiet() -> None:
+    """Until the ledger has done what it does at the begin of a minute. Its ticks are those of the machine's monotonic clock."""
+    await asyncio.sleep((QUIET_AT_SECONDS - time.monotonic()) % MINUTE_SECONDS)
+
+
+async def _quarter_has_begun() -> None:
+    """Until no quarter of an hour begins before the end: the rows that all organizations' sums get then are of no one period."""
+    left = QUARTER_SECONDS - time.time() % QUARTER_SECONDS
+    if left < RUN_SECONDS:
+        print(f"the next quarter of an hour begins in {left:,.0f} s, and the run then")
+        await asyncio.sleep(left + 1)
+
+
+def _cpu_figures(periods: Sequence[Period], organizations: int) -> Iterator[Figure]:
+    """CPU of each part in each period, in ms of the page's machine: what the naive proxy takes more or less, this one does."""
+    asked = sum(period.first + period.requests for period in periods)
+    naive_us = sum(period.cpu["naive"] for period in periods) / asked * 1e6
+    print(f"a request took the naive proxy {naive_us:,.0f} µs")
+    for period in periods:
+        for part, each in CPU.items():
+            yield Figure(
+                name=f"CPU of the {part}, {period.name}",
+                measured=period.cpu[part] * 1e3 * NAIVE_US / naive_us,
+                reckoned=each.of(period, organizations) / 1e3,
+                unit="ms",
+            )
 
 
 def _store_bytes(cluster: Cluster) -> int:
