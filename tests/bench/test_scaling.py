@@ -30,11 +30,11 @@ def test_the_page_states_the_cpu_of_each_part() -> None:
 @pytest.mark.parametrize("requests_a_second", [10, 100, 1_000])
 @pytest.mark.parametrize("organizations", [1_000, 100_000])
 def test_the_examples_are_what_the_arithmetic_gives(requests_a_second: int, organizations: int) -> None:
-    """A day of all organizations, each with one series: cores, and bytes."""
+    """A day of all organizations, each with one series and one answer that the store remembers: cores, and bytes."""
     asked, page, days = requests_a_second * 60, Constants(), 86_400
     minute = Period(name="", seconds=60, requests=asked, series=min(asked, organizations), cpu={})
     cores = [each.of(minute, organizations) / 60e6 for each in CPU.values()]
-    store = page.master_bytes + organizations * (page.limit_bytes + page.store_active_bytes)
+    store = page.master_bytes + organizations * (page.limit_bytes + page.store_active_bytes + page.answer_bytes)
     worker = page.worker_bytes + organizations * (page.worker_organization_bytes + page.worker_active_bytes)
     sums = min(requests_a_second * days * ROWS_OF_A_FIRST_REQUEST, organizations * ROWS_OF_A_DAY) * page.rollup_bytes
     told = [requests_a_second * days * page.entry_bytes, sums, requests_a_second * days * page.append_only_bytes]
