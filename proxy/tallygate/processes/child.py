@@ -84,7 +84,7 @@ class Child:
         self._spec = spec
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
-        self._is_ready = False
+        self._down_since: float | None = clock()
         self._fault = ""
         self._is_reload_due = False
         self._is_leaving = False
@@ -97,7 +97,12 @@ class Child:
     @property
     def is_ready(self) -> bool:
         """Return whether its process runs and has reported readiness."""
-        return self._is_ready
+        return self._down_since is None
+
+    @property
+    def down_since(self) -> float | None:
+        """Return when it was ready last, on its clock, or else made; None while it is."""
+        return self._down_since
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; does nothing if the child does not run."""
@@ -107,7 +112,7 @@ class Child:
 
     def reload(self) -> None:
         """Send SIGHUP, at the earliest when it is ready: before, the signal would end it, and the old configuration may be read."""
-        if self._is_ready:
+        if self.is_ready:
             self.signal(signal.SIGHUP)
         else:
             self._is_reload_due = True
@@ -115,7 +120,7 @@ class Child:
     def announce_leaving(self) -> None:
         """Announce the end, now or as soon as the child is ready; if it crashes, to its successor."""
         self._is_leaving = True
-        if self._is_ready:
+        if self.is_ready:
             self.signal(LEAVING)
 
     def expect_end(self) -> None:
@@ -174,7 +179,8 @@ class Child:
             await self._follow_output(process)
             return await process.wait()
         finally:
-            self._is_ready = False
+            if self.is_ready:
+                self._down_since = self._clock()
             self._process = None
 
     async def _follow_output(self, process: asyncio.subprocess.Process) -> None:
@@ -191,7 +197,7 @@ class Child:
                 line = await output.read(overrun.consumed)
             if not line:
                 return
-            if self._spec.ready_mark in line and not self._is_ready:
+            if self._spec.ready_mark in line and not self.is_ready:
                 self._became_ready()
             else:
                 self._note_fault(line)
@@ -203,7 +209,7 @@ class Child:
             self._fault = os.fsdecode(line.partition(mark)[2].strip())
 
     def _became_ready(self) -> None:
-        self._is_ready = True
+        self._down_since = None
         if not self.first_ready.done():
             self.first_ready.set_result(None)
         if self._is_reload_due:

@@ -159,9 +159,9 @@ def _fleet(
     )
 
 
-def _stand_in(listening: socket.socket, is_up: Callable[[], bool], *, is_crossed: bool) -> StandIn:
+def _stand_in(listening: socket.socket, down_since: Callable[[], float | None], *, is_crossed: bool) -> StandIn:
     new_id = event_id_source(now_ms, Random(int.from_bytes(os.urandom(32))))
-    return StandIn(listening, is_up=is_up, is_crossed=is_crossed, new_id=new_id)
+    return StandIn(listening, down_since=down_since, is_crossed=is_crossed, new_id=new_id)
 
 
 def _bound(address: str) -> socket.socket:

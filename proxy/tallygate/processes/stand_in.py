@@ -36,13 +36,15 @@ class StandIn:
     """Stands in for the workers of one port.
 
     listening   the port, shared with the workers; stays open
-    is_up       whether a worker accepts
+    down_since  when the last worker ceased to accept, on the loop's clock; None while one does
     is_crossed  whether pages of other origins may call, which may then read the answer
     """
 
-    def __init__(self, listening: socket.socket, *, is_up: Callable[[], bool], is_crossed: bool, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, listening: socket.socket, *, down_since: Callable[[], float | None], is_crossed: bool, new_id: Callable[[], str]
+    ) -> None:
         self._listening = listening
-        self._is_up = is_up
+        self._down_since = down_since
         self._is_crossed = is_crossed
         self._new_id = new_id
         self._dialects = dialects()
@@ -53,17 +55,14 @@ class StandIn:
     async def stand_in_forever(self) -> None:
         """Look for workers, and answer while there is none, until cancelled."""
         clock = asyncio.get_running_loop().time
-        up_at = clock()
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if self._is_up():
-                up_at = clock()
-            elif clock() - up_at >= PATIENCE_SECONDS:
+            since = self._down_since()
+            if since is not None and clock() - since >= PATIENCE_SECONDS:
                 try:
                     await self._stand_in()
                 except Exception:  # noqa: BLE001 - the outermost handler: connections wait then, as they do for a short while anyway
                     _log.exception("requests without a worker are not answered")
-                up_at = clock()
 
     async def _stand_in(self) -> None:
         """Answer until a worker is up."""
@@ -72,7 +71,7 @@ class StandIn:
         with self._listening.dup() as own:
             accepting = asyncio.ensure_future(self._accept_forever(own))
             try:
-                while not self._is_up():  # noqa: ASYNC110 - nobody announces it
+                while self._down_since() is not None:  # noqa: ASYNC110 - nobody announces it
                     await asyncio.sleep(RETURN_SECONDS)
             finally:
                 accepting.cancel()

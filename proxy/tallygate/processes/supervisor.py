@@ -48,7 +48,7 @@ class Fleet:
     drain_seconds  for requests that are then open
     watched        the configuration's files: a change on disk causes a reload, like SIGHUP
     file_sync      of Valkey's files
-    stand_in       makes what answers on the workers' port while none is up, of that and of a function that tells whether one is
+    stand_in       makes what answers on the workers' port while none is up, of that and of a function that tells since when none is
     """
 
     workers: Sequence[ChildSpec]
@@ -60,7 +60,7 @@ class Fleet:
     drain_seconds: float
     watched: ConfigWatch = field(default_factory=partial(ConfigWatch, None))
     file_sync: FileSync | None = None
-    stand_in: Callable[[socket.socket, Callable[[], bool]], StandIn] | None = None
+    stand_in: Callable[[socket.socket, Callable[[], float | None]], StandIn] | None = None
 
 
 class Supervisor:
@@ -112,8 +112,12 @@ class Supervisor:
         bound, make = self._fleet.gateway_socket, self._fleet.stand_in
         if bound is None or make is None:
             return None
-        stand_in = make(bound, lambda: any(worker.is_ready for worker in self._workers))
-        return asyncio.ensure_future(stand_in.stand_in_forever())
+        return asyncio.ensure_future(make(bound, self._down_since).stand_in_forever())
+
+    def _down_since(self) -> float | None:
+        """When the last worker that was up went down; None while one is up."""
+        down = [worker.down_since for worker in self._workers]
+        return None if None in down else max(since for since in down if since is not None)
 
     async def _watch_until_stopped(self) -> None:
         watching = asyncio.ensure_future(watch_forever(self._fleet.watched, self._reload))
