@@ -265,6 +265,7 @@ class ShiftedStore:
     """A real store whose clock can be set: TIME, and the time that every script goes by."""
 
     is_cluster = False
+    resent = 0
 
     def __init__(self, store: RedisConnection) -> None:
         self._store = store
