@@ -83,7 +83,7 @@ CPU: Final = {  # what the page reckons with, as all that follows; tests/bench h
     "gateway": Cpu(first_us=560, request_us=490, series_us=0, clock_us=4_300, organization_us=0),
     "store": Cpu(first_us=510, request_us=270, series_us=320, clock_us=10_500, organization_us=0.02),
     "ledger": Cpu(first_us=820, request_us=60, series_us=230, clock_us=7_500, organization_us=0.27),
-    "database": Cpu(first_us=480, request_us=55, series_us=440, clock_us=4_000, organization_us=0),
+    "database": Cpu(first_us=430, request_us=55, series_us=440, clock_us=4_000, organization_us=0),
 }
 
 
