@@ -88,6 +88,14 @@ class Worker:
             while await self.calls() < before + copies:
                 await asyncio.sleep(0.001)
 
+    async def assert_a_late_copy_changes_nothing(self, request: AdmissionRequest) -> None:
+        """Of a call of this second reservation, which is remembered when the third has made all others forgotten."""
+        await self.forget()
+        assert await self.remembered() == {request.reservation_id, "r3"}
+
+        await self.late_copies_arrive(1)
+        await self.assert_counted_once()
+
     async def assert_counted_once(self) -> None:
         (window,) = await self.limiter.read_windows("acme", (SPEND,))
         assert (window.spent_nano_usd, window.held_nano_usd) == (COST * self.count, 0)
@@ -135,21 +143,13 @@ async def test_an_admission_that_was_sent_twice_is_remembered_and_its_late_copy_
     request, decision = await worker.sent_again(worker.admit)
     assert decision.admitted
     await worker.settle(request, decision)
-    await worker.forget()
-    assert await worker.remembered() == {request.reservation_id, "r3"}
-
-    await worker.late_copies_arrive(1)
-    await worker.assert_counted_once()
+    await worker.assert_a_late_copy_changes_nothing(request)
 
 
 async def test_a_settlement_that_was_sent_twice_is_remembered_and_its_late_copy_changes_nothing(worker: Worker) -> None:
     request, decision = await worker.admit()
     await worker.sent_again(lambda: worker.settle(request, decision))
-    await worker.forget()
-    assert await worker.remembered() == {request.reservation_id, "r3"}
-
-    await worker.late_copies_arrive(1)
-    await worker.assert_counted_once()
+    await worker.assert_a_late_copy_changes_nothing(request)
 
 
 async def test_a_settlement_that_went_through_the_spool_is_remembered(worker: Worker) -> None:
