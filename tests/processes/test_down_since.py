@@ -24,8 +24,9 @@ async def test_a_child_is_down_since_it_was_last_ready() -> None:
 
     now = 300.0
     child.signal(signal.SIGKILL)
-    while child.is_ready:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while child.is_ready:
+            await asyncio.sleep(0.01)
     assert child.down_since == 300.0, "not since it was made, nor since it was started"
     child.kill()
     await child.ended
