@@ -281,7 +281,7 @@ async def test_one_scrape_reads_a_bounded_number_of_organizations_and_tells_of_t
 
 async def test_a_worker_that_falls_silent_is_down_and_has_nothing_open(console):
     known = KnownLabels(organizations=frozenset(), credentials=frozenset(), capabilities=frozenset(), limits=frozenset())
-    GatewayMetrics(console.counts, known, now_ms=lambda: 0).inc(metrics.OPEN_REQUESTS)
+    GatewayMetrics(console.counts, known, now_ns=lambda: 0).inc(metrics.OPEN_REQUESTS)
     console.clock.now_ms += STALE_MS
     assert "tallygate_open_requests 1.0" in (await console.get("/metrics"))[2]
 
@@ -310,12 +310,12 @@ async def test_counts_of_slots_that_are_no_longer_used_remain(console, tmp_path)
 
 async def test_a_slot_whose_worker_was_killed_is_down_and_its_counts_still_count(console):
     known = KnownLabels(organizations=frozenset(), credentials=frozenset(), capabilities=frozenset(), limits=frozenset())
-    GatewayMetrics(console.counts, known, now_ms=lambda: 0).inc(metrics.BAD_REQUESTS)
+    GatewayMetrics(console.counts, known, now_ns=lambda: 0).inc(metrics.BAD_REQUESTS)
     console.clock.now_ms += 60_000
     assert 'tallygate_worker_up{worker="0"} 0.0' in (await console.get("/metrics"))[2]
 
     successor = CountFile(console.metrics, "worker-0")
-    GatewayMetrics(successor, known, now_ms=lambda: 0).inc(metrics.BAD_REQUESTS)
+    GatewayMetrics(successor, known, now_ns=lambda: 0).inc(metrics.BAD_REQUESTS)
     state = WorkerState(successor, pid=1, new_identity=lambda: 9)
     state.beat(console.clock.now_ms)
     state.serving(True)

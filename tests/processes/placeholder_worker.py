@@ -6,10 +6,10 @@ GET / tells the process id and counts one refusal; /slow/MS sends its first byte
 import asyncio
 import os
 import sys
+import time
 
 from aiohttp import web
 
-from tallygate.app.clocks import now_ms
 from tallygate.domain.errors import ErrorCode, StoreError
 from tallygate.processes.worker import run_worker
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
@@ -26,7 +26,7 @@ KNOWN = KnownLabels(
 
 class PlaceholderGateway:
     def __init__(self, counts):
-        self.metrics = GatewayMetrics(counts, KNOWN, now_ms=now_ms)
+        self.metrics = GatewayMetrics(counts, KNOWN, now_ns=time.time_ns)
         self.reloads = 0
         self.open = set()
         app = web.Application()

@@ -42,7 +42,7 @@ def worker(tmp_path, clock):
     def start(slot):
         counts = CountFile(tmp_path, f"worker-{slot}")
         files.append(counts)
-        return GatewayMetrics(counts, KNOWN, now_ms=lambda: clock.ms)
+        return GatewayMetrics(counts, KNOWN, now_ns=lambda: clock.ms * 1_000_000)
 
     yield start
     for counts in files:

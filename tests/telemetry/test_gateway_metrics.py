@@ -47,7 +47,7 @@ def counts(tmp_path):
 
 @pytest.fixture
 def metrics(counts):
-    return GatewayMetrics(counts, KNOWN, now_ms=lambda: NOW_MS)
+    return GatewayMetrics(counts, KNOWN, now_ns=lambda: NOW_MS * 1_000_000)
 
 
 def _refused(tmp_path):
@@ -146,7 +146,7 @@ def test_labels_that_a_reload_took_away_become_other(metrics, tmp_path):
 
 def test_a_full_file_counts_further_series_as_other_and_says_so(tmp_path, caplog):
     probe = CountFile(tmp_path, "probe")
-    GatewayMetrics(probe, KNOWN, now_ms=lambda: NOW_MS)
+    GatewayMetrics(probe, KNOWN, now_ns=lambda: NOW_MS * 1_000_000)
     probe.close()
     from_the_start = sum(map(len, CountReader(tmp_path).counts_of("probe").values()))
     counts = CountFile(tmp_path, "worker-0", cells_max=from_the_start + 50)
@@ -157,7 +157,7 @@ def test_a_full_file_counts_further_series_as_other_and_says_so(tmp_path, caplog
         limits=frozenset({"l"}),
         upstreams=KNOWN.upstreams,
     )
-    metrics = GatewayMetrics(counts, known, now_ms=lambda: NOW_MS)
+    metrics = GatewayMetrics(counts, known, now_ns=lambda: NOW_MS * 1_000_000)
     for number in range(500):
         metrics.inc(REFUSED, f"o{number}", "", "chat", "l")
 
@@ -214,13 +214,13 @@ def test_durations_fall_into_the_bucket_whose_bound_they_do_not_exceed(metrics, 
 
 
 def test_requests_open_at_a_crash_are_not_open_in_the_successor(counts, tmp_path):
-    metrics = GatewayMetrics(counts, KNOWN, now_ms=lambda: NOW_MS)
+    metrics = GatewayMetrics(counts, KNOWN, now_ns=lambda: NOW_MS * 1_000_000)
     metrics.inc(OPEN_REQUESTS)
     metrics.inc(OPEN_REQUESTS)
     metrics.dec(OPEN_REQUESTS)
     assert CountReader(tmp_path).counts_of("worker-0")[OPEN_REQUESTS.name, ()] == (1,)
 
-    GatewayMetrics(counts, KNOWN, now_ms=lambda: NOW_MS)
+    GatewayMetrics(counts, KNOWN, now_ns=lambda: NOW_MS * 1_000_000)
 
     assert CountReader(tmp_path).counts_of("worker-0")[OPEN_REQUESTS.name, ()] == (0,)
 

@@ -84,7 +84,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     channel = DirectoryChannel(settings.redis_url.get_secret_value())
     ledger = await open_served_ledger(settings, holder, migrates=False, is_announced=partial(are_announced, settings, channel))
     database, directory = ledger.database, ledger.directory
-    metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory.organizations)), now_ms=now_ms)
+    metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory.organizations)), now_ns=time.time_ns)
     tokens = TokenCounter(inline_chars_max=settings.tokenizer_thread_bytes)
     await tokens.start()
     spool_path = settings.data_dir / "spool" / f"{counts.owner}.spool"

@@ -11,7 +11,6 @@ from typing import Final
 from zlib import crc32
 
 CELLS: Final = 7
-AT: Final = 1  # the cell with its time
 EVERY_MS: Final = 1_000  # the least time between two exemplars of a bucket, so that they cost next to nothing
 _REQUEST_ID_BYTES_MAX: Final = 32
 _RECORD: Final = struct.Struct(f"=qq{_REQUEST_ID_BYTES_MAX}s")
@@ -29,7 +28,7 @@ class Exemplar:
 
 
 def note_exemplar(cells: memoryview, first: int, nanos: int, at_ms: int, request_id: str) -> None:
-    """Store an observation in the cells from `first` on. Callers check the cell AT before: usually there is nothing to do."""
+    """Store an observation in the cells from `first` on. Callers do so seldom: see EVERY_MS."""
     record = _RECORD.pack(nanos, at_ms, request_id.encode())
     cells[first : first + CELLS] = memoryview(record + _CHECKSUM.pack(crc32(record))).cast("q")
 

@@ -14,10 +14,11 @@ from tallygate.telemetry.metric import OTHER, Lasts, Metric
 from tallygate.telemetry.metrics import WORKER_METRICS
 
 _NANO: Final = 1_000_000_000
+_NANO_OF_MS: Final = 1_000_000
+_EXEMPLAR_EVERY_NS: Final = exemplar.EVERY_MS * _NANO_OF_MS
 _log = logging.getLogger(__name__)
-_EXEMPLAR_CELLS: Final = exemplar.CELLS  # module globals: each of these is looked up several times a request
-_EXEMPLAR_EVERY_MS: Final = exemplar.EVERY_MS
-_NOTED_AT: Final = exemplar.AT
+# The series of a histogram: its first cell, that of its sum, and when each bucket's exemplar was noted by this process.
+_Durations = tuple[int, int, list[int]]
 
 
 class GatewayMetrics:
@@ -27,14 +28,15 @@ class GatewayMetrics:
     file is still full, further series are counted under `other`, whose cells are reserved at the start.
     """
 
-    def __init__(self, counts: CountFile, known: KnownLabels, *, now_ms: Callable[[], int]) -> None:
-        """now_ms: Unix time, of exemplars."""
+    def __init__(self, counts: CountFile, known: KnownLabels, *, now_ns: Callable[[], int]) -> None:
+        """now_ns: Unix time in nanoseconds, of exemplars."""
         self._counts = counts
-        self._now_ms = now_ms
+        self._now_ns = now_ns
         self._cells = counts.cells
         self._known = known
         # First cells by labels, for labels that are counted unchanged.
         self._places: dict[Metric, dict[tuple[str, ...], int]] = {metric: {} for metric in WORKER_METRICS}
+        self._durations: dict[Metric, dict[tuple[str, ...], _Durations]] = {metric: {} for metric in WORKER_METRICS}
         for metric in WORKER_METRICS:
             if metric.has_other:
                 self._place(metric, (OTHER,) * len(metric.labels))
@@ -45,8 +47,9 @@ class GatewayMetrics:
     def use_labels(self, known: KnownLabels) -> None:
         """Count under the labels of a reloaded configuration. Removed labels count as `other` from now on; their series stay."""
         self._known = known
-        for places in self._places.values():
-            places.clear()
+        for metric in WORKER_METRICS:
+            self._places[metric].clear()
+            self._durations[metric].clear()
         self._begin_series()
 
     def follow(self, gone: Iterable[Organization], come: Iterable[Organization]) -> None:
@@ -77,18 +80,18 @@ class GatewayMetrics:
 
     def observe(self, metric: Metric, seconds: float, request_id: str, *labels: str) -> None:
         try:
-            first = self._places[metric][labels]
+            first, sum_cell, noted_at = self._durations[metric][labels]
         except KeyError:
-            first = self._place(metric, labels)
+            first, sum_cell, noted_at = self._durations_of(metric, labels)
         cells, nanos = self._cells, int(seconds * _NANO)
         bucket = bisect_left(metric.buckets, nanos)
         cells[first + bucket] += 1
-        first += metric.count_cells
-        cells[first - 1] += nanos
-        first += bucket * _EXEMPLAR_CELLS
-        now_ms = self._now_ms()
-        if not 0 <= now_ms - cells[first + _NOTED_AT] < _EXEMPLAR_EVERY_MS:
-            exemplar.note_exemplar(cells, first, nanos, now_ms, request_id)
+        cells[sum_cell] += nanos
+        now_ns = self._now_ns()
+        if not 0 <= now_ns - noted_at[bucket] < _EXEMPLAR_EVERY_NS:
+            noted_at[bucket] = now_ns
+            place = sum_cell + 1 + bucket * exemplar.CELLS
+            exemplar.note_exemplar(cells, place, nanos, now_ns // _NANO_OF_MS, request_id)
 
     def _begin_series(self) -> None:
         """Make the series that exist from the start."""
@@ -108,3 +111,11 @@ class GatewayMetrics:
         if counted == labels:
             self._places[metric][labels] = cell
         return cell
+
+    def _durations_of(self, metric: Metric, labels: tuple[str, ...]) -> _Durations:
+        """The same of a histogram."""
+        first = self._place(metric, labels)
+        found = first, first + metric.count_cells - 1, [0] * (len(metric.buckets) + 1)
+        if labels in self._places[metric]:
+            self._durations[metric][labels] = found
+        return found
