@@ -9,7 +9,7 @@ import pytest
 import tiktoken
 
 from tallygate.domain.prompt import ImageInput, PromptShape
-from tallygate.tokens.counter import TokenCounter
+from tallygate.tokens.counter import RememberedCounts, TokenCounter
 from tallygate.tokens.vocabulary import EncodingName, load_encoding
 
 # The example conversation of OpenAI's cookbook, "How to count tokens with tiktoken", section 6
@@ -201,6 +201,15 @@ def test_a_text_that_comes_again_is_encoded_once(encodings: dict[EncodingName, t
 
     assert encoded == [texts[0], texts[1], texts[2], texts[1]]  # the third pushed the second out, the first had just been used
     counter.close()
+
+
+def test_a_text_too_long_to_hash_on_the_loop_is_not_remembered(encodings: dict[EncodingName, tiktoken.Encoding]) -> None:
+    counts = RememberedCounts(encodings[EncodingName.O200K], 10)
+
+    counts.count("a" * 65_537)
+    counts.count("a" * 65_536)
+
+    assert len(counts._counts) == 1
 
 
 def test_encodings_do_not_share_what_they_remember(counter: TokenCounter) -> None:

@@ -4,9 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b
 from itertools import chain
-from threading import Lock
 from typing import Final
 
 import tiktoken
@@ -36,17 +34,59 @@ QUEUED_MAX: Final = 64
 THREADS: Final = 2
 MODELS_KEPT_MAX: Final = 1_024  # names come from clients: beyond it the cache is emptied
 REMEMBERED_MAX: Final = 16_384  # about 150 bytes each
-REMEMBERED_CHARS_MIN: Final = 256  # counting a shorter text is about as fast as looking it up
-REMEMBERED_CHARS_MAX: Final = 65_536  # a longer one would take too long to digest on the event loop
+REMEMBERED_CHARS_MAX: Final = 65_536  # a longer one would take too long to hash on the event loop
 
 Load = Callable[[EncodingName], tiktoken.Encoding]
 
 
+class RememberedCounts:
+    """Counts in one encoding, and those of texts that recur, such as the system prompt and history of a conversation.
+
+    No text is kept. A count is found by Python's own hash of its text, whose key is a secret of the process, so that nobody can
+    choose two texts with the same one. Among those that are kept two have the same by chance in one process of a thousand million;
+    the other's count is taken for theirs then.
+
+    size_max   beyond it the text that was least recently used is forgotten
+    """
+
+    def __init__(self, encoding: tiktoken.Encoding, size_max: int) -> None:
+        self.encoding = encoding
+        self._counts: OrderedDict[int, int] = OrderedDict()
+        self._size_max = size_max
+
+    def get(self, text: str) -> int | None:
+        """The count of a text; None if it is not remembered."""
+        if len(text) > REMEMBERED_CHARS_MAX:
+            return None
+        key = hash(text)
+        tokens = self._counts.get(key)
+        if tokens is not None:
+            self._counts.move_to_end(key)
+        return tokens
+
+    def put(self, text: str, tokens: int) -> None:
+        """Remember the count of a text."""
+        if len(text) > REMEMBERED_CHARS_MAX:
+            return
+        self._counts[hash(text)] = tokens
+        if len(self._counts) > self._size_max:
+            self._counts.popitem(last=False)
+
+    def count(self, text: str) -> int:
+        """Count a text, unless it is remembered."""
+        tokens = self.get(text)
+        if tokens is None:
+            tokens = count(text, self.encoding)
+            self.put(text, tokens)
+        return tokens
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Model:
-    """The facts about a model name."""
+    """The facts about a model name, and the counts in its encoding."""
 
     tokenization: Tokenization
+    counts: RememberedCounts
     images: ImageRule
     has_image_rule: bool
 
@@ -58,7 +98,7 @@ class TokenCounter:
                         4,096 of English take about 0.13 ms, at worst 2 ms, and a hop to a thread and back about 0.1 ms
     queued_max          thread jobs of one organization at a time. Beyond it, `prompt_upper_bound` returns one token a byte,
                         which is never too low, and `prompt` and `text`, which decide the charge, wait for their turn
-    remembered_max      counts of longer texts that are kept (`CountMemory`)
+    remembered_max      texts of each encoding whose counts are kept (`RememberedCounts`)
     """
 
     def __init__(
@@ -71,18 +111,19 @@ class TokenCounter:
         remembered_max: int = REMEMBERED_MAX,
     ) -> None:
         self._load = load
-        self._encodings: dict[EncodingName, tiktoken.Encoding] = {}
+        self._remembered: dict[EncodingName, RememberedCounts] = {}
         self._models: dict[str | None, _Model] = {}
         self._inline_chars_max = inline_chars_max
         self._turns = Turns(threads=threads, name="tokens")
         self._queued_max = queued_max
-        self._memory = CountMemory(remembered_max)
+        self._remembered_max = remembered_max
 
     async def start(self) -> None:
         """Load every encoding, off the loop. Raises VocabularyError."""
         for name in EncodingName:
-            if name not in self._encodings:
-                self._encodings[name] = await self._turns.run_in_turn("", at_once(partial(self._load, name)))
+            if name not in self._remembered:
+                encoding = await self._turns.run_in_turn("", at_once(partial(self._load, name)))
+                self._remembered[name] = RememberedCounts(encoding, self._remembered_max)
 
     def close(self) -> None:
         """Drop what is queued and let the threads end."""
@@ -90,7 +131,7 @@ class TokenCounter:
 
     def count_text(self, text: str, model: str | None) -> int:
         """Count `text` in our encoding, synchronously; the input of `completion`."""
-        return self._count(text, self._model(model).tokenization.encoding)
+        return self._model(model).counts.count(text)
 
     def completion(self, text_tokens: int, model: str | None, *, answers: int = 1, calls: int = 0) -> int:
         """The tokens that a provider bills for answers with so many tokens of text, in our encoding, and so many tool calls.
@@ -105,39 +146,38 @@ class TokenCounter:
     def count_prompt(self, shape: PromptShape, model: str | None) -> int:
         """Count a prompt, synchronously. Texts and messages are exact for OpenAI's chat models; rules approximate the rest."""
         known = self._model(model)
-        encoding = known.tokenization.encoding
+        count_one = known.counts.count
         tools: Iterable[str] = shape.tools
         if known.tokenization.prompt.is_namespace:
             tools = map(namespace_text, shape.tools)
-        parts = _Parts(self._sum(shape.texts, encoding), self._sum(tools, encoding), self._sum(shape.schemas, encoding))
+        parts = _Parts(sum(map(count_one, shape.texts)), sum(map(count_one, tools)), sum(map(count_one, shape.schemas)))
         return _total(parts, shape, known)
 
     def upper_bound_prompt(self, shape: PromptShape, model: str | None) -> int:
         """The most tokens that the prompt can have: our count, with the family's margin if the tokenizer is not the model's own."""
         known = self._model(model)
-        encoding = known.tokenization.encoding
-        texts = self._sum(shape.texts, encoding)
+        texts = sum(map(known.counts.count, shape.texts))
         if shape.tools or shape.schemas:
-            texts += self._sum(chain(shape.tools, shape.schemas), encoding)
+            texts += sum(map(known.counts.count, chain(shape.tools, shape.schemas)))
         return _upper(texts, shape, known, known.tokenization.upper_permille)
 
     async def text(self, text: str, model: str | None, *, org: str) -> int:
         """Count as `count_text` does, off the loop if the text is long, in the turn of `org`."""
-        name = self._model(model).tokenization.encoding
-        return self._count(text, name) if len(text) <= self._inline_chars_max else await self._long_texts((text,), name, org)
+        counts = self._model(model).counts
+        return counts.count(text) if len(text) <= self._inline_chars_max else await self._long_texts((text,), counts, org)
 
     async def prompt(self, shape: PromptShape, model: str | None, *, org: str) -> int:
         """Count as `count_prompt` does, off the loop if the texts are long."""
         if self._is_short(shape):
             return self.count_prompt(shape, model)
         known = self._model(model)
-        encoding = known.tokenization.encoding
-        texts = await self._long_texts(shape.texts, encoding, org)
+        counts = known.counts
+        texts = await self._long_texts(shape.texts, counts, org)
         if known.tokenization.prompt.is_namespace and shape.tools:
-            tools = sum(await self._turns.run_in_turn(org, count_all(shape.tools, self._encoding(encoding), namespace_text)))
+            tools = sum(await self._turns.run_in_turn(org, count_all(shape.tools, counts.encoding, namespace_text)))
         else:
-            tools = await self._long_texts(shape.tools, encoding, org)
-        return _total(_Parts(texts, tools, await self._long_texts(shape.schemas, encoding, org)), shape, known)
+            tools = await self._long_texts(shape.tools, counts, org)
+        return _total(_Parts(texts, tools, await self._long_texts(shape.schemas, counts, org)), shape, known)
 
     async def prompt_upper_bound(self, shape: PromptShape, model: str | None, *, org: str) -> int:
         """Bound as `upper_bound_prompt` does, off the loop if the texts are long; one token a byte if `org`'s queue is full."""
@@ -146,7 +186,7 @@ class TokenCounter:
         known = self._model(model)
         if self._turns.queued(org) >= self._queued_max:
             return _upper(sum(map(upper_bound, _all_texts(shape))), shape, known, 1000)
-        texts = await self._long_texts(tuple(_all_texts(shape)), known.tokenization.encoding, org)
+        texts = await self._long_texts(tuple(_all_texts(shape)), known.counts, org)
         return _upper(texts, shape, known, known.tokenization.upper_permille)
 
     def _model(self, model: str | None) -> _Model:
@@ -156,15 +196,18 @@ class TokenCounter:
                 self._models.clear()
             found = tokenization(model)
             known = self._models[model] = _Model(
-                tokenization=found, images=image_rule(found.family, model), has_image_rule=found.family in OWN_RULES
+                tokenization=found,
+                counts=self._counts(found.encoding),
+                images=image_rule(found.family, model),
+                has_image_rule=found.family in OWN_RULES,
             )
         return known
 
-    def _encoding(self, name: EncodingName) -> tiktoken.Encoding:
-        encoding = self._encodings.get(name)
-        if encoding is None:
-            encoding = self._encodings[name] = self._load(name)
-        return encoding
+    def _counts(self, name: EncodingName) -> RememberedCounts:
+        counts = self._remembered.get(name)
+        if counts is None:
+            counts = self._remembered[name] = RememberedCounts(self._load(name), self._remembered_max)
+        return counts
 
     def _is_short(self, shape: PromptShape) -> bool:
         chars = sum(map(len, shape.texts))
@@ -172,76 +215,17 @@ class TokenCounter:
             chars += sum(map(len, chain(shape.tools, shape.schemas)))
         return chars <= self._inline_chars_max
 
-    def _sum(self, texts: Iterable[str], name: EncodingName) -> int:
-        total = 0
-        for text in texts:
-            total += self._count(text, name)
-        return total
-
-    def _count(self, text: str, name: EncodingName) -> int:
-        key = self._memory.key(text, name)
-        if key is None:
-            return count(text, self._encoding(name))
-        tokens = self._memory.get(key)
-        if tokens is None:
-            tokens = count(text, self._encoding(name))
-            self._memory.put(key, tokens)
-        return tokens
-
-    async def _long_texts(self, texts: Sequence[str], name: EncodingName, org: str) -> int:
+    async def _long_texts(self, texts: Sequence[str], counts: RememberedCounts, org: str) -> int:
         """Count texts: remembered ones at once, the others together in one thread job."""
-        total = 0
-        unknown: list[tuple[bytes | None, str]] = []
-        for text in texts:
-            key = self._memory.key(text, name)
-            remembered = None if key is None else self._memory.get(key)
-            if remembered is None:
-                unknown.append((key, text))
-            else:
-                total += remembered
+        remembered = list(map(counts.get, texts))
+        unknown = [text for text, tokens in zip(texts, remembered, strict=True) if tokens is None]
+        total = sum([tokens for tokens in remembered if tokens is not None])
         if not unknown:
             return total
-        counts = await self._turns.run_in_turn(org, count_all([text for _, text in unknown], self._encoding(name)))
-        for (key, _), tokens in zip(unknown, counts, strict=True):
-            if key is not None:
-                self._memory.put(key, tokens)
-        return total + sum(counts)
-
-
-class CountMemory:
-    """A cache of token counts for recurring texts, such as the system prompt and history of a conversation.
-
-    Keyed by a digest of the text, at most `size_max` entries, evicting the least recently used. It stores no text.
-    The digest has 128 bits, so collisions do not occur. Safe to use from several threads.
-    """
-
-    def __init__(self, size_max: int) -> None:
-        self._counts: OrderedDict[bytes, int] = OrderedDict()
-        self._size_max = size_max
-        self._begun = {name: blake2b(digest_size=16, person=name.encode()) for name in EncodingName}
-        self._lock = Lock()
-
-    def key(self, text: str, name: EncodingName) -> bytes | None:
-        """The key of a text; None if it is not worth remembering."""
-        if not REMEMBERED_CHARS_MIN <= len(text) <= REMEMBERED_CHARS_MAX or not self._size_max:
-            return None
-        hashed = self._begun[name].copy()
-        hashed.update(text.encode("utf-8", "surrogatepass"))
-        return hashed.digest()
-
-    def get(self, key: bytes) -> int | None:
-        with self._lock:
-            count = self._counts.get(key)
-            if count is not None:
-                self._counts.move_to_end(key)
-            return count
-
-    def put(self, key: bytes, count: int) -> None:
-        with self._lock:
-            self._counts[key] = count
-            self._counts.move_to_end(key)
-            if len(self._counts) > self._size_max:
-                self._counts.popitem(last=False)
+        counted = await self._turns.run_in_turn(org, count_all(unknown, counts.encoding))
+        for text, tokens in zip(unknown, counted, strict=True):
+            counts.put(text, tokens)
+        return total + sum(counted)
 
 
 @dataclass(frozen=True, slots=True)
