@@ -90,7 +90,7 @@ def test_the_ordinary_way_reads_a_request_as_the_general_one_does(body: bytes) -
 
 
 def test_an_ordinary_request_needs_no_general_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_chat, "parse_body", None)
+    monkeypatch.setattr(openai_chat, "_MEMBERS", None)
     facts = CHAT.read_request(json.dumps(ORDINARY).encode(), path={}, query={})
     assert (facts.model, facts.max_output_tokens, facts.client_asks_usage) == ("gpt-4o-mini", 5, True)
     assert facts.prompt == PromptShape(texts=('Say "\\" and\nmore', "ü"), messages=2)

@@ -10,17 +10,16 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from tallygate.dialects.anthropic_messages import AnthropicMessages
-from tallygate.dialects.body import keys_of, parse_body, with_member
+from tallygate.dialects.anthropic_request import required_model
+from tallygate.dialects.body import with_member
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.lenient import lenient_decode, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
-from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.prompt_parts import PromptParts
 from tallygate.dialects.references import body_references
+from tallygate.dialects.request_members import RequestMembers
 from tallygate.dialects.sse import SseEvent
-from tallygate.dialects.vocabulary import Vocabulary
-from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.usage import TOKENS_MAX
 
 
@@ -43,8 +42,7 @@ class CompleteBody(msgspec.Struct, gc=False):
     error: Any = None
 
 
-_KNOWN: Final = frozenset(CompleteRequest.__struct_fields__)
-_KNOWN_KEYS: Final = keys_of(_KNOWN)
+_MEMBERS: Final = RequestMembers(CompleteRequest)
 
 
 class AnthropicComplete(AnthropicMessages):
@@ -53,30 +51,23 @@ class AnthropicComplete(AnthropicMessages):
     name = "anthropic_complete"
     usage_reporting = UsageReporting.NOT_PROMISED
 
-    __slots__ = ("_answers", "_completions", "_other_api_fields")
+    __slots__ = ("_answers",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._completions = msgspec.json.Decoder(CompleteRequest)
-        self._vocabulary = Vocabulary(_KNOWN)
-        self._other_api_fields = OtherApiFields(_KNOWN)
         self._answers = msgspec.json.Decoder(CompleteBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a text completion."""
         del path, query
-        parsed = parse_body(body, self._completions)
+        parsed = _MEMBERS.parse(body)
         request = parsed.fields
-        if not request.model:
-            raise RequestRejectedError("The request names no model.", param="model")
-        self._vocabulary.check(parsed)
-        self._other_api_fields.check(parsed.keys)
         parts = PromptParts(messages=1)
         parts.add_text(request.prompt)
-        parts.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
+        _MEMBERS.add_unknown(parsed, parts)
         references = body_references(parsed)
         return RequestFacts(
-            model=request.model,
+            model=required_model(request.model),
             prompt=parts.shape(),
             stream=request.stream is True,
             max_output_tokens=min(request.max_tokens_to_sample, TOKENS_MAX) if request.max_tokens_to_sample else None,  # 0 is none

@@ -8,15 +8,14 @@ from typing import Final
 import msgspec
 
 from tallygate.dialects.anthropic_meter import AnthropicEvent, AnthropicEventMeter, AnthropicJsonMeter
-from tallygate.dialects.anthropic_request import KNOWN, VOCABULARY_INSIDE, MessagesBody, read_messages, required_model
-from tallygate.dialects.body import parse_body, with_member
+from tallygate.dialects.anthropic_request import MEMBERS, read_messages, required_model
+from tallygate.dialects.body import with_member
 from tallygate.dialects.dialect import FormDialect, NamedRate, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.errors import error_body
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.limits import tightest
 from tallygate.dialects.references import body_references
 from tallygate.dialects.unbilled import UnbilledMeter
-from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.admission import Decision
 from tallygate.domain.errors import Refusal
 from tallygate.domain.prompt import PromptShape
@@ -54,15 +53,13 @@ class AnthropicMessages:
     answers_media = False
     allows_comments = True
 
-    __slots__ = ("_events", "_requests", "_vocabulary")
+    __slots__ = ("_events",)
 
     def __init__(self) -> None:
-        self._requests = msgspec.json.Decoder(MessagesBody)
-        self._vocabulary = Vocabulary((*KNOWN, *VOCABULARY_INSIDE))
         self._events = msgspec.json.Decoder(AnthropicEvent)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
-        return read_messages(body, self._requests, self._vocabulary)
+        return read_messages(body)
 
     def rewrite_request(
         self,
@@ -119,10 +116,9 @@ class AnthropicCountTokens(AnthropicMessages):
     __slots__ = ()
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
-        parsed = parse_body(body, self._requests)
-        self._vocabulary.check(parsed)
+        parsed = MEMBERS.parse(body)
         return RequestFacts(
-            model=required_model(parsed.fields), prompt=PromptShape(), has_output=False, references=body_references(parsed)
+            model=required_model(parsed.fields.model), prompt=PromptShape(), has_output=False, references=body_references(parsed)
         )
 
     def rewrite_request(

@@ -7,13 +7,12 @@ import msgspec
 
 from tallygate.dialects.anthropic_conditions import conditions_of
 from tallygate.dialects.anthropic_others import ADVISOR, other_models, uses_of
-from tallygate.dialects.body import ParsedBody, keys_of, parse_body
+from tallygate.dialects.body import ParsedBody
 from tallygate.dialects.dialect import RequestFacts, units_of
 from tallygate.dialects.lenient import items_of, member
-from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.prompt_parts import PromptParts, json_text
 from tallygate.dialects.references import body_references
-from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.dialects.request_members import RequestMembers
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import ImageInput
 from tallygate.domain.unit import Unit
@@ -61,13 +60,11 @@ class MessagesBody(msgspec.Struct, gc=False):
     fallbacks: Any = None
 
 
-KNOWN: Final = frozenset(MessagesBody.__struct_fields__)
-_KNOWN_KEYS: Final = keys_of(KNOWN)
-_OTHER_API_FIELDS: Final = OtherApiFields(KNOWN)
-VOCABULARY_INSIDE: Final = (
+_INSIDE: Final = (
     *("role", "content", "type", "text", "source", "data", "media_type", "url", "title", "context", "name", "ttl", "schema"),
     *("budget_tokens", "max_uses"),
 )
+MEMBERS: Final = RequestMembers(MessagesBody, inside=_INSIDE)
 # The members that are read, by type of block; the model may read others as text.
 _BLOCKS: Final[Mapping[str, frozenset[str]]] = {
     "text": frozenset({"text"}),
@@ -85,11 +82,9 @@ _MESSAGE: Final = frozenset({"content"})
 _SOURCE: Final = frozenset({"type", "media_type", "data", "content", "url", "file_id"})
 
 
-def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vocabulary: Vocabulary) -> RequestFacts:
+def read_messages(body: bytes) -> RequestFacts:
     """Facts of a request for a message. Raises RequestRejectedError."""
-    parsed = parse_body(body, decoder)
-    vocabulary.check(parsed)
-    _OTHER_API_FIELDS.check(parsed.keys)
+    parsed = MEMBERS.parse(body)
     request = parsed.fields
     walker = _PromptWalker()
     walker.walk(parsed)
@@ -99,7 +94,7 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
     references = body_references(parsed)
     conditions, default_conditions = conditions_of(request.service_tier, request.speed, request.inference_geo)
     return RequestFacts(
-        model=required_model(request),
+        model=required_model(request.model),
         prompt=walker.parts.shape(),
         stream=request.stream or False,
         choices=2 if compacts else 1,  # a summary is one more answer
@@ -136,11 +131,11 @@ def _cites(citations: object) -> bool:
     return isinstance(citations, dict) and citations.get("enabled") is True
 
 
-def required_model(request: MessagesBody) -> str:
+def required_model(model: str | None) -> str:
     """The model, without which nothing can be priced. Raises RequestRejectedError."""
-    if not request.model:
+    if not model:
         raise RequestRejectedError("The request names no model.", param="model")
-    return request.model
+    return model
 
 
 class _PromptWalker:
@@ -178,7 +173,7 @@ class _PromptWalker:
             parts.add_text(member(fallback, "output_config"))
         if self.cites:
             parts.tokens += CITATION_TOKENS
-        parts.add_unknown_members(body.decoded_if_unknown(_KNOWN_KEYS), KNOWN, is_request=True)
+        MEMBERS.add_unknown(body, parts)
         if request.mcp_servers or request.container or request.thread:
             parts.add_unseen()
 

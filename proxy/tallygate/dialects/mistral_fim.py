@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tallygate.dialects.dialect import RequestFacts, UsageReporting
 from tallygate.dialects.openai_completions import CompletionRequest, OpenAiCompletions
-from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.dialects.request_members import RequestMembers
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.usage import TOKENS_MAX
 
@@ -35,11 +35,11 @@ class MistralFim(OpenAiCompletions):
 
     name = "mistral_fim"
     usage_reporting = UsageReporting.ALWAYS
+    members = RequestMembers(CompletionRequest, inside=("include_usage", *Minimum.__struct_fields__))
 
     def __init__(self) -> None:
         super().__init__()
         self._minima = msgspec.json.Decoder(Minimum)
-        self._vocabulary = Vocabulary((*CompletionRequest.__struct_fields__, *Minimum.__struct_fields__, "include_usage"))
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a completion; in addition, `min_tokens` may be generated whatever else bounds the output.

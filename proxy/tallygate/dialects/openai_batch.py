@@ -29,6 +29,7 @@ from tallygate.dialects.batch import (
 )
 from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import BatchOrder, JobKind, RequestFacts, UsageReporting
+from tallygate.dialects.openai_required import required
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.references import body_references
 from tallygate.dialects.vocabulary import Vocabulary
@@ -98,8 +99,7 @@ class OpenAiBatch(BatchShape, OpenAiShape):
         parsed = parse_body(body, self._requests)
         self._vocabulary.check(parsed)
         request = parsed.fields
-        if not request.input_file_id:
-            raise RequestRejectedError("Missing required parameter: 'input_file_id'.", param="input_file_id")
+        input_file = required(request.input_file_id or None, "input_file_id")
         endpoint = self._endpoint(request.endpoint)
         dialect = self._dialect_of(endpoint)
         if dialect is None:
@@ -112,7 +112,7 @@ class OpenAiBatch(BatchShape, OpenAiShape):
             conditions=(BATCH,),
             references=body_references(parsed),
             job_kind=self.kind,
-            batch=BatchOrder(dialect=dialect, path=endpoint, input_file=request.input_file_id),
+            batch=BatchOrder(dialect=dialect, path=endpoint, input_file=input_file),
         )
 
     def lines_of(self, body: bytes, *, path: Mapping[str, str]) -> Iterator[BatchLine]:

@@ -5,20 +5,19 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import keys_of, parse_body, with_member
+from tallygate.dialects.body import keys_of, with_member
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter, units_of
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.hosted_tools import billed_calls_max, hosted_tools
 from tallygate.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from tallygate.dialects.openai_prompt import MESSAGE_MEMBERS, ChatMessage, OpenAiPrompt, add_message
+from tallygate.dialects.openai_required import required, required_model
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.ordinary_chat import ordinary_chat_facts
-from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.prompt_parts import json_text
 from tallygate.dialects.references import body_references
+from tallygate.dialects.request_members import RequestMembers
 from tallygate.dialects.service_tiers import tier_conditions
-from tallygate.dialects.vocabulary import Vocabulary
-from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage import TOKENS_MAX
 
@@ -63,13 +62,12 @@ class ChatOutline(msgspec.Struct, gc=False):
     messages: list[dict[str, msgspec.Raw]] | None = None
 
 
-_KNOWN: Final = frozenset(ChatRequest.__struct_fields__)
 # Members of inner objects that decide how a part is read.
 _INSIDE: Final = (
     *("role", "content", "name", "tool_calls", "function_call", "refusal", "reasoning_content", "audio", "include_usage"),
     *("type", "text", "image_url", "url", "detail", "input_audio", "file", "file_data", "filename", "data", "function"),
 )
-_KNOWN_KEYS: Final = keys_of(_KNOWN)
+_MEMBERS: Final = RequestMembers(ChatRequest, inside=_INSIDE)
 # Members that make services of this shape search for the model: OpenAI, OpenRouter, xAI, Qwen, Mistral and others.
 _SEARCHES: Final = keys_of(
     {
@@ -116,10 +114,7 @@ class OpenAiChat(OpenAiShape):
     needs_messages = True
 
     def __init__(self) -> None:
-        self._requests = msgspec.json.Decoder(ChatRequest)
         self._outlines = msgspec.json.Decoder(ChatOutline)
-        self._vocabulary = Vocabulary((*_KNOWN, *_INSIDE))
-        self._other_api_fields = OtherApiFields(_KNOWN)
         self._answers = msgspec.json.Decoder(ChoicesBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
@@ -128,22 +123,19 @@ class OpenAiChat(OpenAiShape):
         ordinary = None if self.adds_unknown_input else ordinary_chat_facts(body)
         if ordinary is not None and _is_plain_name(ordinary.model):
             return ordinary
-        parsed = parse_body(body, self._requests)
+        parsed = _MEMBERS.parse(body)
         request = parsed.fields
         model, model_family = self._model(request)
-        if request.messages is None and self.needs_messages:
-            raise RequestRejectedError("Missing required parameter: 'messages'.", param="messages")
+        messages = required(request.messages, "messages") if self.needs_messages else request.messages or ()
         draft = OpenAiPrompt()
-        self._vocabulary.check(parsed)
-        self._other_api_fields.check(parsed.keys)
-        for message in request.messages or ():
+        for message in messages:
             add_message(draft, message)
         draft.add_tools(request.tools)
         draft.add_tools(request.functions)
         draft.add_raw_schema(request.response_format)
         draft.add_text(request.prediction)
         draft.add_text(request.web_search_options)
-        draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
+        _MEMBERS.add_unknown(parsed, draft)
         for members in self._outlines.decode(body).messages or ():
             draft.add_raw_unknown_members(members, MESSAGE_MEMBERS)
         searches = not parsed.keys.isdisjoint(_SEARCHES) or (model is not None and _SEARCH_MODEL in model)
@@ -185,9 +177,7 @@ class OpenAiChat(OpenAiShape):
 
     def _model(self, request: ChatRequest) -> tuple[str | None, str | None]:
         """The requested model and Gloo's family; here a model is required."""
-        if not request.model:
-            raise RequestRejectedError("You must provide a model parameter.", param="model")
-        return request.model, None
+        return required_model(request.model), None
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
         """Set stream_options.include_usage and the maximum in `body` if requested; every other byte stays."""
@@ -199,7 +189,7 @@ class OpenAiChat(OpenAiShape):
 
     def _with_maximum(self, body: bytes, max_output_tokens: int) -> bytes:
         """Set the maximum under the name that the request uses; if it uses two, under both: services differ in which they obey."""
-        request = self._requests.decode(body)
+        request = _MEMBERS.decode(body)
         given = {"max_completion_tokens": request.max_completion_tokens, "max_tokens": request.max_tokens}
         named = {name: maximum or max_output_tokens for name, maximum in given.items() if maximum is not None}
         for name, maximum in (named or {self.default_maximum: max_output_tokens}).items():

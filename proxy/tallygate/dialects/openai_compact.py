@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.openai_required import required_model
 from tallygate.dialects.openai_responses import OpenAiResponses, ResponsesRequest
-from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.usage import TOKENS_MAX
 
 
@@ -26,9 +26,7 @@ class OpenAiCompact(OpenAiResponses):
         return replace(facts, max_output_tokens=None, output_min_tokens=TOKENS_MAX, is_cut_upstream=True)
 
     def _model(self, request: ResponsesRequest) -> tuple[str | None, str | None]:
-        if not request.model:
-            raise RequestRejectedError("You must provide a model parameter.", param="model")
-        return request.model, None
+        return required_model(request.model), None
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
         del facts, ask_usage, max_output_tokens  # the API has no maximum

@@ -1,22 +1,21 @@
 """OpenAI's older text completions: a prompt in, text out."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import msgspec
 
-from tallygate.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, parse_body, with_member
+from tallygate.dialects.body import TOKEN_IDS_ENTRIES_MAX, with_member
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter, units_of
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.openai_chat import CHOICES_MAX, Choices, OutputTokens, StreamOptions
 from tallygate.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from tallygate.dialects.openai_prompt import OpenAiPrompt
+from tallygate.dialects.openai_required import required_model
 from tallygate.dialects.openai_shape import OpenAiShape
-from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.references import body_references
+from tallygate.dialects.request_members import RequestMembers
 from tallygate.dialects.service_tiers import tier_conditions
-from tallygate.dialects.vocabulary import Vocabulary
-from tallygate.domain.errors import RequestRejectedError
 
 InputEntry = str | int | list[int]
 TextInput = str | list[InputEntry]
@@ -39,37 +38,27 @@ class CompletionRequest(msgspec.Struct, gc=False):
     service_tier: Any = None
 
 
-_KNOWN: Final = frozenset(CompletionRequest.__struct_fields__)
-_KNOWN_KEYS: Final = keys_of(_KNOWN)
-
-
 class OpenAiCompletions(OpenAiShape):
     """POST /v1/completions."""
 
     name = "openai_completions"
+    members = RequestMembers(CompletionRequest, inside=("include_usage",))
 
     def __init__(self) -> None:
-        self._requests = msgspec.json.Decoder(CompletionRequest)
-        self._vocabulary = Vocabulary((*_KNOWN, "include_usage"))
-        self._other_api_fields = OtherApiFields(_KNOWN)
         self._answers = msgspec.json.Decoder(ChoicesBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a completion request. Each prompt of a list is answered n times; best_of answers are generated and billed."""
         del path, query
-        parsed = parse_body(body, self._requests, entries_max=TOKEN_IDS_ENTRIES_MAX)
+        parsed = self.members.parse(body, entries_max=TOKEN_IDS_ENTRIES_MAX)
         request = parsed.fields
-        if not request.model:
-            raise RequestRejectedError("You must provide a model parameter.", param="model")
-        self._vocabulary.check(parsed)
-        self._other_api_fields.check(parsed.keys)
         draft = OpenAiPrompt()
         prompts = add_input(draft, request.prompt)
         draft.add_text(request.suffix)
-        draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
+        self.members.add_unknown(parsed, draft)
         references = body_references(parsed)
         return RequestFacts(
-            model=request.model,
+            model=required_model(request.model),
             prompt=draft.shape(),
             stream=request.stream is True,
             max_output_tokens=request.max_tokens or None,  # 0 is none
@@ -97,7 +86,7 @@ class OpenAiCompletions(OpenAiShape):
         )
 
 
-def add_input(draft: OpenAiPrompt, text: TextInput | None) -> int:
+def add_input(draft: OpenAiPrompt, text: str | Sequence[InputEntry] | None) -> int:
     """Add a text, texts, token ids or lists of token ids; return the number of inputs (token ids in one list are one)."""
     if text is None or isinstance(text, str):
         draft.add_text(text)

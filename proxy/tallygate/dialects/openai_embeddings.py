@@ -6,20 +6,20 @@ from typing import Any, Final
 import msgspec
 
 from tallygate.dialects.billed_members import MEMBERS, read_billed
-from tallygate.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, parse_body
+from tallygate.dialects.body import TOKEN_IDS_ENTRIES_MAX
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.lenient import lenient_decode, name_or_none
 from tallygate.dialects.meters import JsonMeter, UnreadMeter
 from tallygate.dialects.openai_completions import TextInput, add_input
 from tallygate.dialects.openai_prompt import OpenAiPrompt
+from tallygate.dialects.openai_required import required, required_model
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.openai_usage import embedding_counts
-from tallygate.dialects.other_api_fields import MAXIMA, OtherApiFields
+from tallygate.dialects.other_api_fields import MAXIMA
 from tallygate.dialects.references import body_references
+from tallygate.dialects.request_members import RequestMembers
 from tallygate.dialects.service_tiers import tier_conditions
-from tallygate.dialects.vocabulary import Vocabulary
-from tallygate.domain.errors import RequestRejectedError
 
 
 class EmbeddingsRequest(msgspec.Struct, gc=False):
@@ -30,8 +30,7 @@ class EmbeddingsRequest(msgspec.Struct, gc=False):
     service_tier: Any = None
 
 
-_KNOWN: Final = frozenset(EmbeddingsRequest.__struct_fields__)
-_KNOWN_KEYS: Final = keys_of(_KNOWN)
+_MEMBERS: Final = RequestMembers(EmbeddingsRequest, own=MAXIMA)  # nothing is generated
 
 
 class EmbeddingsAnswer(msgspec.Struct, gc=False):
@@ -49,26 +48,18 @@ class OpenAiEmbeddings(OpenAiShape):
     generates = False
 
     def __init__(self) -> None:
-        self._requests = msgspec.json.Decoder(EmbeddingsRequest)
-        self._vocabulary = Vocabulary(_KNOWN)
-        self._other_api_fields = OtherApiFields(MAXIMA)  # nothing is generated
         self._answers = msgspec.json.Decoder(EmbeddingsAnswer)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         del path, query
-        parsed = parse_body(body, self._requests, entries_max=TOKEN_IDS_ENTRIES_MAX)
+        parsed = _MEMBERS.parse(body, entries_max=TOKEN_IDS_ENTRIES_MAX)
         request = parsed.fields
-        if not request.model:
-            raise RequestRejectedError("You must provide a model parameter.", param="model")
-        if request.input is None:
-            raise RequestRejectedError("Missing required parameter: 'input'.", param="input")
-        self._vocabulary.check(parsed)
-        self._other_api_fields.check(parsed.keys)
+        model, text = required_model(request.model), required(request.input, "input")
         draft = OpenAiPrompt()
-        draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
-        add_input(draft, request.input)
+        _MEMBERS.add_unknown(parsed, draft)
+        add_input(draft, text)
         return RequestFacts(
-            model=request.model,
+            model=model,
             prompt=draft.shape(),
             has_output=False,
             conditions=tier_conditions(request.service_tier),

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from tallygate.dialects.billed_members import MEMBERS, read_billed
-from tallygate.dialects.body import keys_of, parse_body
 from tallygate.dialects.dialect import (
     ImagesAsked,
     MeterReading,
@@ -38,12 +37,12 @@ from tallygate.dialects.long_strings import WithoutLongStrings
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter
 from tallygate.dialects.openai_chat import Choices
 from tallygate.dialects.openai_prompt import OpenAiPrompt
+from tallygate.dialects.openai_required import required_model
 from tallygate.dialects.openai_shape import OpenAiShape
-from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.references import body_references
+from tallygate.dialects.request_members import RequestMembers
 from tallygate.dialects.sse import SseEvent
 from tallygate.dialects.stated_usage import RESPONSES, StatedUsage
-from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.unit import AUTO, Unit
 from tallygate.domain.usage import Pass, Usage
@@ -91,8 +90,7 @@ class ImagesRequest(msgspec.Struct, gc=False):
     input_references: Any = None
 
 
-_KNOWN: Final = frozenset(ImagesRequest.__struct_fields__)
-_KNOWN_KEYS: Final = keys_of(_KNOWN)
+_MEMBERS: Final = RequestMembers(ImagesRequest)
 IMAGES_IN: Final = ("image", "images", "mask", "markup", "image_url", "image_urls", "reference_images", "input_references")
 
 
@@ -118,17 +116,12 @@ class OpenAiImages(OpenAiShape):
     usage_reporting = UsageReporting.NOT_PROMISED  # of models that are billed by the image
 
     def __init__(self) -> None:
-        self._requests = msgspec.json.Decoder(ImagesRequest)
-        self._vocabulary = Vocabulary(_KNOWN)
-        self._other_api_fields = OtherApiFields(())
         self._answers = msgspec.json.Decoder(ImagesAnswer)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         del path, query
-        parsed = parse_body(body, self._requests)
-        self._vocabulary.check(parsed)
-        self._other_api_fields.check(parsed.keys)
-        unknown = parsed.decoded_if_unknown(_KNOWN_KEYS)
+        parsed = _MEMBERS.parse(body)
+        unknown = _MEMBERS.all_if_unknown(parsed)
         facts = facts_of(parsed.fields, unknown, images_in=sum([_count(getattr(parsed.fields, name)) for name in IMAGES_IN]))
         return msgspec.structs.replace(facts, references=body_references(parsed))
 
@@ -148,9 +141,7 @@ def facts_of(request: ImagesRequest, unknown: Mapping[str, Any], *, images_in: i
     unknown     all of its members, if there are any that are not acted on: the model may read them
     images_in   images that it gives
     """
-    model = request.model
-    if not model:
-        raise RequestRejectedError("You must provide a model parameter.", param="model")
+    model = required_model(request.model)
     number = max(request.n or 1, request.batch_size or 1, request.num_images or 1, request.num_outputs or 1)
     stated = {
         "quality": request.quality,
@@ -162,7 +153,7 @@ def facts_of(request: ImagesRequest, unknown: Mapping[str, Any], *, images_in: i
     draft = OpenAiPrompt()
     draft.add_text(request.prompt)
     draft.add_text(request.negative_prompt)
-    draft.add_unknown_members(unknown, _KNOWN, is_request=True)
+    draft.add_unknown_members(unknown, _MEMBERS.names, is_request=True)
     draft.tokens = images_in * IMAGE_IN_TOKENS
     unit = _unit(stated)
     tokens = output_tokens(model, stated) + partial_tokens(stated) + plan_tokens(model)

@@ -9,17 +9,15 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import keys_of, parse_body
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.meters import UnreadMeter
 from tallygate.dialects.openai_embeddings import EmbeddingsAnswer, EmbeddingsMeter
 from tallygate.dialects.openai_prompt import OpenAiPrompt
+from tallygate.dialects.openai_required import required
 from tallygate.dialects.openai_shape import OpenAiShape
-from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.references import body_references
-from tallygate.dialects.vocabulary import Vocabulary
-from tallygate.domain.errors import RequestRejectedError
+from tallygate.dialects.request_members import RequestMembers
 
 DEFAULT_MODEL: Final = "omni-moderation-latest"
 
@@ -31,8 +29,7 @@ class ModerationRequest(msgspec.Struct, gc=False):
     input: Any = None
 
 
-_KNOWN: Final = frozenset(ModerationRequest.__struct_fields__)
-_KNOWN_KEYS: Final = keys_of(_KNOWN)
+_MEMBERS: Final = RequestMembers(ModerationRequest)
 
 
 class OpenAiModeration(OpenAiShape):
@@ -43,22 +40,15 @@ class OpenAiModeration(OpenAiShape):
     usage_reporting = UsageReporting.NOT_PROMISED
 
     def __init__(self) -> None:
-        self._requests = msgspec.json.Decoder(ModerationRequest)
-        self._vocabulary = Vocabulary(_KNOWN)
-        self._other_api_fields = OtherApiFields(())
         self._answers = msgspec.json.Decoder(EmbeddingsAnswer)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         del path, query
-        parsed = parse_body(body, self._requests)
+        parsed = _MEMBERS.parse(body)
         request = parsed.fields
-        if request.input is None:
-            raise RequestRejectedError("Missing required parameter: 'input'.", param="input")
-        self._vocabulary.check(parsed)
-        self._other_api_fields.check(parsed.keys)
         draft = OpenAiPrompt()
-        draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
-        draft.add_content(request.input)
+        _MEMBERS.add_unknown(parsed, draft)
+        draft.add_content(required(request.input, "input"))
         references = body_references(parsed)
         return RequestFacts(
             model=request.model or DEFAULT_MODEL,

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from tallygate.dialects.billed_members import MEMBERS, read_billed
-from tallygate.dialects.body import keys_of, parse_body, with_member
+from tallygate.dialects.body import with_member
 from tallygate.dialects.dialect import JobKind, MeterReading, OtherModel, RequestFacts, ResponseMeter, UsageReporting, units_of
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.hosted_tools import BILLED_ITEMS, CALLS_MAX, CallItems, billed_calls_max, hosted_tools, image_models
@@ -16,13 +16,13 @@ from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMe
 from tallygate.dialects.openai_chat import OutputTokens, ToolCalls
 from tallygate.dialects.openai_choices import DONE_BYTES_MAX
 from tallygate.dialects.openai_prompt import OpenAiPrompt
+from tallygate.dialects.openai_required import required_model
 from tallygate.dialects.openai_shape import OpenAiShape
-from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.references import body_references, item_reference
+from tallygate.dialects.request_members import RequestMembers
 from tallygate.dialects.service_tiers import implied_tier, note_tier, tier_conditions
 from tallygate.dialects.sse import SseEvent
 from tallygate.dialects.stated_usage import RESPONSES, StatedUsage
-from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import Refusal, RequestRejectedError
 from tallygate.domain.prompt import ImageInput
 from tallygate.domain.stored_object import StoredReference
@@ -67,8 +67,6 @@ class ResponsesRequest(msgspec.Struct, gc=False):
 
 ADDED_TOKENS: Final = 24  # a prompt without tools was seen to have 18 tokens beyond its texts
 
-_KNOWN: Final = frozenset(ResponsesRequest.__struct_fields__)
-_KNOWN_KEYS: Final = keys_of(_KNOWN)
 _INSIDE: Final = (
     *(
         "role",
@@ -86,6 +84,7 @@ _INSIDE: Final = (
     ),
     *("output", "summary", "encrypted_content", "arguments", "call_id", "format"),
 )
+_MEMBERS: Final = RequestMembers(ResponsesRequest, inside=_INSIDE)
 
 
 class OpenAiResponses(OpenAiShape):
@@ -101,21 +100,16 @@ class OpenAiResponses(OpenAiShape):
     has_background = True  # OpenAI, "Background mode"; Azure OpenAI, "Responses API"
 
     def __init__(self) -> None:
-        self._requests = msgspec.json.Decoder(ResponsesRequest)
-        self._vocabulary = Vocabulary((*_KNOWN, *_INSIDE))
-        self._other_api_fields = OtherApiFields(_KNOWN)
         self._answers = msgspec.json.Decoder(ResponsesBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a Responses request. Stored context (an earlier response, a conversation, a prompt template) is unseen input."""
         del path, query
-        parsed = parse_body(body, self._requests)
+        parsed = _MEMBERS.parse(body)
         request = parsed.fields
         model, model_family = self._model(request)
         if request.background and not self.has_background:
             raise RequestRejectedError("This API has no background responses: leave out 'background'.", param="background")
-        self._vocabulary.check(parsed)
-        self._other_api_fields.check(parsed.keys)
         draft = OpenAiPrompt()
         for given in (request.instructions, request.input):
             if isinstance(given, str):
@@ -135,7 +129,7 @@ class OpenAiResponses(OpenAiShape):
                 draft.add_referred()
         if request.prompt is not None:  # a template, made elsewhere
             draft.add_unseen()
-        draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
+        _MEMBERS.add_unknown(parsed, draft)
         tools = hosted_tools(request.tools) if request.tools else []
         is_unseen = self.adds_unknown_input or draft.has_unseen_input or bool(tools)
         references = tuple(dict.fromkeys((*body_references(parsed), *_stored_items(request.input))))
@@ -169,9 +163,7 @@ class OpenAiResponses(OpenAiShape):
 
     def _model(self, request: ResponsesRequest) -> tuple[str | None, str | None]:
         """The requested model and Gloo's family. A stored prompt may name the model, which is then unknown here."""
-        if not request.model and request.prompt is None:
-            raise RequestRejectedError("You must provide a model parameter.", param="model")
-        return request.model or None, None
+        return (required_model(request.model) if request.prompt is None else request.model or None), None
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
         """Set the maximum in `body` if requested; usage comes unasked."""

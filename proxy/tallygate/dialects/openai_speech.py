@@ -11,21 +11,19 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import keys_of, parse_body
 from tallygate.dialects.dialect import MeterReading, RequestFacts, ResponseMeter, UsageReporting, units_of
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.lenient import lenient_decode
 from tallygate.dialects.meters import EventStreamMeter
 from tallygate.dialects.openai_prompt import OpenAiPrompt
+from tallygate.dialects.openai_required import required, required_model
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.openai_usage import responses_counts
-from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.references import body_references
+from tallygate.dialects.request_members import RequestMembers
 from tallygate.dialects.sound_frames import seconds_of_frames
 from tallygate.dialects.sound_length import read_seconds
 from tallygate.dialects.sse import SseEvent
-from tallygate.dialects.vocabulary import Vocabulary
-from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.unit import Unit
 
 # OpenAI, "Managing costs" of the Realtime API: of what a model says, one token for each 50 ms.
@@ -57,8 +55,7 @@ class SpeechRequest(msgspec.Struct, gc=False):
     voice: Any = None
 
 
-_KNOWN: Final = frozenset(SpeechRequest.__struct_fields__)
-_KNOWN_KEYS: Final = keys_of(_KNOWN)
+_MEMBERS: Final = RequestMembers(SpeechRequest)
 
 
 class OpenAiSpeech(OpenAiShape):
@@ -69,35 +66,27 @@ class OpenAiSpeech(OpenAiShape):
     answers_media = True
 
     def __init__(self) -> None:
-        self._requests = msgspec.json.Decoder(SpeechRequest)
-        self._vocabulary = Vocabulary(_KNOWN)
-        self._other_api_fields = OtherApiFields(())
         self._events = msgspec.json.Decoder(dict[str, Any])
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a request. Each of its answers is relayed as it comes."""
         del path, query
-        parsed = parse_body(body, self._requests)
+        parsed = _MEMBERS.parse(body)
         request = parsed.fields
-        if not request.model:
-            raise RequestRejectedError("You must provide a model parameter.", param="model")
-        if request.input is None:
-            raise RequestRejectedError("Missing required parameter: 'input'.", param="input")
-        self._vocabulary.check(parsed)
-        self._other_api_fields.check(parsed.keys)
+        model, text = required_model(request.model), required(request.input, "input")
         draft = OpenAiPrompt()
-        draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
-        draft.add_text(request.input)
+        _MEMBERS.add_unknown(parsed, draft)
+        draft.add_text(text)
         draft.add_text(request.instructions)
         output = _output_max(request)
         return RequestFacts(
-            model=request.model,
+            model=model,
             prompt=draft.shape(),
             stream=True,
             max_output_tokens=output,
             output_min_tokens=output,  # no member could lower it
             units=units_of(audio_output=True),
-            calls_instead={Unit.CHARACTER: len(request.input)},
+            calls_instead={Unit.CHARACTER: len(text)},
             references=body_references(parsed),
         )
 

@@ -18,6 +18,7 @@ from tallygate.dialects.form import Form, FormRules
 from tallygate.dialects.image_size import base64_bytes
 from tallygate.dialects.lenient import is_positive, lenient_decode
 from tallygate.dialects.meters import EventStreamMeter, JsonMeter, add_text
+from tallygate.dialects.openai_required import required, required_model
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.openai_usage import responses_counts
 from tallygate.dialects.sound_length import seconds_of
@@ -56,9 +57,7 @@ class TranscriptionForm:
                 message = f"'{name}' names a recording whose length is not known here: send it as 'file'."
                 raise RequestRejectedError(message, param=name)
         recording = next((file for file in form.files if file.name == "file"), None)
-        if recording is None:
-            raise RequestRejectedError("Missing required parameter: 'file'.", param="file")
-        seconds = seconds_of(form.content(recording))
+        seconds = seconds_of(form.content(required(recording, "file")))
         output = max(OUTPUT_TOKENS_MIN, seconds * OUTPUT_TOKENS_PER_SECOND)
         others = [value for name, value in form.others if name.partition("[")[0] not in _CONTROLS]
         voices = [value for value in others if value.startswith("data:")]  # samples of speakers
@@ -180,9 +179,7 @@ def model_of(form: Form, path: Mapping[str, str]) -> str:
     named, deployment = form.fields.get("model", ""), path.get("model", "")
     if deployment and named not in ("", deployment):
         raise RequestRejectedError(f"The path names the deployment '{deployment[:200]}': leave 'model' out.", param="model")
-    if not named and not deployment:
-        raise RequestRejectedError("You must provide a model parameter.", param="model")
-    return deployment or named
+    return required_model(deployment or named)
 
 
 def _read_usage(reading: MeterReading, facts: RequestFacts, usage: dict[str, Any], seconds: object) -> None:

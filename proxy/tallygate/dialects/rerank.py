@@ -7,25 +7,22 @@ a query with up to 100 documents; a document of more than 500 tokens, the query 
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import keys_of, parse_body
 from tallygate.dialects.counts import lenient_count
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.lenient import lenient_decode, member, name_or_none
 from tallygate.dialects.meters import JsonMeter, UnreadMeter
 from tallygate.dialects.openai_prompt import OpenAiPrompt
+from tallygate.dialects.openai_required import required, required_model
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.openai_usage import embedding_counts
-from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.prompt_parts import json_text
 from tallygate.dialects.references import stored_references
-from tallygate.dialects.vocabulary import Vocabulary
-from tallygate.domain.errors import RequestRejectedError
+from tallygate.dialects.request_members import RequestMembers
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage import TOKENS_MAX, Usage
 
@@ -46,8 +43,7 @@ class RerankRequest(msgspec.Struct, gc=False):
     return_documents: Any = None
 
 
-_KNOWN: Final = frozenset(RerankRequest.__struct_fields__)
-_KNOWN_KEYS: Final = keys_of(_KNOWN)
+_MEMBERS: Final = RequestMembers(RerankRequest, has_names_of_callers=True)  # in documents
 
 
 class RerankAnswer(msgspec.Struct, gc=False):
@@ -66,35 +62,24 @@ class Rerank(OpenAiShape):
     generates = False
 
     def __init__(self) -> None:
-        self._requests = msgspec.json.Decoder(RerankRequest)
-        self._vocabulary = Vocabulary(_KNOWN)
-        self._other_api_fields = OtherApiFields(())
         self._answers = msgspec.json.Decoder(RerankAnswer)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a request; of its tokens, the query counts with each document."""
         del path, query
-        parsed = parse_body(body, self._requests)
+        parsed = _MEMBERS.parse(body)
         request = parsed.fields
-        if not request.model:
-            raise RequestRejectedError("You must provide a model parameter.", param="model")
-        if request.query is None:
-            raise RequestRejectedError("Missing required parameter: 'query'.", param="query")
-        if request.documents is None:
-            raise RequestRejectedError("Missing required parameter: 'documents'.", param="documents")
-        self._vocabulary.check(replace(parsed, keys_anywhere=parsed.keys))  # documents have names of the client's own
-        self._other_api_fields.check(parsed.keys)
+        model, asked = required_model(request.model), _text(required(request.query, "query"))
+        documents = [_text(document) for document in required(request.documents, "documents")]
         draft = OpenAiPrompt()
-        others = {name: value for name, value in parsed.decoded_if_unknown(_KNOWN_KEYS).items() if name not in _KNOWN}
-        draft.add_unknown_members(others, _KNOWN, is_request=True)
-        asked = _text(request.query)
-        documents = [_text(document) for document in request.documents]
+        others = {name: value for name, value in _MEMBERS.all_if_unknown(parsed).items() if name not in _MEMBERS.names}
+        draft.add_unknown_members(others, _MEMBERS.names, is_request=True)
         for text in (asked, *documents):
             draft.add_text(text)
         again = len(asked.encode()) * (len(documents) - 1)  # a token has at least one byte
         draft.tokens += min(max(again, 0), TOKENS_MAX)
         return RequestFacts(
-            model=request.model,
+            model=model,
             prompt=draft.shape(),
             has_output=False,
             calls_instead={Unit.SEARCH_UNIT: _search_units(asked, documents)},

@@ -16,6 +16,7 @@ from tallygate.dialects.dialect import JobKind, RequestFacts, ResponseMeter, Usa
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.lenient import lenient_decode, member, name_or_none
 from tallygate.dialects.meters import JsonMeter, UnreadMeter
+from tallygate.dialects.openai_required import required_model
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.references import stored_references
 from tallygate.dialects.video import SECONDS_MAX, VIDEOS_MAX, generated, number_up_to, video_facts, video_unit
@@ -47,9 +48,7 @@ class XaiVideo(OpenAiShape):
         parsed = parse_body(body, self._requests)
         self._vocabulary.check(parsed)
         request = parsed.fields
-        model = name_or_none(request.get("model"))
-        if model is None:
-            raise RequestRejectedError("You must provide a model parameter.", param="model")
+        model = required_model(name_or_none(request.get("model")))
         if request.get("video") is not None:
             raise RequestRejectedError("'video' names one whose length is not known here: leave it out.", param="video")
         return video_facts(
