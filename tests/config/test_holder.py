@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tallygate.config.holder import ConfigHolder
+from tallygate.config.holder import ConfigHolder, LastWithStored
 from tallygate.config.load import ConfigSource
 from tallygate.config.model import GatewayConfig
 from tallygate.config.reloading import Reloading
 from tallygate.config.upstream_catalogue import read_upstream_catalogue
 from tallygate.domain.errors import ConfigError
+from tallygate.domain.organization import Organization, Plan
 
 CATALOGUE = b"""{"data": [{"id": "gloo-new", "family": "Open Source",
     "pricing": {"input": {"rate_per_1m_tokens": "1"}, "output": {"rate_per_1m_tokens": "2"}}}]}"""
@@ -175,3 +176,14 @@ async def test_a_reload_that_breaks_is_logged_and_the_next_is_done(caplog: pytes
     running.cancel()
 
     assert [record.exc_info is not None for record in caplog.records] == [True, True]
+
+
+def test_of_the_very_same_two_the_joined_configuration_is_the_very_same(source: ConfigSource) -> None:
+    config, other, stored = source.load(), source.load(), {"beta": Organization(id="beta", plan=Plan(id="p"))}
+    joined = LastWithStored()
+
+    first = joined.of(config, stored)
+    assert first.organizations[0].id == "beta"
+    assert joined.of(config, stored) is first
+    assert joined.of(config, {}) is config
+    assert joined.of(other, {}) is other

@@ -118,8 +118,10 @@ class FakeTotals:
         self.hangs = False
         self.asked = []
         self.skipped = 0
+        self.writes = 0
 
     async def check_writes(self):
+        self.writes += 1
         if self.hangs:
             await asyncio.Event().wait()
         if self.refused_writes is not None:
@@ -175,6 +177,7 @@ async def console(tmp_path):
             state=state,
             store=store,
             totals=totals,
+            writes=database_writes,
             holder=holder,
             readiness=readiness,
             counts=counts,
@@ -422,6 +425,27 @@ async def test_however_often_readiness_is_asked_writes_are_rare(console):
     await console.get("/readyz")
     assert console.store.writes == 2
     assert console.store.thorough == 1
+
+
+async def test_what_the_ledger_has_just_committed_shows_that_its_database_takes_writes(console):
+    console.writes.was_taken()
+    await console.get("/metrics")
+    assert console.totals.writes == 1, "there was no check to save before the first"
+    for _ in range(5):
+        console.clock.now_ms += EVERY_MS
+        console.writes.was_taken()
+        console.clock.now_ms += EVERY_MS - 1
+        assert 'tallygate_takes_writes{part="database",reason=""} 1.0' in (await console.get("/metrics"))[2]
+    assert console.totals.writes == 1
+
+    console.totals.refused_writes = LedgerUnavailableError("full", FULL)
+    console.clock.now_ms += 1
+    assert 'tallygate_takes_writes{part="database",reason="disk"} 0.0' in (await console.get("/metrics"))[2]
+    console.totals.refused_writes = None
+    console.clock.now_ms += EVERY_MS
+    console.writes.was_taken()
+    assert 'tallygate_takes_writes{part="database",reason=""} 1.0' in (await console.get("/metrics"))[2]
+    assert console.totals.writes == 3, "what was refused is tried"
 
 
 async def test_every_command_is_tried_now_and_then_and_for_as_long_as_something_is_wrong(console):

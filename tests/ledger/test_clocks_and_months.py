@@ -221,8 +221,8 @@ async def test_a_changed_time_zone_or_billing_day_has_the_month_rebuilt(
     """What was spent between the beginnings of the two months belongs to the one that begins first alone."""
     at_work = LimiterAtWork(redis_store, database)
     organization = replace(an_organization(limits=(WEEK, MONTH)), time_zone=before[0], billing_day=before[1])
-    configured = [organization]
-    rebuild = at_work.rebuilding(organizations=lambda: configured)
+    configured = organization
+    rebuild = at_work.rebuilding(organizations=lambda: (configured,))
     await rebuild.open(await rebuild.closed())
     await rebuild.close_where_months_changed()
     assert await unmarked_partitions(redis_store) == ()
@@ -241,12 +241,12 @@ async def test_a_changed_time_zone_or_billing_day_has_the_month_rebuilt(
         7_500 if _begins(now, before) == edges[0] else 500
     )
 
-    configured[:] = [replace(organization, time_zone=after[0], billing_day=after[1])]
+    configured = replace(organization, time_zone=after[0], billing_day=after[1])
     await rebuild.close_where_months_changed()
     assert await unmarked_partitions(redis_store) == (partition_of("acme"),)
     await rebuild.open(await rebuild.closed())
 
-    renewed = next(window for window in windows_of(configured[0], now) if window.demand.limit is MONTH)
+    renewed = next(window for window in windows_of(configured, now) if window.demand.limit is MONTH)
     posted = await read_posted(redis_store, load_scripts(), "acme", renewed.demand)
     assert posted.spent_nano_usd == (7_500 if _begins(now, after) == edges[0] else 500)
     assert await read_period(redis_store, "acme", month.demand.key) in renewed.demand.periods

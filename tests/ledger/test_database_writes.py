@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from new_ledger import ledger_file, postgres_ledger
 from postgres_process import PostgresProcess
+from sqlalchemy import Connection
 
 from tallygate.app.stores import open_ledger
 from tallygate.config.settings import load_settings
@@ -45,6 +46,20 @@ async def test_a_database_that_takes_writes_has_no_obstacle_and_keeps_its_versio
 ) -> None:
     await database.check_writes()
     await open_another().migrate()  # it is at the newest version still, and that is all that it does
+
+
+async def test_a_commit_is_told_and_what_is_undone_is_not(database: Database) -> None:
+    told: list[None] = []
+    database.on_commit = lambda: told.append(None)
+
+    def fail(_connection: Connection) -> None:
+        raise ZeroDivisionError
+
+    with suppress(ZeroDivisionError):
+        await database.transact(fail)
+    assert not told
+    await database.transact(lambda _connection: None)
+    assert len(told) == 1
 
 
 @pytest.mark.process

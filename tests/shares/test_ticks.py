@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tallygate.shares.ticks import until_tick
+from tallygate.shares.ticks import Alarm, until_tick
 
 
 async def test_whoever_waits_for_a_tick_wakes_at_a_whole_multiple_of_its_seconds() -> None:
@@ -12,3 +12,25 @@ async def test_whoever_waits_for_a_tick_wakes_at_a_whole_multiple_of_its_seconds
 
     loop.time = lambda: 1_000.5  # type: ignore[method-assign]
     assert [until_tick(every) for every in (0.5, 1.0)] == [0.5, 0.5], "a tick that is now was waited for"
+
+
+async def test_an_alarm_ends_a_pause_that_is_under_way_and_else_the_next_one_until_it_is_cleared() -> None:
+    alarm, never = Alarm(), 1e6
+    pause = asyncio.ensure_future(alarm.wait(never))
+    await asyncio.sleep(0)
+    assert not pause.done()
+    alarm.set()
+    await pause
+    await alarm.wait(never)
+
+    alarm.clear()
+    pause = asyncio.ensure_future(alarm.wait(never))
+    await asyncio.sleep(0)
+    assert not pause.done()
+    pause.cancel()
+    await asyncio.gather(pause, return_exceptions=True)
+    alarm.set()  # nobody waits any more
+
+    alarm.clear()
+    await alarm.wait(0)
+    assert not alarm.is_set, "the pause was over"

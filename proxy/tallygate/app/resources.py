@@ -1,13 +1,13 @@
 """The stores and configuration of the process behind the console's port, opened once for all its parts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tallygate.app.clocks import now_ms
 from tallygate.app.configuration import served_config_holder
 from tallygate.app.stores import open_ledger_link, open_served_ledger, open_store, read_replica
 from tallygate.config.directory import StoredSource
-from tallygate.config.holder import ConfigHolder, with_stored
+from tallygate.config.holder import ConfigHolder, LastWithStored
 from tallygate.config.model import GatewayConfig
 from tallygate.config.settings import Settings
 from tallygate.config.webhook_endpoint import WebhookEndpoint
@@ -33,10 +33,11 @@ class Resources:
     replica: ReadReplica | None = None  # of processes with an API, if there is one
     channel: DirectoryChannel | None = None  # of processes that follow the directory
     snapshots: SnapshotKeeper | None = None  # of the one process of a machine with workers that keeps them
+    joined: LastWithStored = field(default_factory=LastWithStored)
 
     def config(self) -> GatewayConfig:
         """The configuration in force now, with the organizations of the database."""
-        return with_stored(self.holder.current, self.directory.organizations)
+        return self.joined.of(self.holder.current, self.directory.organizations)
 
     def all_organizations(self) -> Sequence[Organization]:
         """Every organization, for what must miss none. Raises LedgerUnavailableError until the database was read."""

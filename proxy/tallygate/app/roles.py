@@ -75,6 +75,7 @@ def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
     files = files_part(role, resources.settings)
     store_writes = WriteCheck("store", store.check_writes, thorough=store.check_commands, now_ms=monotonic_ms)
     database_writes = WriteCheck("database", resources.database.check_writes, now_ms=monotonic_ms)
+    resources.database.on_commit = database_writes.was_taken
     admits = Part(probes=(store_probe(store, store_writes, needs_data=True), backlog_probe(store)), writes=(store_writes,))
     needs_database = Part(probes=(database_probe(database_writes, is_needed=True),), writes=(database_writes,))
     match role:

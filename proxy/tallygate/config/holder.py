@@ -92,3 +92,17 @@ def with_stored(config: GatewayConfig, stored: Mapping[str, Organization]) -> Ga
     in_file = {organization.id for organization in config.organizations}
     others = [organization for org, organization in stored.items() if org not in in_file]
     return replace(config, organizations=(*others, *config.organizations)) if others else config
+
+
+class LastWithStored:
+    """`with_stored` of what changes seldom: of the very same two it is the very same configuration."""
+
+    def __init__(self) -> None:
+        self._last: tuple[GatewayConfig, Mapping[str, Organization], GatewayConfig] | None = None
+
+    def of(self, config: GatewayConfig, stored: Mapping[str, Organization]) -> GatewayConfig:
+        """stored: a mapping that nobody changes."""
+        last = self._last
+        if last is None or last[0] is not config or last[1] is not stored:
+            last = self._last = config, stored, with_stored(config, stored)
+        return last[2]

@@ -55,6 +55,11 @@ class WriteCheck:
                     self._log_change(self._last)
             return self._last
 
+    def was_taken(self) -> None:
+        """Somebody else's write was just committed: it has shown all that the next check would."""
+        if self._at_ms is not None and self._last is None:  # what was refused is tried until the check itself finds it taken
+            self._at_ms = self._now_ms()
+
     def _check_due(self, now: int) -> Callable[[], Awaitable[None]]:
         if self._last is None and self._thorough_at_ms is not None and now - self._thorough_at_ms < THOROUGH_MS:
             return self._write

@@ -5,6 +5,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Final
@@ -281,6 +282,7 @@ class Book:
                 bucket = entry.posted_at_ms - entry.posted_at_ms % SPEND_BUCKET_MS
                 posted[entry.org, bucket, entry.credential] += entry.posted_nano_usd
 
+        @cache
         def priced() -> set[tuple[str, str]]:
             return {(entry.org, entry.model) for entry in entries if entry.model == charged_model(entry.price_version)}
 

@@ -153,6 +153,7 @@ class Database:
 
     address       where it is, without anything secret: two of the same address are taken for one database
     dialect       "sqlite" or "postgresql"
+    on_commit     called after each transaction of `transact`
     connections   how many it has opened to write, so far: behind a new one may be another state of the database
     """
 
@@ -180,6 +181,7 @@ class Database:
         self._turn: AbstractAsyncContextManager[object] = nullcontext() if threaded is None else asyncio.Lock()
         self.dialect = writer.dialect.name
         self._expects_tables = False
+        self.on_commit: Callable[[], None] = _nobody
         self.connections = 0
         for engine in (writer.sync_engine, *([] if threaded is None else [threaded])):
             event.listen(engine, "connect", self._count_connection)
@@ -204,9 +206,12 @@ class Database:
             if self._threaded is None or self._expects_tables:
                 async with self._turn, self._writer.begin() as connection:
                     await self._require_tables(connection)
-                    return await connection.run_sync(work)
-            async with self._turn:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, _done_in, self._threaded, work)
+                    done = await connection.run_sync(work)
+            else:
+                async with self._turn:
+                    done = await asyncio.get_running_loop().run_in_executor(self._threads, _done_in, self._threaded, work)
+        self.on_commit()
+        return done
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -595,6 +600,10 @@ def _version(connection: Connection) -> str | None:
 def _is_locked(error: LedgerUnavailableError) -> bool:
     """Return whether another process was writing to the SQLite file for all of BUSY_MS."""
     return getattr(_driver_error(error.__cause__), "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
 
 
 def _done_in(engine: Engine, work: Callable[[Connection], _Result]) -> _Result:

@@ -43,6 +43,7 @@ _log = logging.getLogger(__name__)
 class Rebuild:
     """Opens closed partitions; one per process, called again and again.
 
+    organizations  none of which changes within what it returns
     lease_ms       the new lease of a reservation whose lease was set while the store's clock was ahead
     may_open       whether the store's clock is trusted: spend is not restored at a time that may be wrong
     continuity     of this ledger and this store: nothing is rebuilt that the ledger would lower
@@ -73,6 +74,7 @@ class Rebuild:
         self._calendars: dict[
             str, tuple[str, int]
         ] = {}  # the time zone and billing day with which an organization's months were last checked
+        self._checked: Sequence[Organization] = ()  # all of them
 
     async def closed(self) -> Sequence[int]:
         """The partitions that are closed. Raises StoreError."""
@@ -117,7 +119,10 @@ class Rebuild:
 
         All are checked once, and then those for which either has changed in the configuration.
         """
-        changed = [each for each in self._organizations() if self._calendars.get(each.id) != (each.time_zone, each.billing_day)]
+        organizations = self._organizations()
+        if organizations is self._checked:
+            return
+        changed = [each for each in organizations if self._calendars.get(each.id) != (each.time_zone, each.billing_day)]
         now = self._now_ms()
         for start in range(0, len(changed), _ORGS_AT_ONCE):
             some = changed[start : start + _ORGS_AT_ONCE]
@@ -133,6 +138,7 @@ class Rebuild:
             for partition in sorted({partition_of(org) for org in wrong}):
                 await close_partition(self._store, partition)
             self._calendars.update({each.id: (each.time_zone, each.billing_day) for each in some})
+        self._checked = organizations
 
     async def _open(self, partition: int, organizations: Sequence[Organization], run: str) -> bool:
         last_event = (await stream_facts(self._store, partition)).last_event

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +24,7 @@ from tallygate.ledger.notices.notice import NOTICE_KIND, Notice, notice_of_strea
 from tallygate.ledger.stored_objects import ObjectChange, object_changes
 from tallygate.ledger.stream_positions import newest_of
 from tallygate.limiter.keys import partition_of
+from tallygate.shares.ticks import Alarm
 
 BATCH_MAX: Final = 1_000  # entries of one transaction
 READ_MAX: Final = 200  # entries of one partition in one read: at most 12,800 are in memory, about 20 MB
@@ -83,7 +83,7 @@ class Writer:
         self._recovered = False
         self._claimed_at = loop_time()
         self._gathering = Gathering()
-        self._asked = asyncio.Event()
+        self._asked = Alarm()
         self._hurries_until = 0.0
         self.counts = WriterCounts()
         self.is_database_away = False
@@ -114,12 +114,14 @@ class Writer:
         self._asked.set()
 
     async def _rest(self, seconds: float) -> None:
+        """Pause for so long; where somebody asks, or has asked a while ago, for POLL_SECONDS."""
+        began = self._loop_time()
         self._asked.clear()
-        await asyncio.sleep(min(seconds, POLL_SECONDS))
-        if seconds > POLL_SECONDS and self._loop_time() >= self._hurries_until:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds - POLL_SECONDS):
-                    await self._asked.wait()
+        if began >= self._hurries_until:
+            await self._asked.wait(seconds)
+            if not self._asked.is_set:
+                return
+        await asyncio.sleep(max(began + POLL_SECONDS - self._loop_time(), 0))
 
     async def step(self) -> int:
         """Read, store, and remove entries from the streams; return how many. Raises LedgerUnavailableError, StoreError."""

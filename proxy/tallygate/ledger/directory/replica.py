@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import suppress
 from typing import Final
 
 from sqlalchemy import Connection, select
@@ -19,7 +18,7 @@ from tallygate.ledger.directory.rows import organizations_with_credentials
 from tallygate.ledger.directory.rules import Rules
 from tallygate.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION, RETIRED_CLIENT_IDS
 from tallygate.ledger.directory.snapshot import Snapshot, SnapshotKeeper, row_line
-from tallygate.shares.ticks import until_tick
+from tallygate.shares.ticks import Alarm, until_tick
 
 POLL_SECONDS: Final = 0.5  # the most that a copy lags if nobody announces changes
 QUIET_POLLS: Final = 30  # of which one is made while changes are announced: sessions of PostgreSQL are dear, and others' too
@@ -64,7 +63,7 @@ class DirectoryReplica:
         self._is_too_old: Callable[[], bool] = lambda: False
         self._rules = Rules(config)
         self._read_under: GatewayConfig | None = None
-        self._woken = asyncio.Event()
+        self._woken = Alarm()
         self.organizations: dict[str, Organization] = {}
         self.retired: dict[tuple[str, str], str] = {}
         self.version = -1
@@ -130,10 +129,8 @@ class DirectoryReplica:
         is_away = self.source is not StoredSource.DATABASE  # which was logged
         while True:
             for _ in range(QUIET_POLLS):
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(until_tick(POLL_SECONDS)):
-                        await self._woken.wait()
-                if is_away or self._woken.is_set() or not self._is_quiet():
+                await self._woken.wait(until_tick(POLL_SECONDS))
+                if is_away or self._woken.is_set or not self._is_quiet():
                     break
             self._woken.clear()
             try:
@@ -187,9 +184,7 @@ class DirectoryReplica:
         if changed is None:
             before, self.organizations = self.organizations, now
             return frozenset(org for org in before.keys() | now.keys() if before.get(org) != now.get(org))
-        for org in changed:
-            self.organizations.pop(org, None)
-        self.organizations.update(now)
+        self.organizations = {org: kept for org, kept in self.organizations.items() if org not in changed} | now
         return changed
 
 
