@@ -12,7 +12,7 @@ from prometheus_client.samples import Exemplar as TheirExemplar
 from prometheus_client.samples import Timestamp
 
 from tallygate.telemetry.exemplar import Exemplar
-from tallygate.telemetry.metric import InParts, Kind, Metric, Standing
+from tallygate.telemetry.metric import NOTHING, InParts, Kind, Metric, Standing
 from tallygate.telemetry.metric_text import PARTS_AT_ONCE, PIECE_LINES, Family, HistogramCounts, TextFormat, text_of
 
 NAMES = ("org", "credential", "capability", "kind", "zone")
@@ -96,7 +96,7 @@ def test_in_parts_it_is_the_same_text_and_once_more_as_well(data, metric, wanted
 @given(some.data(), metrics.filter(lambda metric: metric.kind is not Kind.HISTOGRAM))
 def test_what_has_changed_is_written_as_if_it_were_new(data, metric):
     few = some.dictionaries(some.tuples(*[some.sampled_from("ab")] * len(metric.labels)), some.integers(0, 2), max_size=3)
-    standing = None
+    standing = NOTHING
     for _ in range(4):
         numbers = dict(sorted(data.draw(few).items()))
         before, standing = standing, Standing(numbers.items()).after(standing)
@@ -107,9 +107,7 @@ def test_what_has_changed_is_written_as_if_it_were_new(data, metric):
 
 
 def gather(*parts):
-    gathered = InParts()
-    gathered.parts += parts
-    return gathered
+    return InParts(parts)
 
 
 def test_the_lines_of_a_part_that_stands_are_written_once():

@@ -1,28 +1,30 @@
 """The shared counters of /metrics, from the ledger's lifetime totals."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from tallygate.console.ports import Totals
 from tallygate.dialects.dialect import JobKind
 from tallygate.domain.usage import UsageSource
+from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.jobs import count_jobs
 from tallygate.ledger.lifetime import OTHER
 from tallygate.ledger.lifetime_queries import SUMS, LifetimeQueries, OrganizationTotals, OverallTotals
 from tallygate.ledger.notices.deliveries import count_results, count_waiting
 from tallygate.telemetry import metrics
-from tallygate.telemetry.metric import InParts, Labels, Metric, Standing, standing_after
+from tallygate.telemetry.metric import NOTHING, InParts, Labels, Metric, Standing, standing_after
 
 READ_SECONDS: Final = 8.0  # for the whole query: Prometheus waits 10 s for a scrape
 ROWS_MAX: Final = 300_000  # of one scrape; organizations beyond it are left out whole and counted as skipped
 KEPT_MAX: Final = 1_000  # organizations whose totals, samples and lines are kept until the next scrape, at some ten kilobytes each
-_Sample = tuple[Metric, Labels, int]
+_Shown = Sequence[Standing]  # in the order of _METRICS
 _ODD_KINDS: Final = ("overrun", "late", "unheld")
 
 # The metric of each amount of an exchange and of a model, and the label `kind` if it has one.
@@ -47,6 +49,25 @@ _OF_MODEL: Final[dict[str, tuple[Metric, Labels]]] = {
     "credited_cost_nano_usd": (metrics.MODEL_SPEND_CREDITED, ()),
 }
 
+_METRICS: Final = tuple(
+    dict.fromkeys(
+        [
+            *(metrics.REQUESTS, metrics.MODEL_REQUESTS, metrics.SPEND_BY_UNIT, metrics.SPEND_BY_UNIT_CREDITED),
+            *(metric for metric, _ in (*_OF_EXCHANGE.values(), *_OF_MODEL.values())),
+        ]
+    )
+)
+_NOTHING: Final = (NOTHING,) * len(_METRICS)
+_REQUESTS, _MODEL_REQUESTS, _SPENT, _CREDITED = range(4)  # places among them
+# Of each amount in the order of SUMS its place among them, and the label `kind`.
+_EXCHANGE_AMOUNTS: Final = [(_METRICS.index(metric), kind) for metric, kind in map(_OF_EXCHANGE.__getitem__, SUMS)]
+_MODEL_AMOUNTS: Final = [
+    (index, _METRICS.index(_OF_MODEL[name][0]), _OF_MODEL[name][1]) for index, name in enumerate(SUMS) if name in _OF_MODEL
+]  # with its own place
+_REFUSED: Final = Outcome.REFUSED.value
+_LABELS, _OUTCOME = 5, 4  # of a row of exchanges
+_model_of: Final = itemgetter(0, 3)
+
 
 class LedgerTotals:
     """Implements `SharedTotals`.
@@ -61,7 +82,7 @@ class LedgerTotals:
         self._queries = LifetimeQueries(database)
         self._count_jobs = count_jobs(database)
         self._count_results, self._count_waiting = count_results(database), count_waiting(database)
-        self._kept: dict[str, tuple[OrganizationTotals, Mapping[Metric, Standing]]] = {}
+        self._kept: dict[str, tuple[OrganizationTotals, _Shown]] = {}
         self._turn = asyncio.Lock()  # so that simultaneous scrapes do not use all connections
 
     async def fetch(self, orgs: Sequence[str]) -> Totals:
@@ -73,20 +94,19 @@ class LedgerTotals:
 
     async def _read(self, orgs: Sequence[str]) -> Totals:
         values, parts, all_of = await self._database.ask(partial(self._ask, orgs))
-        summed: dict[Metric, InParts] = {metric: InParts() for metric in metrics.LEDGER_TOTALS if metric not in values}
+        shown: list[_Shown] = []
         before, self._kept = self._kept, {}
         for part in parts:
             for org, totals in part.items():
-                known, samples = before.get(org, (None, {}))
+                known, samples = before.get(org, (None, _NOTHING))
                 if known != totals:
                     samples = standing_after(samples, _samples_of(totals))
                 if len(self._kept) < KEPT_MAX:
                     self._kept[org] = totals, samples
-                for metric, numbers in samples.items():
-                    summed[metric].parts.append(numbers)
+                shown.append(samples)
             await asyncio.sleep(0)  # others' turn: many organizations take a while
         skipped = {*sorted(orgs)[all_of:]} - {OTHER}
-        return Totals(samples={**values, **summed}, organizations_skipped=len(skipped))
+        return Totals(samples={**values, **InParts.of(_METRICS, shown)}, organizations_skipped=len(skipped))
 
     def _ask(
         self, orgs: Sequence[str], connection: Connection
@@ -112,29 +132,31 @@ def _overall_samples(totals: OverallTotals) -> dict[Metric, dict[Labels, int]]:
     }
 
 
-def _samples_of(totals: OrganizationTotals) -> Mapping[Metric, Standing]:
+def _samples_of(totals: OrganizationTotals) -> _Shown:
     """The samples of one organization, without zeros."""
-    found = defaultdict[Metric, Standing](Standing)
-    for metric, labels, count in _counts(totals):
-        found[metric][labels] = count
-    return found
-
-
-def _counts(totals: OrganizationTotals) -> Iterator[_Sample]:
-    for *labels, requests in totals.outcomes:
-        yield metrics.REQUESTS, tuple(labels), requests
-    shown = [(index, *_OF_EXCHANGE[name]) for index, name in enumerate(SUMS)]
-    for org, credential, capability, *amounts in totals.exchanges:
-        for index, metric, kind in shown:
-            if amounts[index]:
-                yield metric, (org, credential, capability, *kind), amounts[index]
-    for *labels, spent, credited in totals.spend:
-        yield metrics.SPEND_BY_UNIT, tuple(labels), spent
+    shown = [Standing() for _ in _METRICS]
+    outcomes = shown[_REQUESTS]
+    for *exchange, _, outcome, requests in map(itemgetter(slice(_LABELS + 1)), totals.exchanges):
+        labels = (*exchange, outcome)
+        outcomes[labels] = outcomes.get(labels, 0) + requests
+    served = [row for row in totals.exchanges if row[_OUTCOME] != _REFUSED]
+    for labels, rows in groupby(served, itemgetter(0, 1, 2)):
+        _, *sums = _sums(rows)
+        for (place, kind), amount in zip(_EXCHANGE_AMOUNTS, sums, strict=True):
+            if amount:
+                shown[place][*labels, *kind] = amount
+    for labels, rows in groupby(sorted(served, key=_model_of), _model_of):
+        shown[_MODEL_REQUESTS][labels], *sums = _sums(rows)
+        for index, place, kind in _MODEL_AMOUNTS:
+            if sums[index]:
+                shown[place][*labels, *kind] = sums[index]
+    for *unit, spent, credited in totals.spend:
+        shown[_SPENT][*unit] = spent
         if credited:
-            yield metrics.SPEND_BY_UNIT_CREDITED, tuple(labels), credited
-    shown = [(index, *_OF_MODEL[name]) for index, name in enumerate(SUMS) if name in _OF_MODEL]
-    for org, model, requests, *amounts in totals.models:
-        yield metrics.MODEL_REQUESTS, (org, model), requests
-        for index, metric, kind in shown:
-            if amounts[index]:
-                yield metric, (org, model, *kind), amounts[index]
+            shown[_CREDITED][*unit] = credited
+    return shown
+
+
+def _sums(rows: Iterable[Sequence[Any]]) -> Iterator[int]:
+    """Of requests, and of amounts in the order of SUMS."""
+    return map(sum, islice(zip(*rows, strict=True), _LABELS, None))

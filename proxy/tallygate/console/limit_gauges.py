@@ -6,16 +6,14 @@ an organization itself are always shown.
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import chain
 from operator import is_
 from typing import Final
 
 from tallygate.console.ports import LimitReading, Store
-from tallygate.domain.admission import CalendarPeriod, LimitQuestion, LimitStates, RateDemand, RateState, WindowState
+from tallygate.domain.admission import CalendarPeriod, LimitQuestion, LimitStates, RateDemand, WindowState
 from tallygate.domain.bound_limits import Bound, bound_rates, bound_spends, spend_demand
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.instants import duration_text
@@ -24,18 +22,23 @@ from tallygate.domain.organization import Organization
 from tallygate.domain.rate_limit import RateLimit, Taken
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.telemetry import metrics
-from tallygate.telemetry.metric import InParts, Labels, Metric, Samples, Standing, standing_after
+from tallygate.telemetry.metric import NOTHING, InParts, Labels, Samples, Standing, standing_after
 
 LIMITS_MAX: Final = 50_000  # shown by one scrape, beside the spend limits of organizations themselves
 LIMITS_AT_ONCE: Final = 100  # of one read, for which the store does nothing else
 READS_AT_ONCE: Final = 2  # in flight, so that a scrape does not crowd out admissions
 LIMITS_KEPT_MAX: Final = 10_000  # whose states, samples and lines are kept until the next scrape, at about a kilobyte each
 Months = tuple[CalendarPeriod, ...]
-_GAUGES: Final = (
-    *(metrics.SPEND_WINDOW, metrics.SPEND_HELD, metrics.SPEND_LIMIT, metrics.PAUSED, metrics.SPEND_RESUME),
-    *(metrics.LIMIT_SPENT, metrics.LIMIT_HELD, metrics.LIMIT_ALLOWED, metrics.LIMIT_RESUME),
-    *(metrics.RATE_UNITS, metrics.RATE_BURST, metrics.RATE_REMAINING),
+_OF_RATES: Final = (metrics.RATE_UNITS, metrics.RATE_BURST)  # the same whatever is left
+_OF_SPENDS: Final = (metrics.SPEND_LIMIT, metrics.LIMIT_ALLOWED)  # the same whatever is spent
+_MOVED: Final = (
+    metrics.RATE_REMAINING,
+    *(metrics.LIMIT_SPENT, metrics.LIMIT_HELD, metrics.LIMIT_RESUME),
+    *(metrics.SPEND_WINDOW, metrics.SPEND_HELD, metrics.PAUSED, metrics.SPEND_RESUME),
 )
+_GAUGES: Final = (*_OF_RATES, *_OF_SPENDS, *_MOVED)
+_NO_SPENDS: Final = (NOTHING,) * len(_OF_SPENDS)
+_NOTHING: Final = (NOTHING,) * len(_GAUGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class _Spend:
 
 
 _Limits = Sequence[_Rate | _Spend]
-_Shown = defaultdict[Metric, Standing]
+_Shown = Sequence[Standing]  # in the order of _GAUGES
 
 
 class _Part:
@@ -66,6 +69,8 @@ class _Part:
         self.rates = [limit for limit in limits if isinstance(limit, _Rate)]
         self.spends = [limit for limit in limits if isinstance(limit, _Spend)]
         self._demands = [rate.demand for rate in self.rates]
+        self.of_rates = _of_rates(self.rates)
+        self.of_spends = _of_spends(self.spends)
 
     def months(self, months_of: Callable[[str, int], Months]) -> Months:
         return months_of(self.organization.time_zone, self.organization.billing_day) if self.spends else ()
@@ -85,9 +90,9 @@ class _Read:
         self._parts = parts
         self._keeps = keeps
         self._asked: tuple[Sequence[Months], LimitReading] | None = None
-        self._shown: Sequence[tuple[LimitStates | None, Mapping[Metric, Standing]]] = [(None, {})] * len(parts)
+        self._shown: Sequence[tuple[LimitStates | None, _Shown]] = [(None, _NOTHING)] * len(parts)
 
-    async def samples(self, store: Store, months_of: Callable[[str, int], Months]) -> Sequence[Mapping[Metric, Standing]]:
+    async def samples(self, store: Store, months_of: Callable[[str, int], Months]) -> Sequence[_Shown]:
         """Of each part. Raises StoreError."""
         months = [part.months(months_of) for part in self._parts]
         if self._asked is None or self._asked[0] != months:
@@ -118,13 +123,12 @@ class LimitGauges:
         """Raises StoreError if the store does not answer."""
         reads, skipped = self._reads_of(organizations)
         months_of = cache(partial(months_around, self._now_ms()))
-        shown = {metric: InParts() for metric in _GAUGES}
+        shown: list[_Shown] = []
         for start in range(0, len(reads), READS_AT_ONCE):
             at_once = reads[start : start + READS_AT_ONCE]
-            for samples in chain.from_iterable(await asyncio.gather(*(read.samples(self._store, months_of) for read in at_once))):
-                for metric, numbers in samples.items():
-                    shown[metric].parts.append(numbers)
-        return {**shown, metrics.LIMITS_SKIPPED: {(): skipped}}
+            for samples in await asyncio.gather(*(read.samples(self._store, months_of) for read in at_once)):
+                shown += samples
+        return {**InParts.of(_GAUGES, shown), metrics.LIMITS_SKIPPED: {(): skipped}}
 
     def _reads_of(self, organizations: Sequence[Organization]) -> tuple[Sequence[_Read], int]:
         """The reads, and how many limits are in none of them."""
@@ -205,45 +209,54 @@ def _together(parts: Iterable[_Part]) -> Iterator[Sequence[_Part]]:
         yield some
 
 
-def _samples_of(part: _Part, states: LimitStates) -> Mapping[Metric, Standing]:
+def _of_rates(rates: Sequence[_Rate]) -> Sequence[Standing]:
+    """The numbers of _OF_RATES."""
+    units, burst = Standing(), Standing()
+    for rate in rates:
+        limit = rate.demand.limit
+        units[rate.labels] = limit.refill_units or limit.capacity
+        if limit.capacity != units[rate.labels]:
+            burst[rate.labels] = limit.capacity
+    return units, burst
+
+
+def _of_spends(spends: Sequence[_Spend]) -> Sequence[Standing]:
+    """The numbers of _OF_SPENDS."""
+    first, allowed = Standing(), Standing()
+    for spend in spends:
+        allowed[spend.labels] = spend.bound.limit.limit_nano_usd
+        if spend.bound.credential is None:
+            first.setdefault(spend.labels[:1], spend.bound.limit.limit_nano_usd)
+    return first, allowed
+
+
+def _samples_of(part: _Part, states: LimitStates) -> _Shown:
     """Spend that the store has lost is not shown until it is rebuilt: it is not 0."""
-    shown: _Shown = defaultdict(Standing)
-    for rate, state in zip(part.rates, states.rate, strict=True):
-        _add_rate(shown, rate, state)
-    if states.knows_spend:
-        for spend, window in zip(part.spends, states.spend, strict=True):
-            _add_spend(shown, spend, window)
-    return shown
+    remaining = Standing({rate.labels: state.remaining for rate, state in zip(part.rates, states.rate, strict=True)})
+    if not states.knows_spend:
+        return *part.of_rates, *_NO_SPENDS, remaining, *_spend_samples((), ())
+    return *part.of_rates, *part.of_spends, remaining, *_spend_samples(part.spends, states.spend)
 
 
-def _add_rate(shown: _Shown, shown_limit: _Rate, state: RateState) -> None:
-    labels, limit = shown_limit.labels, shown_limit.demand.limit
-    units = limit.refill_units or limit.capacity
-    shown[metrics.RATE_UNITS][labels] = units
-    if limit.capacity != units:
-        shown[metrics.RATE_BURST][labels] = limit.capacity
-    shown[metrics.RATE_REMAINING][labels] = state.remaining
-
-
-def _add_spend(shown: _Shown, shown_limit: _Spend, state: WindowState) -> None:
-    labels, limit = shown_limit.labels, shown_limit.bound.limit
-    pause_ms = 0 if limit.shadow else state.paused_until_ms
-    shown[metrics.LIMIT_SPENT][labels] = state.spent_nano_usd
-    shown[metrics.LIMIT_HELD][labels] = state.held_nano_usd
-    shown[metrics.LIMIT_ALLOWED][labels] = limit.limit_nano_usd
-    if pause_ms:
-        shown[metrics.LIMIT_RESUME][labels] = pause_ms
-    if shown_limit.bound.credential is None:
-        _add_organization(shown, labels[:1], limit, state, pause_ms)
-
-
-def _add_organization(shown: _Shown, org: Labels, limit: SpendLimit, state: WindowState, pause_ms: int) -> None:
-    """The organization's first spend limit, and whether any that is enforced pauses it."""
-    if org not in shown[metrics.SPEND_LIMIT]:
-        shown[metrics.SPEND_WINDOW][org] = state.spent_nano_usd
-        shown[metrics.SPEND_HELD][org] = state.held_nano_usd
-        shown[metrics.SPEND_LIMIT][org] = limit.limit_nano_usd
-        shown[metrics.PAUSED][org] = 0
-    if pause_ms:
-        shown[metrics.PAUSED][org] = 1
-        shown[metrics.SPEND_RESUME][org] = max(pause_ms, shown[metrics.SPEND_RESUME].get(org, 0))
+def _spend_samples(spends: Sequence[_Spend], states: Sequence[WindowState]) -> Sequence[Standing]:
+    """Those of _MOVED that are about spend. An organization has the numbers of its first spend limit, and those that are enforced
+    pause it.
+    """
+    spent, held, resume = Standing(), Standing(), Standing()
+    first_spent, first_held, paused, paused_until = Standing(), Standing(), Standing(), Standing()
+    for spend, state in zip(spends, states, strict=True):
+        labels, pause_ms = spend.labels, 0 if spend.bound.limit.shadow else state.paused_until_ms
+        spent[labels] = state.spent_nano_usd
+        held[labels] = state.held_nano_usd
+        if pause_ms:
+            resume[labels] = pause_ms
+        if spend.bound.credential is None:
+            org = labels[:1]
+            if org not in paused:
+                first_spent[org] = state.spent_nano_usd
+                first_held[org] = state.held_nano_usd
+                paused[org] = 0
+            if pause_ms:
+                paused[org] = 1
+                paused_until[org] = max(pause_ms, paused_until.get(org, 0))
+    return spent, held, resume, first_spent, first_held, paused, paused_until

@@ -1,8 +1,9 @@
-"""Lifetime totals in the form of the counters of /metrics: summed over the labels that a counter lacks."""
+"""Lifetime totals as the counters of /metrics need them: row by row of an organization, and summed over all of them."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, bindparam, cast, func, select
@@ -16,18 +17,15 @@ SUMS: Final = tuple(name for name in LIFETIME_AMOUNTS if name != "requests" and 
 
 
 class OrganizationTotals(NamedTuple):
-    """The totals of one organization.
+    """The totals of one organization, in the order of their labels.
 
-    exchanges   (organization, credential, capability, amounts in the order of SUMS), of served requests
-    outcomes    (organization, credential, capability, outcome, requests), refused ones included
-    models      (organization, model, requests, amounts in the order of SUMS), of served requests
+    exchanges   (organization, credential, capability, model, outcome, requests, amounts in the order of SUMS), more than once for
+                some labels; refused requests included
     spend       (organization, credential, capability, kind of `SPENT_ON`, nano-USD, credited nano-USD)
     """
 
-    exchanges: list[tuple[Any, ...]]
-    outcomes: list[tuple[Any, ...]]
-    models: list[tuple[Any, ...]]
-    spend: list[tuple[Any, ...]]
+    exchanges: Sequence[tuple[Any, ...]]
+    spend: Sequence[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,19 +69,14 @@ class LifetimeQueries:
     def _read(self, connection: Connection, orgs: Sequence[str]) -> tuple[Mapping[str, OrganizationTotals], int]:
         """By organization, and the number of rows."""
         among = {"first": orgs[0], "last": orgs[-1], "orgs": self._database.as_list(orgs)}
-        found: defaultdict[str, OrganizationTotals] = defaultdict(lambda: OrganizationTotals([], [], [], []))
-        number = 0
-        for kind, question in enumerate(self._of_organizations):
-            rows = question(connection, among)
-            number += len(rows)
-            for row in rows:
-                found[row[0]][kind].append(row)
-        return found, number
+        rows = [question(connection, among) for question in self._of_organizations]
+        exchanges, spend = ({org: list(own) for org, own in groupby(kind, itemgetter(0))} for kind in rows)
+        found = {org: OrganizationTotals(exchanges.get(org, ()), spend.get(org, ())) for org in exchanges | spend}
+        return found, sum(map(len, rows))
 
 
 _C: Final = LIFETIME_TOTALS.c
 _SPEND: Final = LIFETIME_SPEND.c
-_IS_SERVED: Final = _C.outcome != Outcome.REFUSED.value
 
 
 def _sum(name: str) -> ColumnElement[int]:
@@ -91,29 +84,20 @@ def _sum(name: str) -> ColumnElement[int]:
     return cast(func.coalesce(func.sum(_C[name]), 0), BigInteger)
 
 
-def _grouped(statement: Select[Any], *group: ColumnElement[Any]) -> Select[Any]:
-    return statement.group_by(*group).order_by(*group)
-
-
 # Statements are made once: making them takes as long as running them.
-_SUMS: Final = tuple(map(_sum, SUMS))
-_OF_SOURCES: Final = _grouped(select(_C.usage_source, _sum("requests")).where(_IS_SERVED), _C.usage_source)
+_OF_SOURCES: Final = select(_C.usage_source, _sum("requests")).where(_C.outcome != Outcome.REFUSED.value).group_by(_C.usage_source)
 _OF_ODDITIES: Final = select(*map(_sum, LIFETIME_ODDITIES))
 
 
 def _of_organizations(database: Database) -> tuple[Select[Any], ...]:
-    """The statements of the four kinds of rows in OrganizationTotals, of the organizations `orgs` from `first` to `last`."""
+    """The statements of the two kinds of rows in OrganizationTotals, of the organizations `orgs` from `first` to `last`."""
 
     def are_asked(column: ColumnElement[str]) -> ColumnElement[bool]:
         # With a range PostgreSQL uses the index, whatever its statistics.
         return and_(column >= bindparam("first"), column <= bindparam("last"), database.among(column, "orgs"))
 
-    exchange, asked = (_C.org, _C.credential, _C.capability), are_asked(_C.org)
-    labels = (_SPEND.org, _SPEND.credential, _SPEND.capability, _SPEND.kind)
-    spent = select(*labels, _SPEND.nano_usd, _SPEND.credited_nano_usd).where(are_asked(_SPEND.org))
-    return (
-        _grouped(select(*exchange, *_SUMS).where(asked, _IS_SERVED), *exchange),
-        _grouped(select(*exchange, _C.outcome, _sum("requests")).where(asked), *exchange, _C.outcome),
-        _grouped(select(_C.org, _C.model, _sum("requests"), *_SUMS).where(asked, _IS_SERVED), _C.org, _C.model),
-        spent.order_by(*labels),
-    )
+    labels = (_C.org, _C.credential, _C.capability, _C.model, _C.outcome)
+    exchanges = select(*labels, _C.requests, *(_C[name] for name in SUMS)).where(are_asked(_C.org))
+    spent_on = (_SPEND.org, _SPEND.credential, _SPEND.capability, _SPEND.kind)
+    spent = select(*spent_on, _SPEND.nano_usd, _SPEND.credited_nano_usd).where(are_asked(_SPEND.org))
+    return exchanges.order_by(*LIFETIME_TOTALS.primary_key.columns), spent.order_by(*spent_on)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
+from operator import itemgetter
 from typing import Final, Protocol
 
 from tallygate.telemetry import exemplar
@@ -83,17 +84,11 @@ class Standing(dict[Labels, float]):
     lines   of the text formats; empty until then
     """
 
-    __slots__ = ("heads", "lines")
+    heads: Sequence[str] = ()
+    lines = ""
 
-    def __init__(self, numbers: Iterable[tuple[Labels, float]] = ()) -> None:
-        super().__init__(numbers)
-        self.heads: Sequence[str] = ()
-        self.lines = ""
-
-    def after(self, before: "Standing | None") -> "Standing":
+    def after(self, before: "Standing") -> "Standing":
         """These numbers, now that they come after those: the very same object if nothing has changed, else with its heads."""
-        if before is None:
-            return self
         if before == self:
             return before
         if [*self] == [*before]:
@@ -101,9 +96,12 @@ class Standing(dict[Labels, float]):
         return self
 
 
-def standing_after(before: Mapping[Metric, Standing], now: Mapping[Metric, Standing]) -> Mapping[Metric, Standing]:
-    """The same of several metrics."""
-    return {metric: numbers.after(before.get(metric)) for metric, numbers in now.items()}
+NOTHING: Final = Standing()
+
+
+def standing_after(before: Sequence[Standing], now: Sequence[Standing]) -> Sequence[Standing]:
+    """The same of several metrics, in one order."""
+    return tuple(map(Standing.after, now, before))
 
 
 class InParts(Mapping[Labels, float]):
@@ -111,8 +109,13 @@ class InParts(Mapping[Labels, float]):
 
     __slots__ = ("parts",)
 
-    def __init__(self) -> None:
-        self.parts: list[Standing] = []
+    def __init__(self, parts: Iterable[Standing]) -> None:
+        self.parts = list(filter(None, parts))
+
+    @classmethod
+    def of(cls, metrics: Sequence[Metric], shown: Sequence[Sequence[Standing]]) -> "Mapping[Metric, InParts]":
+        """Of several metrics. shown: parts, each with the numbers of these metrics in their order."""
+        return {metric: cls(map(itemgetter(place), shown)) for place, metric in enumerate(metrics)}
 
     def __getitem__(self, labels: Labels) -> float:
         for part in self.parts:

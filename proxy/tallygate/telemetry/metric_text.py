@@ -8,6 +8,7 @@ length.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from prometheus_client.utils import floatToGoString
@@ -17,8 +18,11 @@ from tallygate.telemetry.metric import InParts, Kind, Labels, Metric, Standing
 
 PIECE_LINES: Final = 2_000
 PARTS_AT_ONCE: Final = 50  # of one text, each of which has some lines
-number_text: Final[Callable[[float], str]] = floatToGoString
+METRICS_KEPT_MAX: Final = 1_000  # more than there are, whose first lines and templates are kept
+HISTOGRAMS_KEPT_MAX: Final = 1_000  # series of histograms whose lines' heads are kept, at some two kilobytes each
 _NANO: Final = 1_000_000_000
+_go_text: Final[Callable[[float], str]] = floatToGoString
+_PLAIN_MAX: Final = 1_000_000.0  # Go writes larger ones with an exponent
 
 
 class TextFormat(StrEnum):
@@ -61,7 +65,7 @@ def text_of(families: Iterable[Family], wanted: TextFormat) -> Iterator[str]:
     for family in families:
         texts += _head(family.metric, wanted)
         is_histogram = family.metric.kind is Kind.HISTOGRAM
-        for text, lines in _histogram_family(family, wanted, escaped) if is_histogram else _number_family(family, escaped):
+        for text, lines in _histogram_family(family, wanted) if is_histogram else _number_family(family, escaped):
             texts.append(text)
             count += lines
             if count >= PIECE_LINES:
@@ -73,6 +77,12 @@ def text_of(families: Iterable[Family], wanted: TextFormat) -> Iterator[str]:
     yield "".join(texts)
 
 
+def number_text(number: float) -> str:
+    """As Go writes it, and Python below a million."""
+    number = float(number)
+    return repr(number) if 0.0 <= number < _PLAIN_MAX else _go_text(number)
+
+
 class _Escaped(dict[str, str]):
     """A cache of escaped label values, most of which occur in many series."""
 
@@ -81,7 +91,8 @@ class _Escaped(dict[str, str]):
         return text
 
 
-def _head(metric: Metric, wanted: TextFormat) -> list[str]:
+@lru_cache(METRICS_KEPT_MAX)
+def _head(metric: Metric, wanted: TextFormat) -> Sequence[str]:
     help_text = metric.help.replace("\\", r"\\").replace("\n", r"\n")
     if wanted is TextFormat.PROMETHEUS:
         return [f"# HELP {metric.name} {help_text}\n", f"# TYPE {metric.name} {metric.kind}\n"]
@@ -101,7 +112,7 @@ def _number_family(family: Family, escaped: _Escaped) -> Iterator[tuple[str, int
 
     def written(part: Standing) -> str:
         part.heads = part.heads or list(map(head, part))
-        numbers = (number_text(scale(value)) for value in part.values())
+        numbers = map(number_text, map(scale, part.values()))
         part.lines = "".join([f"{first}{number}\n" for first, number in zip(part.heads, numbers, strict=True)])
         return part.lines
 
@@ -114,30 +125,37 @@ def _number_family(family: Family, escaped: _Escaped) -> Iterator[tuple[str, int
             yield f"{head(labels)}{number_text(scale(value))}\n", 1
 
 
-def _histogram_family(family: Family, wanted: TextFormat, escaped: _Escaped) -> Iterator[tuple[str, int]]:
+def _histogram_family(family: Family, wanted: TextFormat) -> Iterator[tuple[str, int]]:
     for labels, histogram in family.histograms.items():
-        for line in _histogram_lines(family.metric, labels, histogram, wanted, escaped):
-            yield line, 1
+        lines = list(_histogram_lines(family.metric, labels, histogram, wanted))
+        yield "".join(lines), len(lines)
 
 
-def _histogram_lines(
-    metric: Metric, labels: Labels, histogram: HistogramCounts, wanted: TextFormat, escaped: _Escaped
-) -> Iterator[str]:
-    order, template = _template((*metric.labels, "le"))
+def _histogram_lines(metric: Metric, labels: Labels, histogram: HistogramCounts, wanted: TextFormat) -> Iterator[str]:
     running = 0
     exemplars = histogram.exemplars or (None,) * len(histogram.counts)
-    bounds = (*(f"{nanos / _NANO:.10g}" for nanos in metric.buckets), "+Inf")
-    for bound, count, exemplar in zip(bounds, histogram.counts, exemplars, strict=True):
+    *heads, count_head, sum_head = _histogram_heads(metric, labels)
+    for head, count, exemplar in zip(heads, histogram.counts, exemplars, strict=True):
         running += count
-        values = (*labels, bound)
         note = _exemplar_text(exemplar) if exemplar is not None and wanted is TextFormat.OPENMETRICS else ""
-        yield f"{metric.name}_bucket{template % tuple([escaped[values[place]] for place in order])} {number_text(running)}{note}\n"
+        yield f"{head}{number_text(running)}{note}\n"
+    yield f"{count_head}{number_text(running)}\n"
+    yield f"{sum_head}{number_text(histogram.sum_nanos / _NANO)}\n"
+
+
+@lru_cache(HISTOGRAMS_KEPT_MAX)
+def _histogram_heads(metric: Metric, labels: Labels) -> Sequence[str]:
+    """Lines of a series up to their numbers: of each bucket, the count, and the sum."""
+    escaped = _Escaped()
+    order, template = _template((*metric.labels, "le"))
+    values = [(*labels, bound) for bound in (*(f"{nanos / _NANO:.10g}" for nanos in metric.buckets), "+Inf")]
+    buckets = [f"{metric.name}_bucket{template % tuple([escaped[of_one[place]] for place in order])} " for of_one in values]
     order, template = _template(metric.labels)
     shown = template % tuple([escaped[labels[place]] for place in order])
-    yield f"{metric.name}_count{shown} {number_text(running)}\n"
-    yield f"{metric.name}_sum{shown} {number_text(histogram.sum_nanos / _NANO)}\n"
+    return *buckets, f"{metric.name}_count{shown} ", f"{metric.name}_sum{shown} "
 
 
+@lru_cache(METRICS_KEPT_MAX)
 def _template(names: Sequence[str]) -> tuple[list[int], str]:
     """Labels in the order of their names: the index of each value, and a text with a %s for it."""
     if not names:
