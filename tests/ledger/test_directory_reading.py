@@ -133,6 +133,7 @@ async def test_new_rules_are_asked_anew_and_only_what_they_change_is_told(world:
 
     assert await world.replica.refresh() == {"acme"}
     assert not world.replica.organizations["acme"].plan.api_access
+    assert before["acme"].plan.api_access, "whoever keeps what was made of a mapping finds another after a change"
     assert world.replica.organizations["big"] == before["big"]
 
 
