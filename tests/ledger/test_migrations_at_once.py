@@ -1,6 +1,7 @@
 """Processes that start at once on a new database bring its tables there together, and tell it once."""
 
 import asyncio
+import logging
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
@@ -73,6 +74,22 @@ async def test_processes_that_start_at_once_on_a_new_database_migrate_it_once(ne
     (line,) = told
     assert "tables were brought to version" in line
     assert await migrated_at_once(new_database_url, tmp_path) == []
+
+
+async def test_the_version_before_is_the_one_that_the_tables_had_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    database = open_database("", tmp_path)
+    with monkeypatch.context() as older:
+        older.setattr(database_module, "newest_version", lambda: "0023")
+        older.setattr(database_module, "MILESTONES", ())
+        await database.migrate()
+    await database.migrate()
+    await database.migrate()
+    await database.close()
+    told = [record.fields["before"] for record in caplog.records if "tables were brought" in record.message]
+    assert told == [None, "0023"]
 
 
 def test_the_newest_version_is_what_the_migrations_end_at() -> None:

@@ -353,11 +353,15 @@ class Database:
 
         Raises LedgerUnavailableError, and ConfigError for tables of a version that is not known.
         """
-        while await self._migrated() != newest_version():
-            pass
+        first, reached = await self._migrated()
+        before = first
+        while reached != newest_version():
+            before, reached = await self._migrated()
+        if before != reached:  # and not another process, meanwhile
+            _log.info("the ledger's tables were brought to version %s", reached, extra={"fields": {"before": first}})
 
-    async def _migrated(self) -> str | None:
-        """The version that the tables were brought to, or had: the newest, or a milestone on the way there."""
+    async def _migrated(self) -> tuple[str | None, str]:
+        """The version that the tables had, and the one that they were brought to: the newest, or a milestone on the way there."""
         for waits_left in reversed(range(self._migration_waits)):
             try:
                 async with self.write() as connection:
@@ -568,11 +572,11 @@ def version_problem(version: str | None) -> str | None:
     )
 
 
-def _upgrade(connection: Connection) -> str:
-    """Migrate up to the next milestone, and return its version. Each start looks at least, and importing alembic is slow."""
+def _upgrade(connection: Connection) -> tuple[str | None, str]:
+    """Migrate up to the next milestone; the versions before and after. Each start looks at least, and importing alembic is slow."""
     before = _version(connection)
     if before == newest_version():
-        return before
+        return before, before
     if problem := version_problem(before):
         raise ConfigError((problem,))
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it announces its plugins, and each step of the way
@@ -584,9 +588,7 @@ def _upgrade(connection: Connection) -> str:
     config.attributes["connection"] = connection
     reached = next((version for version in MILESTONES if before is None or before < version), newest_version())
     command.upgrade(config, reached)
-    if reached == newest_version():
-        _log.info("the ledger's tables were brought to version %s", reached, extra={"fields": {"before": before}})
-    return reached
+    return before, reached
 
 
 def _version(connection: Connection) -> str | None:
