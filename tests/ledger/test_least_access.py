@@ -102,7 +102,7 @@ async def everything(store: RedisConnection, url: str, tmp_path: Path) -> None:
     await console.sweep()
     await at_work.writer.drain()
     streams = EventStreams(store, "two")
-    await streams.claim(10)
+    await streams.claim(10, idle_ms=0)
     assert await streams.forget_consumers(idle_ms=-1) > 0
     assert (await stream_facts(store, 0)).last_event
     await orgs_of(store, 0)

@@ -369,3 +369,20 @@ async def test_streams_that_were_lost_get_their_group_again(redis_store: RedisCo
 
     assert await writer.step() == 1
     assert (await assert_no_drift(database))[0] == 6
+
+
+async def test_streams_are_asked_for_what_was_left_once_something_has_waited_for_so_long(
+    redis_store: RedisConnection,
+) -> None:
+    await redis_store.command(b"XADD", partition_keys(5).events, b"*", b"event", b"{}")
+    assert len(await EventStreams(redis_store, "dead").fresh(100)) == 1
+    store = CountingStore(redis_store)
+    alive = EventStreams(store, "alive")
+
+    assert await alive.claim(100) == []
+    assert store.commands == []
+
+    async def is_claimed() -> bool:
+        return bool(await alive.claim(100, idle_ms=1))
+
+    await _until(is_claimed)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tallygate.shares.ticks import Alarm, until_tick
+from tallygate.shares.ticks import Alarm, last_tick, until_tick
 
 
 async def test_whoever_waits_for_a_tick_wakes_at_a_whole_multiple_of_its_seconds() -> None:
@@ -12,6 +12,11 @@ async def test_whoever_waits_for_a_tick_wakes_at_a_whole_multiple_of_its_seconds
 
     loop.time = lambda: 1_000.5  # type: ignore[method-assign]
     assert [until_tick(every) for every in (0.5, 1.0)] == [0.5, 0.5], "a tick that is now was waited for"
+
+
+async def test_a_pause_of_several_ticks_ends_with_one() -> None:
+    asyncio.get_running_loop().time = lambda: 1_000.25  # type: ignore[method-assign]
+    assert [last_tick(most, 0.5) for most in (0.1, 0.25, 0.5, 0.75, 1.6, 2.0)] == [0.1, 0.25, 0.25, 0.75, 1.25, 1.75]
 
 
 async def test_an_alarm_ends_a_pause_that_is_under_way_and_else_the_next_one_until_it_is_cleared() -> None:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tallygate.domain.errors import StoreError
+from tallygate.limiter.backlog import read_waiting
 from tallygate.limiter.keys import ALL_PARTITIONS, named_keys
 from tallygate.limiter.script import ScriptStore, asked_together, load_scripts
+from tallygate.shares.together import answers
 
 GROUP: Final = b"ledger"
 CLAIM_IDLE_MS: Final = 30_000  # longer than a transaction with its retries
@@ -49,7 +51,12 @@ class EventStreams:
         return await self._read(b">", most)
 
     async def claim(self, most: int, *, idle_ms: int = CLAIM_IDLE_MS) -> list[StreamEntry]:
-        """Claim entries that any writer left unfinished for idle_ms. Raises StoreError."""
+        """Claim entries that any writer left unfinished for idle_ms. Raises StoreError.
+
+        Each stream is asked only if an entry has waited in one for so long: as a rule none has.
+        """
+        if idle_ms and (await read_waiting(self._store, asked_together(self._store))).oldest_ms < idle_ms:
+            return []
         parts = (GROUP, self._consumer, b"%d" % idle_ms, b"0-0", b"COUNT", b"%d" % most)
         replies = await asyncio.gather(
             *(self._command((p,), b"XAUTOCLAIM", stream, *parts) for p, stream in enumerate(self._streams))
@@ -66,7 +73,7 @@ class EventStreams:
             words = [b"%d %b" % (number, id_) for number, partition in enumerate(some, 1) for id_ in ids.get(partition, ())]
             if words:
                 calls.append(self._store.run_script(self._stored, named_keys("events", some), (b"", GROUP, b" ".join(words))))
-        await asyncio.gather(*calls)
+        await answers(calls)
 
     async def backlog(self) -> int:
         """The number of entries, over all partitions, that are not stored yet. Raises StoreError."""
@@ -96,7 +103,7 @@ class EventStreams:
 
     async def _read(self, after: bytes, most: int) -> list[StreamEntry]:
         """One command for all streams where the store takes it: it is sent again and again, also while there is nothing to read."""
-        replies = await asyncio.gather(*(self._read_some(some, after, most) for some in asked_together(self._store)))
+        replies = await answers([self._read_some(some, after, most) for some in asked_together(self._store)])
         return [entry for reply in replies for entry in reply]
 
     async def _read_some(self, partitions: Sequence[int], after: bytes, most: int) -> list[StreamEntry]:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from tallygate.domain.errors import StoreError
 from tallygate.limiter.keys import PARTITIONS, named_keys
 from tallygate.limiter.script import ScriptStore, Store, StoreNode, asked_together, load_scripts
+from tallygate.shares.together import answers
 
 PARTS_OF_MEMORY: Final = 2  # of a store with a bound of its own, one is for what waits
 LOOK_SECONDS: Final = 5.0
@@ -49,7 +50,7 @@ class WaitingEvents(NamedTuple):
 async def read_waiting(store: ScriptStore, asked: Sequence[tuple[int, ...]]) -> WaitingEvents:
     """What waits in the streams of partitions. asked: by `asked_together`. Raises StoreError."""
     script = load_scripts().waiting
-    replies = await asyncio.gather(*(store.run_script(script, named_keys("events", some), (b"",)) for some in asked))
+    replies = await answers([store.run_script(script, named_keys("events", some), (b"",)) for some in asked])
     found = [WaitingEvents(*reply) for reply in replies]
     return WaitingEvents(
         events=sum(one.events for one in found),
@@ -61,11 +62,11 @@ async def read_waiting(store: ScriptStore, asked: Sequence[tuple[int, ...]]) -> 
 async def read_backlog(store: Store, *, bytes_max: int) -> Backlog:
     """Measure what waits; in a cluster, at the fullest server. bytes_max: the bound of the settings. Raises StoreError."""
     nodes = store.nodes()
-    found = await asyncio.gather(
-        *(
+    found = await answers(
+        [
             _node_backlog(node, asked_together(store, node.partitions), bytes_max * len(node.partitions) // PARTITIONS)
             for node in nodes
-        )
+        ]
     )
     fullest = max(found, key=lambda one: one.waiting_bytes / (one.waiting_max_bytes or 1))
     least_room = max(found, key=lambda one: one.memory_bytes / (one.memory_max_bytes or 2**63))

@@ -18,6 +18,7 @@ from tallygate.limiter import wire
 from tallygate.limiter.keys import named_keys, org_keys, partition_keys
 from tallygate.limiter.redis_limiter import EXPIRED_MS
 from tallygate.limiter.script import Scripts, ScriptStore, Store, asked_together
+from tallygate.shares.together import answers
 
 LEASE_MAX_MS: Final = 3_600_000  # of TALLYGATE_LEASE_SECONDS
 _ADMITS: Final = -1
@@ -38,7 +39,7 @@ async def partition_runs(store: Store) -> Mapping[int, str]:
 async def unmarked_partitions(store: ScriptStore) -> tuple[int, ...]:
     """Partitions that must be rebuilt from the ledger, then marked. All of them at the first start ever."""
     asked = asked_together(store)
-    counts = await asyncio.gather(*(store.command(b"EXISTS", *named_keys("generation", some)) for some in asked))
+    counts = await answers([store.command(b"EXISTS", *named_keys("generation", some)) for some in asked])
     lacking = [some for some, count in zip(asked, counts, strict=True) if count < len(some)]
     if not lacking:  # as a rule
         return ()

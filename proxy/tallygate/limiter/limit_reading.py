@@ -3,7 +3,6 @@
 What is asked is encoded once, and of what is answered only what has changed is decoded.
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -13,6 +12,7 @@ from tallygate.domain.admission import LimitQuestion, LimitStates
 from tallygate.limiter import wire
 from tallygate.limiter.keys import partition_of
 from tallygate.limiter.script import Script, ScriptStore
+from tallygate.shares.together import answers
 
 
 class _Call(NamedTuple):
@@ -64,11 +64,9 @@ class LimitReading:
         Where all but the time is as it was at the read before, it is the very object of that one, with its time.
         """
         time = self._time()
-        replies = await asyncio.gather(
-            *(self._store.run_script(self._script, call.keys, (time, *call.demands)) for call in self._calls)
-        )
-        for call, answers in zip(self._calls, replies, strict=True):
-            for place, answer in zip(call.places, answers, strict=True):
+        replies = await answers([self._store.run_script(self._script, call.keys, (time, *call.demands)) for call in self._calls])
+        for call, reply in zip(self._calls, replies, strict=True):
+            for place, answer in zip(call.places, reply, strict=True):
                 state = answer[answer.index(b",") :]
                 known = self._found.get(place)
                 if known is None or known[0] != state:

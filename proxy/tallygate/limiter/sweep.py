@@ -4,7 +4,6 @@ Of admissions one in eight does the same for its own organization, and each that
 sweep does it for organizations at rest.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -12,6 +11,7 @@ from tallygate.limiter import wire
 from tallygate.limiter.keys import named_keys, org_keys, partition_of
 from tallygate.limiter.redis_limiter import EXPIRED_MS
 from tallygate.limiter.script import Scripts, ScriptStore, asked_together
+from tallygate.shares.together import answers
 
 ORGS_MAX: Final = 64  # organizations of a partition in one step
 ENTRIES_MAX: Final = 64  # due entries of an organization in one step: a script blocks every other caller
@@ -32,13 +32,11 @@ class Sweeper:
         """One bounded pass over all partitions, to be called every second. Returns how many holds expired."""
         args = (self._time(), b"%d" % ORGS_MAX)
         asked = asked_together(self._store)
-        replies = await asyncio.gather(
-            *(self._store.run_script(self._scripts.due_orgs, named_keys("orgs", some), args) for some in asked)
-        )
+        replies = await answers([self._store.run_script(self._scripts.due_orgs, named_keys("orgs", some), args) for some in asked])
         due: dict[int, list[str]] = {}
         for org in (org.decode() for reply in replies for org in reply):
             due.setdefault(partition_of(org), []).append(org)
-        return sum(await asyncio.gather(*(self._sweep_orgs(orgs) for orgs in due.values())))
+        return sum(await answers([self._sweep_orgs(orgs) for orgs in due.values()]))
 
     async def _sweep_orgs(self, orgs: Sequence[str]) -> int:
         """Of one partition, one after the other."""

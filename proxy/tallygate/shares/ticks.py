@@ -11,6 +11,12 @@ def until_tick(every: float) -> float:
     return every - asyncio.get_running_loop().time() % every
 
 
+def last_tick(most: float, every: float) -> float:
+    """The seconds from now to the last such multiple that is at most so many away; if none is, those."""
+    first = until_tick(every)
+    return most if first > most else first + (most - first) // every * every
+
+
 class Alarm:
     """A pause of one that waits, which can be cut short. `asyncio.timeout` cancels the task for it, at several times the cost."""
 

@@ -22,6 +22,7 @@ CELLS_MAX: Final = (
     1 << 17
 )  # a file of 1 MiB a process, whose blocks are taken at once; beyond it `allocate` raises and the caller counts under "other"
 _CELL_BYTES: Final = 8
+_NAMES: Final = ".names"
 
 Series = tuple[str, tuple[str, ...]]
 
@@ -172,7 +173,10 @@ class CountReader:
 
 def owners(directory: Path) -> tuple[str, ...]:
     """Every owner that ever counted here, in a stable order."""
-    return tuple(sorted(path.stem for path in directory.glob("*.names")))
+    try:
+        return tuple(sorted(name.removesuffix(_NAMES) for name in os.listdir(directory) if name.endswith(_NAMES)))  # noqa: PTH208 - in a tenth of glob's time
+    except FileNotFoundError:
+        return ()
 
 
 def _named(lines: bytes) -> Iterator[tuple[str, tuple[str, ...], int]]:
