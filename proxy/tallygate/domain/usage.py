@@ -1,11 +1,11 @@
 """What one exchange used: quantities by unit, in one normal form for every provider, and where the figures come from."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from tallygate.domain.unit import CACHE_READS, CACHE_WRITES, COMPLETION_UNITS, PROMPT_UNITS, TOKEN_UNITS, Unit
 
@@ -50,20 +50,21 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     quantities: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Quantities by unit: every token is in one of them, and none is zero.
 
     passes       where a provider bills parts of the usage each by itself: together they are its tokens; else there are none
     prompt       all input tokens, cached and cache-written ones included; completion: all output tokens, reasoning included
     has_calls    there is something that is no token
+
+    The last three are found, whatever is passed for them.
     """
 
-    quantities: Mapping[str, int] = field(default_factory=dict)
+    quantities: Mapping[str, int] = {}
     passes: tuple[Pass, ...] = ()
-    prompt: int = field(init=False, compare=False, repr=False)
-    completion: int = field(init=False, compare=False, repr=False)
-    has_calls: bool = field(init=False, compare=False, repr=False)
+    prompt: int = 0
+    completion: int = 0
+    has_calls: bool = False
 
     def __post_init__(self) -> None:
         prompt = completion = 0
@@ -75,9 +76,9 @@ class Usage:
                 completion += number
             else:
                 has_calls = True
-        object.__setattr__(self, "prompt", prompt)
-        object.__setattr__(self, "completion", completion)
-        object.__setattr__(self, "has_calls", has_calls)
+        force_setattr(self, "prompt", prompt)
+        force_setattr(self, "completion", completion)
+        force_setattr(self, "has_calls", has_calls)
 
     @property
     def total(self) -> int:
