@@ -2,18 +2,19 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallygate.domain.charge import charge_of
+from tallygate.domain.charge import Charge, charge_of
 from tallygate.domain.money import PICO_PER_NANO, nano_usd_from_pico
 from tallygate.domain.price import Price, Rule, Tier
 from tallygate.domain.routed_price import AnyPrice, routed_price
 from tallygate.domain.unit import TOKEN_UNITS, Unit
-from tallygate.domain.unit_kind import COST_OF, KIND_COSTS, UnitKind, kind_cost_of
+from tallygate.domain.unit_kind import COST_OF, KIND_COSTS, UnitKind, kind_cost_of, nano_usd_by_kind
 from tallygate.domain.usage import STANDARD, Conditions, Pass, Usage, summed
 from tallygate.domain.usage_event import UsageEvent
 
@@ -91,6 +92,18 @@ def test_the_parts_make_exactly_the_cost_and_each_is_what_its_units_cost(
         assert charged.by_kind[kind] == 0 or pico_usd > 0
     if not usage.passes:
         assert charged.cost_nano_usd == price.cost_nano_usd(usage, conditions)
+
+
+@given(st.permutations([Unit.INPUT, Unit.OUTPUT]), st.integers(1, 1_000), st.integers(1, 1_000), prices, st.booleans())
+def test_plain_input_and_output_cost_and_are_split_as_anything_else(
+    units: list[Unit], first: int, second: int, price: Price, depends_on_size: bool
+) -> None:
+    price = price if depends_on_size else replace(price, tiers=())
+    quantities = {units[0]: first, units[1]: second}
+
+    assert charge_of(Usage(quantities), STANDARD, price, lambda _: None) == Charge(
+        *nano_usd_by_kind(price.pico_usd_by_kind([quantities])), lacks_rates=False
+    )
 
 
 def test_a_split_worked_out_by_hand() -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 from tallygate.dialects.dialect import MeterReading, ResponseMeter
 from tallygate.dialects.meters import UnreadMeter
 
@@ -59,7 +61,7 @@ def without_lead(begun: bytes) -> bytes:
     return begun.removeprefix(_BOM).lstrip(_BLANKS)
 
 
-class FirstBytes:
+class FirstBytes(msgspec.Struct, eq=False, dict=True):
     """Implements `ResponseMeter` until the first bytes have come, and then hands on to the one that they choose.
 
     events, whole   make the meter of an event stream, and of a whole answer in JSON
@@ -69,23 +71,14 @@ class FirstBytes:
     relayed at once, and a byte order mark with them; the first few bytes of a field's name wait for the rest of it.
     """
 
-    def __init__(
-        self,
-        content_type: str,
-        *,
-        stream: bool,
-        events: Callable[[], ResponseMeter],
-        whole: Callable[[], ResponseMeter],
-        unread: Callable[[], ResponseMeter] = UnreadMeter,
-    ) -> None:
-        self.reading = _NOTHING_READ
-        self._content_type = content_type
-        self._stream = stream
-        self._events = events
-        self._whole = whole
-        self._unread = unread
-        self._begun = b""
-        self._is_at_start = True
+    content_type: str
+    stream: bool
+    events: Callable[[], ResponseMeter]
+    whole: Callable[[], ResponseMeter]
+    unread: Callable[[], ResponseMeter] = UnreadMeter
+    reading: MeterReading = msgspec.field(default_factory=lambda: _NOTHING_READ)
+    _begun: bytes = b""
+    _is_at_start: bool = True
 
     def feed(self, data: bytes) -> bytes:
         if self._is_at_start and not self._begun:  # nearly always
@@ -114,11 +107,11 @@ class FirstBytes:
 
     def _become(self, found: Framing) -> ResponseMeter:
         """Become the meter of the framing that was found; of the label's, where none was. What is labelled as media is unread."""
-        if self._content_type.startswith(_MEDIA):
+        if self.content_type.startswith(_MEDIA):
             found = _UNREAD
         elif found is _UNREAD:
-            found = framing(self._content_type, stream=self._stream)
-        meter = self._events() if found is _EVENTS else self._whole() if found is _JSON else self._unread()
+            found = framing(self.content_type, stream=self.stream)
+        meter = self.events() if found is _EVENTS else self.whole() if found is _JSON else self.unread()
         self.reading = meter.reading
         self.feed, self.end_body = meter.feed, meter.end_body  # type: ignore[method-assign]
         return meter
