@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 
+from tallygate.domain.calendar_months import month_at
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.rate_limit import FREE_REQUESTS, Quantity, RateLimit, Taken
+from tallygate.domain.spend_limit import SpendLimit
 from tallygate.gateway.exchange.caller_limits import CallerLimits, limits_of
+from tallygate.limiter.wire import encode_limits
 
 QUANTITIES = (Quantity.REQUESTS, Quantity.TOKENS, Quantity.OPEN_REQUESTS)
 CREDENTIAL = Credential(id="acme-prod", org="acme", key_sha256=bytes(32))
@@ -45,3 +48,21 @@ def test_a_gate_counts_what_the_head_tells() -> None:
 
 def test_the_policy_names_the_unit_of_what_is_no_request() -> None:
     assert limits().policy == b'"requests";q=100;w=60, "tokens";q=100;qu="model-tokens";w=60'
+
+
+def test_the_words_that_are_kept_of_a_caller_are_those_of_its_demands_month_by_month() -> None:
+    month = SpendLimit(name="spend_month", limit_nano_usd=10**9, window_ms=0)
+    week = SpendLimit(name="spend_7d", limit_nano_usd=10**9)
+    of_all = tuple(a_limit(quantity) for quantity in (*QUANTITIES, Quantity.TOKENS))
+    plan = Plan(id="p", rate_limits=of_all, spend_limits=(week, month))
+    bound = limits_of(Organization(id="acme", plan=plan, time_zone="Europe/Berlin"), CREDENTIAL, "chat", 3)
+    call: Any = ACall()
+    rates = bound.rate_demands(call)
+    ends_ms = month_at(1_767_225_600_000, "Europe/Berlin", 1).end_ms
+
+    before, after = bound.demands_at(ends_ms - 1), bound.demands_at(ends_ms)
+
+    assert before.spend[1].periods[1].end_ms == after.spend[1].periods[1].start_ms == ends_ms
+    for demands in (before, after):
+        assert demands.words.of(rates) == encode_limits("acme", rates, demands.spend)
+    assert bound.demands_at(ends_ms + 1) is after

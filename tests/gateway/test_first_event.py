@@ -9,6 +9,7 @@ from usage_events import read_event
 from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.ledger.entry import entry_of_stream
 from tallygate.limiter.reference import ReferenceLimiter
+from tallygate.limiter.wire import DemandWords
 
 CHAT = {"model": "gpt-4o-mini", "max_tokens": 50, "messages": [{"role": "user", "content": "[[sim tokens=7]] Hello there"}]}
 
@@ -16,9 +17,9 @@ CHAT = {"model": "gpt-4o-mini", "max_tokens": 50, "messages": [{"role": "user", 
 class Recording(ReferenceLimiter):
     """Remembers what it was asked."""
 
-    async def admit(self, request: AdmissionRequest) -> Decision:
+    async def admit(self, request: AdmissionRequest, words: DemandWords | None = None) -> Decision:
         self.asked = request
-        return await super().admit(request)
+        return await super().admit(request, words)
 
 
 async def _asked(tmp_path: Path, method: str, path: str, body: object = None, *, request_id: str = "client-1") -> AdmissionRequest:

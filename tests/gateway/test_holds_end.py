@@ -13,6 +13,7 @@ from tallygate.gateway.settling import recent, settler
 from tallygate.gateway.settling.recent import KEPT_MS
 from tallygate.limiter.reference import ReferenceLimiter
 from tallygate.limiter.reference_state import Hold
+from tallygate.limiter.wire import DemandWords
 
 CHAT = {"model": "gpt-4o-mini", "max_tokens": 50, "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
 HEADERS = {"Authorization": f"Bearer {ACME_KEY}"}
@@ -25,8 +26,8 @@ class HangingLimiter(ReferenceLimiter):
         super().__init__(now_ms)
         self.asked: asyncio.Future[asyncio.Task[Any] | None] = asyncio.get_running_loop().create_future()
 
-    async def admit(self, request: AdmissionRequest) -> Decision:
-        await super().admit(request)
+    async def admit(self, request: AdmissionRequest, words: DemandWords | None = None) -> Decision:
+        await super().admit(request, words)
         self.asked.set_result(asyncio.current_task())
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 

@@ -672,9 +672,9 @@ async def test_a_known_earlier_answer_is_held_at_its_size_and_others_at_all_that
         holds: list[int] = []
         admit = harness.limiter.admit
 
-        async def watched(request: Any) -> Any:
+        async def watched(request: Any, *words: Any) -> Any:
             holds.append(request.floor_prompt_tokens)
-            return await admit(request)
+            return await admit(request, *words)
 
         harness.limiter.admit = watched
         _, first, _ = await acme("POST", "/v1/responses", body_for("responses"))
@@ -702,9 +702,9 @@ async def test_an_earlier_answer_that_was_made_of_a_part_of_its_context_is_held_
         holds: list[int] = []
         admit = harness.limiter.admit
 
-        async def watched(request: Any) -> Any:
+        async def watched(request: Any, *words: Any) -> Any:
             holds.append(request.floor_prompt_tokens)
-            return await admit(request)
+            return await admit(request, *words)
 
         harness.limiter.admit = watched
         _, cut, _ = await acme("POST", "/v1/responses", body_for("responses") | shortened)

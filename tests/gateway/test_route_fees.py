@@ -269,9 +269,9 @@ async def test_a_worker_that_dies_is_charged_the_fee(tmp_path: Path) -> None:
         admitted: list[AdmissionRequest] = []
         admit = world.harness.limiter.admit
 
-        async def noting(request: AdmissionRequest) -> Any:
+        async def noting(request: AdmissionRequest, *words: Any) -> Any:
             admitted.append(request)
-            return await admit(request)
+            return await admit(request, *words)
 
         world.harness.limiter.admit = noting
         await world.ask()

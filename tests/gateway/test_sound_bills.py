@@ -48,9 +48,9 @@ class World:
         self.held: list[int] = []
         admit = harness.limiter.admit
 
-        async def noted(asked: AdmissionRequest) -> Decision:
+        async def noted(asked: AdmissionRequest, *words: Any) -> Decision:
             self.held.append(asked.hold_nano_usd)
-            decision: Decision = await admit(asked)
+            decision: Decision = await admit(asked, *words)
             return decision
 
         harness.limiter.admit = noted

@@ -69,7 +69,7 @@ class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
     floor_completion_tokens: int = 0
 
 
-class RateState(msgspec.Struct, frozen=True, kw_only=True):
+class RateState(msgspec.Struct, frozen=True, gc=False):
     """A bucket after the decision.
 
     reset_ms            until it is full again
@@ -85,7 +85,7 @@ class RateState(msgspec.Struct, frozen=True, kw_only=True):
     waits_for_others: bool = False
 
 
-class SpendState(msgspec.Struct, frozen=True, kw_only=True):
+class SpendState(msgspec.Struct, frozen=True, gc=False):
     """A window after the decision.
 
     resume_at_ms    when enough spend has left for this hold to fit, exact to the bucket; 0 if it fits, -1 if it never can

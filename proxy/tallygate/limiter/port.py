@@ -13,6 +13,7 @@ from tallygate.domain.admission import (
     SpendDemand,
     WindowState,
 )
+from tallygate.limiter.wire import DemandWords
 
 
 class ReservationEndedError(RuntimeError):
@@ -22,8 +23,10 @@ class ReservationEndedError(RuntimeError):
 class Limiter(Protocol):
     """Every call is idempotent on the reservation id. All raise StoreError if the store does not answer in time."""
 
-    async def admit(self, request: AdmissionRequest) -> Decision:
+    async def admit(self, request: AdmissionRequest, words: DemandWords | None = None) -> Decision:
         """Take every demand and hold the worst case, or change nothing. Raises LimiterWipedError while spend is unknown.
+
+        words   of the demands of this request, where they are at hand: they need not be found anew
 
         A refused reservation leaves no trace, so its id is decided afresh; one that is held gets its first answer again.
         """

@@ -58,20 +58,21 @@ class RedisLimiter:
         self._now_ms = now_ms
         self._keys: dict[str, OrgKeys] = {}
 
-    def admit(self, request: AdmissionRequest) -> Coroutine[Any, Any, Decision]:
-        return self._decide(request, takes=True)
+    def admit(self, request: AdmissionRequest, words: wire.DemandWords | None = None) -> Coroutine[Any, Any, Decision]:
+        return self._decide(request, words, takes=True)
 
     def preview(self, request: AdmissionRequest) -> Coroutine[Any, Any, Decision]:
-        return self._decide(request, takes=False)
+        return self._decide(request, None, takes=False)
 
     def close_for_backlog(self, is_full: bool) -> None:  # noqa: FBT001 - what a watch reports
         """Admit nothing while as much waits for the ledger as may (backlog.py)."""
         self._is_full = is_full
 
-    async def _decide(self, request: AdmissionRequest, *, takes: bool) -> Decision:
-        wire.check_admission(request)
+    async def _decide(self, request: AdmissionRequest, words: wire.DemandWords | None, *, takes: bool) -> Decision:
+        wire.check_admission(request, words)
         head = wire.encode_admit(request, takes=takes, is_full=self._is_full, memory_ms=self._expired_ms)
-        args = (self._time(), head, wire.encode_demands(request), request.event)
+        demands = wire.encode_demands(request) if words is None else words.of(request.rate)
+        args = (self._time(), head, demands, request.event)
         resent = self._store.resent
         code, answer = await self._store.run_script(self._scripts.admit, self._keys_of(request.org).all, args)
         if code == _WIPED:

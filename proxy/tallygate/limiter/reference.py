@@ -43,7 +43,7 @@ from tallygate.limiter.reference_spend import (
     spend_view,
 )
 from tallygate.limiter.reference_state import AHEAD_MS, NEVER_MS, OTHERS_MS, Hold, OrgState, StreamEvent, StreamNotice
-from tallygate.limiter.wire import check_account, check_admission, check_spend, require_whole
+from tallygate.limiter.wire import DemandWords, check_account, check_admission, check_spend, require_whole
 
 TIDIES_ONE_OF: Final = 8
 COLLECT_MAX: Final = 32
@@ -64,7 +64,8 @@ class ReferenceLimiter:
     def close_for_backlog(self, is_full: bool) -> None:  # noqa: FBT001 - as `RedisLimiter` has it
         self._is_full = is_full
 
-    async def admit(self, request: AdmissionRequest) -> Decision:
+    async def admit(self, request: AdmissionRequest, words: DemandWords | None = None) -> Decision:
+        del words
         return self._decide(request, takes=True)
 
     async def preview(self, request: AdmissionRequest) -> Decision:

@@ -30,6 +30,7 @@ from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
 WINDOW_MS_MAX: Final = 92 * 86_400_000  # a window that was idle for its whole length is walked in one script call
 _NUMBER_MAX: Final = MONEY_MAX_NANO_USD
 _LIMITS_KEPT_MAX: Final = 20_000  # whose words are remembered, of each kind: about 500 bytes each
+_ANSWER_HEAD: Final = 5  # numbers of a decision, in front of those of each demand
 _OTHERS: Final = 2  # of a rate that refuses: only what others hold stands in the way
 _CALENDAR_MONTH: Final = WindowKind.CALENDAR_MONTH  # read once: a member of an enum takes a call to look up
 
@@ -73,8 +74,8 @@ def _require_each_whole(fields: Sequence[str], amounts: Sequence[int]) -> None:
         require_whole(field, amount)
 
 
-def check_admission(request: AdmissionRequest) -> None:
-    """Raise ValueError naming a field that the limiter cannot count."""
+def check_admission(request: AdmissionRequest, words: "DemandWords | None" = None) -> None:
+    """Raise ValueError naming a field that the limiter cannot count. words: of its demands, if these were checked for them."""
     hold, hold_min, floor = request.hold_nano_usd, request.hold_min_nano_usd, request.floor_nano_usd
     # The largest number has all bits set: one of several is above it, or below 0, if and only if all of them together are.
     if (
@@ -85,10 +86,22 @@ def check_admission(request: AdmissionRequest) -> None:
         _require_each_whole(_AMOUNTS, _amounts(request))
     if hold_min > hold:
         raise ValueError(f"hold_min_nano_usd must not exceed hold_nano_usd, got {hold_min} > {hold}")
-    for rate in request.rate:
-        if not 0 <= rate.units <= _NUMBER_MAX:
-            require_whole(f"units of {rate.key}", rate.units)
-    check_spend(request.spend)
+    if words is None:
+        check_demands(request.rate, request.spend)
+    else:
+        for place, _ in words.rest:
+            _check_units(request.rate[place])
+
+
+def check_demands(rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> None:
+    for demand in rate:
+        _check_units(demand)
+    check_spend(spend)
+
+
+def _check_units(demand: RateDemand) -> None:
+    if not 0 <= demand.units <= _NUMBER_MAX:
+        require_whole(f"units of {demand.key}", demand.units)
 
 
 def check_spend(spend: Sequence[SpendDemand]) -> None:
@@ -127,22 +140,54 @@ def _spend_words(demand: SpendDemand) -> str:
     return f",{_text(words)[1:-1]}"
 
 
+class DemandWords(msgspec.Struct, frozen=True, eq=False):
+    """What all requests under the same limits demand, in words, up to the units that only a request states.
+
+    first   up to the first of these units
+    rest    the place of each demand with such units among those on rates, and the words behind its units
+    """
+
+    first: str
+    rest: tuple[tuple[int, str], ...]
+
+    def of(self, rate: Sequence[RateDemand]) -> bytes:
+        """The demands of a request."""
+        words = self.first
+        for place, behind in self.rest:
+            words += f"{rate[place].units}{behind}"
+        return words.encode()
+
+
+def demand_words(org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand], stated: Sequence[int] = ()) -> DemandWords:
+    """Demands in words: demands.lua has their layout. stated: places of the rates whose units each request states, ascending.
+
+    Raises ValueError for what the limiter cannot count.
+    """
+    check_demands(rate, spend)
+    pieces: list[str] = []
+    words = [f"[{_text(org)},{len(rate)}"]
+    for place, demand in enumerate(rate):
+        of = demand.limit
+        bucket = (of.capacity, of.refill_units, of.window_ms, of.shadow)
+        before, behind = _rate_words(demand.key, of.quantity.taken, bucket)
+        words.append(before)
+        if place in stated:
+            pieces.append("".join(words))
+            words = [behind]
+        else:
+            words += str(demand.units), behind
+    words += map(_spend_words, spend)
+    words.append("]")
+    first, *others = *pieces, "".join(words)
+    return DemandWords(first, tuple(zip(stated, others, strict=True)))
+
+
 def encode_demands(request: AdmissionRequest) -> bytes:
     return encode_limits(request.org, request.rate, request.spend)
 
 
 def encode_limits(org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDemand]) -> bytes:
-    """Encode demands: demands.lua has their layout."""
-    words = [f"[{_text(org)},{len(rate)}"]
-    for demand in rate:
-        of = demand.limit
-        bucket = (of.capacity, of.refill_units, of.window_ms, of.shadow)
-        before, behind = _rate_words(demand.key, of.quantity.taken, bucket)
-        words += before, str(demand.units), behind
-    for window in spend:
-        words.append(_spend_words(window))
-    words.append("]")
-    return "".join(words).encode()
+    return demand_words(org, rate, spend).of(rate)
 
 
 def encode_windows(org: str, spend: Sequence[SpendDemand]) -> bytes:
@@ -229,37 +274,24 @@ def encode_withdraw(admission: AdmissionRequest, *, ended_ms: int) -> bytes:
 
 
 def decode_decision(request: AdmissionRequest, answer: bytes, *, sent_once: bool) -> Decision:
-    now_ms, admitted, refusing, retry_after_ms, granted, *words = _decode_numbers(answer)
-    numbers = iter(words)  # of which the first zip takes none too many: it looks for a further demand first
+    numbers = _decode_numbers(answer)
+    now_ms, admitted, refusing, retry_after_ms, granted = numbers[:_ANSWER_HEAD]
+    at = _ANSWER_HEAD
     shadow: list[str] = []
     rate: list[RateState] = []
-    for demand, remaining, reset_ms, demand_retry_ms, refuses in zip(
-        request.rate, numbers, numbers, numbers, numbers, strict=False
-    ):
-        rate.append(
-            RateState(
-                key=demand.key,
-                remaining=remaining,
-                reset_ms=reset_ms,
-                retry_after_ms=demand_retry_ms,
-                waits_for_others=refuses == _OTHERS,
-            )
-        )
+    for demand in request.rate:
+        refuses = numbers[at + 3]
+        rate.append(RateState(demand.key, numbers[at], numbers[at + 1], numbers[at + 2], refuses == _OTHERS))
         if refuses and demand.limit.shadow:
             shadow.append(demand.key)
+        at += 4
     spend: list[SpendState] = []
-    for window, spent, held, resume_at_ms, refuses in zip(request.spend, numbers, numbers, numbers, numbers, strict=True):
-        spend.append(
-            SpendState(
-                key=window.key,
-                spent_nano_usd=spent,
-                held_nano_usd=held,
-                limit_nano_usd=window.limit.limit_nano_usd,
-                resume_at_ms=resume_at_ms,
-            )
-        )
-        if refuses and window.limit.shadow:
+    for window in request.spend:
+        limit = window.limit
+        spend.append(SpendState(window.key, numbers[at], numbers[at + 1], limit.limit_nano_usd, numbers[at + 2]))
+        if numbers[at + 3] and limit.shadow:
             shadow.append(window.key)
+        at += 4
     return Decision(
         reservation_id=request.reservation_id,
         admitted=admitted == 1,

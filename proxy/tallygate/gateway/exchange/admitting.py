@@ -7,6 +7,7 @@ from tallygate.domain.errors import LimiterWipedError, Refused, StoreError
 from tallygate.domain.usage_event import UsageEvent
 from tallygate.gateway.exchange.assumed import floor_of
 from tallygate.gateway.exchange.call import Call, Held
+from tallygate.gateway.exchange.caller_limits import Demands
 from tallygate.gateway.exchange.event import encode, first_event
 from tallygate.gateway.refusals import limiter_refusal, store_refusal
 from tallygate.gateway.services import Services
@@ -16,11 +17,12 @@ from tallygate.telemetry.metrics import FAIL_OPEN, LIMITER_ERRORS, LIMITER_SECON
 async def admit(services: Services, call: Call) -> Held:
     """Admit a call, or raise Refused. A granted hold must be settled, released or withdrawn."""
     organization, limits, capability = call.caller.organization, call.caller.limits, call.head.route.capability
-    admission, event = _admission(call, services.bounds.lease_ms)
+    demands = limits.demands_at(call.head.client.started_at_ms)
+    admission, event = _admission(call, demands, services.bounds.lease_ms)
     is_fallback, metrics = False, services.metrics
     asked_at = services.clock()
     try:
-        decision = await services.limiter.admit(admission)
+        decision = await services.limiter.admit(admission, demands.words)
         metrics.observe(LIMITER_SECONDS, services.clock() - asked_at, admission.reservation_id, "admit")
     except asyncio.CancelledError:
         services.withdrawals.note(admission, after=StoreError("its worker ends"))
@@ -58,7 +60,7 @@ def _refused_without_store(decision: Decision, call: Call) -> Refused:
     return Refused(refusal, decision=decision, model=call.facts.model)
 
 
-def _admission(call: Call, lease_ms: int) -> tuple[AdmissionRequest, UsageEvent]:
+def _admission(call: Call, demands: Demands, lease_ms: int) -> tuple[AdmissionRequest, UsageEvent]:
     """The admission request, with the event that the limiter enters if the worker dies before any checkpoint."""
     organization, limits, client, asked = call.caller.organization, call.caller.limits, call.head.client, call.estimate
     floor, floor_completion = floor_of(asked, call.facts, call.head.upstream.config, lease_ms)
@@ -67,7 +69,7 @@ def _admission(call: Call, lease_ms: int) -> tuple[AdmissionRequest, UsageEvent]
         reservation_id=client.id,
         org=organization.id,
         rate=limits.rate_demands(call),
-        spend=limits.spend_demands(client.started_at_ms),
+        spend=demands.spend,
         hold_nano_usd=asked.hold_nano_usd,
         hold_min_nano_usd=asked.hold_min_nano_usd,
         floor_nano_usd=floor,

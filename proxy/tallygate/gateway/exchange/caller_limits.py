@@ -13,6 +13,7 @@ from tallygate.domain.calendar_months import months_around
 from tallygate.domain.organization import Credential, Organization
 from tallygate.domain.rate_limit import FREE_REQUESTS, Quantity, RateLimit, Taken
 from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.limiter.wire import DemandWords, demand_words
 
 if TYPE_CHECKING:  # a call has the limits of its caller
     from tallygate.gateway.exchange.call import Call
@@ -20,6 +21,8 @@ if TYPE_CHECKING:  # a call has the limits of its caller
 UnitsOf = Callable[["Call"], int]
 # Read once: a member of an enum takes a call to look up.
 _REQUESTS, _TOKENS, _WHILE_OPEN = Quantity.REQUESTS, Quantity.TOKENS, Taken.WHILE_OPEN
+_CALENDAR_MONTH: Final = WindowKind.CALENDAR_MONTH
+_NEVER_MS: Final = 2**63
 # Units of quantities that only a call states. A worker's gate, which knows the head of a request alone, cannot count them.
 _OF_THE_CALL: Final[Mapping[Quantity, UnitsOf]] = {_TOKENS: attrgetter("estimate.rate_tokens")}
 
@@ -35,6 +38,15 @@ class ShownRate(msgspec.Struct, frozen=True, kw_only=True):
     capacity: int
     window_ms: int
     refill_units: int
+
+
+class Demands(msgspec.Struct, frozen=True, eq=False):
+    """What requests under the same limits demand from one instant to another, in Unix milliseconds; `words` with the rates."""
+
+    from_ms: int
+    until_ms: int
+    spend: tuple[SpendDemand, ...]
+    words: DemandWords
 
 
 class CallerLimits(msgspec.Struct, frozen=True, eq=False, kw_only=True):
@@ -59,33 +71,44 @@ class CallerLimits(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     names: dict[str, str]
     shown: tuple[ShownRate | None, ...]
     policy: bytes
-    _usual: tuple[tuple[RateDemand, UnitsOf | None], ...]  # what every request takes of each bucket, or how it is found of a call
+    _org: str
+    _usual: tuple[RateDemand, ...]  # what every request takes of each bucket: no unit of what only a call states
+    _stated: dict[int, UnitsOf]  # how the units of those others are found of a call, by their place
     _rolling: tuple[SpendDemand, ...]
     _months_of: tuple[str, int] | None  # time zone and billing day of the organization; None if no limit is a month's
+    _kept: list[Demands]  # the last that were asked for
 
     def rate_demands(self, call: "Call | None") -> tuple[RateDemand, ...]:
         """One slot of open requests, the weight of buckets of requests, and what the call asks for of all others.
 
         call   None before the body is parsed: no unit of what only a call states
         """
-        return tuple(
-            [
-                demand
-                if units_of is None
-                else RateDemand(key=demand.key, limit=demand.limit, units=0 if call is None else units_of(call))
-                for demand, units_of in self._usual
-            ]
-        )
+        if call is None or not self._stated:
+            return self._usual
+        demands = list(self._usual)
+        for place, units_of in self._stated.items():
+            usual = demands[place]
+            demands[place] = RateDemand(key=usual.key, limit=usual.limit, units=units_of(call))
+        return tuple(demands)
 
     def spend_demands(self, now_ms: int) -> tuple[SpendDemand, ...]:
         """Every spend limit; those of a month with the organization's months around now."""
-        if self._months_of is None:
-            return self._rolling
-        months = months_around(now_ms, *self._months_of)
-        return tuple(
-            replace(demand, periods=months) if demand.limit.kind is WindowKind.CALENDAR_MONTH else demand
-            for demand in self._rolling
-        )
+        return self.demands_at(now_ms).spend
+
+    def demands_at(self, now_ms: int) -> Demands:
+        """What does not depend on the call."""
+        kept = self._kept
+        if not kept or not kept[0].from_ms <= now_ms < kept[0].until_ms:
+            kept[:] = (self._new_demands(now_ms),)
+        return kept[0]
+
+    def _new_demands(self, now_ms: int) -> Demands:
+        from_ms, until_ms, spend = 0, _NEVER_MS, self._rolling
+        if self._months_of is not None:
+            months = months_around(now_ms, *self._months_of)
+            from_ms, until_ms = months[1].start_ms, months[1].end_ms
+            spend = tuple([replace(each, periods=months) if each.limit.kind is _CALENDAR_MONTH else each for each in spend])
+        return Demands(from_ms, until_ms, spend, demand_words(self._org, self._usual, spend, tuple(self._stated)))
 
 
 def limits_of(organization: Organization, credential: Credential, capability: str, weight: int = 1) -> CallerLimits:
@@ -110,20 +133,21 @@ def limits_of(organization: Organization, credential: Credential, capability: st
         | {FREE_REQUESTS.name: FREE_REQUESTS.name},
         shown=tuple([None if limit.quantity.taken is _WHILE_OPEN else _shown(limit) for _, limit in rate]),
         policy=", ".join([_policy(limit) for _, limit in rate if limit.quantity.taken is not _WHILE_OPEN]).encode(),
-        _usual=tuple(
-            [
-                (
-                    RateDemand(key=key, limit=limit, units=weight if limit.quantity is _REQUESTS else 1),
-                    _OF_THE_CALL.get(limit.quantity),
-                )
-                for key, limit in rate
-            ]
-        ),
+        _org=organization.id,
+        _usual=tuple([RateDemand(key=key, limit=limit, units=_usual_units(limit, weight)) for key, limit in rate]),
+        _stated={place: _OF_THE_CALL[limit.quantity] for place, (_, limit) in enumerate(rate) if limit.quantity in _OF_THE_CALL},
         _rolling=tuple([SpendDemand(key=key, limit=limit) for key, limit in spend]),
         _months_of=(organization.time_zone, organization.billing_day)
-        if any(limit.kind is WindowKind.CALENDAR_MONTH for _, limit in spend)
+        if any(limit.kind is _CALENDAR_MONTH for _, limit in spend)
         else None,
+        _kept=[],
     )
+
+
+def _usual_units(limit: RateLimit, weight: int) -> int:
+    if limit.quantity in _OF_THE_CALL:
+        return 0
+    return weight if limit.quantity is _REQUESTS else 1
 
 
 def _shown(limit: RateLimit) -> ShownRate:
