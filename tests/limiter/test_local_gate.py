@@ -170,3 +170,23 @@ async def test_whom_the_limiter_would_admit_the_gate_lets_in(
         else:
             gates[worker].refund(found)
             gates[worker].leave(found)
+
+
+def test_a_bucket_that_was_dropped_is_full_for_a_caller_that_had_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_gate, "BUCKETS_MAX", 1)
+    gate, one = LocalGate(Clock()), limits(a_rate(capacity=1, window_ms=HOUR_MS))
+    while isinstance(gate.enter("acme", one), Entry):
+        pass
+    gate.enter("globex", one)
+    assert isinstance(gate.enter("acme", one), Entry)
+
+
+def test_callers_are_bounded_and_their_buckets_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_gate, "CALLERS_MAX", 3)
+    gate, one = LocalGate(Clock()), limits(a_rate(capacity=1, window_ms=HOUR_MS))
+    while isinstance(gate.enter("acme", one), Entry):
+        pass
+    for number in range(9):
+        gate.enter(f"org{number}", one)
+        assert len(gate._callers) <= 3
+    assert isinstance(gate.enter("acme", one), Closed)
