@@ -16,7 +16,7 @@ from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.limiter.backlog import Backlog
 from tallygate.telemetry import metrics
 from tallygate.telemetry.count_file import Series
-from tallygate.telemetry.exposition import Scraped
+from tallygate.telemetry.exposition import Scraped, render
 from tallygate.telemetry.metric import Labels, Metric, Samples
 
 _Gathered = dict[Metric, Mapping[Labels, float]]
@@ -53,18 +53,28 @@ class Scrape:
         self._samples = samples
         self._write_checks = write_checks
 
-    async def gather(self) -> Scraped:
+    async def text(self, *, accept: str, is_gzipped: bool) -> tuple[str, bytes]:
+        """Content type and body of one answer, as `render`."""
+        samples = await self._gather()
+        # Thousands of organizations take a second: others are served meanwhile.
+        return await asyncio.to_thread(self._rendered, samples, accept=accept, is_gzipped=is_gzipped)
+
+    def _rendered(self, samples: _Gathered, *, accept: str, is_gzipped: bool) -> tuple[str, bytes]:
+        counted: Sequence[Mapping[Series, tuple[int, ...]]] = ()
+        if self._workers is not None:
+            workers = self._workers.snapshot()
+            samples.update(workers.samples())
+            counted = workers.counted
+        return render(Scraped(samples=samples, counted=counted), accept=accept, is_gzipped=is_gzipped)
+
+    async def _gather(self) -> _Gathered:
+        """All but what the workers count."""
         config = self._config()
         samples: _Gathered = {metrics.BUILD_INFO: {(self._version, config.version): 1}}
         if config.prices.reviewed_ms is not None:
             samples[metrics.LIST_PRICES_AGE] = {(): max(self._now_ms() - config.prices.reviewed_ms, 0) // 1000}
         for own in self._samples:
             samples.update(own())
-        counted: Sequence[Mapping[Series, tuple[int, ...]]] = ()
-        if self._workers is not None:
-            workers = await asyncio.to_thread(self._workers.snapshot)
-            samples.update(workers.samples())
-            counted = workers.counted
         takes_writes = await write_samples(self._write_checks)
         samples[metrics.TAKES_WRITES] = takes_writes
         shown = config.organizations[:ORGANIZATIONS_MAX]
@@ -77,15 +87,15 @@ class Scrape:
             samples[metrics.SCRAPE_ERRORS] = {(): int(not all(await asyncio.gather(*asked)))}
         if any(part == "database" and not taken for (part, _), taken in takes_writes.items()):
             samples[metrics.LEDGER_DATABASE_UP] = {(): 0}
-        return Scraped(samples=samples, counted=counted)
+        return samples
 
     async def _read_store(self, store: Store, limits: LimitGauges, shown: Sequence[Organization], samples: _Gathered) -> bool:
         """Read the store's families; return whether it answered."""
         try:
-            lag, backlog = await asyncio.gather(store.lag(), store.backlog())
+            lag, backlog, of_limits = await asyncio.gather(store.lag(), store.backlog(), limits.read(shown))
             samples.update({metrics.LEDGER_LAG: {(): lag.events}, metrics.LEDGER_LAG_SECONDS: {(): lag.ms}})
             samples.update(_memory_samples(backlog))
-            samples.update(await limits.read(shown))
+            samples.update(of_limits)
         except StoreError as error:
             _LOG.warning("the limiter's store did not answer a scrape", extra={"fields": {"reason": str(error)}})
             return False

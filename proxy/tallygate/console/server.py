@@ -1,6 +1,5 @@
 """The console's HTTP surface: /metrics, /healthz and /readyz, beside them the API and the page, and a 404 for everything else."""
 
-import asyncio
 import json
 import logging
 import socket
@@ -26,7 +25,6 @@ from tallygate.http1.faults import Fault
 from tallygate.http1.received_head import asks_about_nothing, fault_of_request, offers_websocket
 from tallygate.http1.server_connection import last_answer, put_before
 from tallygate.ledger.database import LedgerUnavailableError
-from tallygate.telemetry.exposition import render
 
 _LOG: Final = logging.getLogger(__name__)
 HEADER_BYTES_MAX: Final = 8_190
@@ -169,10 +167,8 @@ class ConsoleServer:
             return unavailable("ledger_unavailable", "the ledger does not answer, so admin tokens cannot be checked").answer()
         if refusal is not None:
             return refusal
-        accept, scraped = request.headers.get(hdrs.ACCEPT, ""), await self._scrape.gather()
         is_gzipped = takes_gzip(request)
-        # Thousands of organizations take a second: others are served meanwhile.
-        content_type, body = await asyncio.to_thread(render, scraped, accept=accept, is_gzipped=is_gzipped)
+        content_type, body = await self._scrape.text(accept=request.headers.get(hdrs.ACCEPT, ""), is_gzipped=is_gzipped)
         headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
         return web.Response(body=body, headers=headers | ({hdrs.CONTENT_ENCODING: "gzip"} if is_gzipped else {}))
 

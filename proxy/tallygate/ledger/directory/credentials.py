@@ -11,6 +11,7 @@ from tallygate.config.directory import generate_key
 from tallygate.config.section import is_identifier
 from tallygate.domain.declared import values_of
 from tallygate.domain.organization import CREDENTIAL_FIELDS, Credential, Organization
+from tallygate.ledger.database import run_in_sqlite, sqlite_text
 from tallygate.ledger.directory.changes import Change, Changes
 from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError, NotFoundError
 from tallygate.ledger.directory.organizations import merged_limits, refuse_unknown, with_fields
@@ -23,6 +24,15 @@ FIELDS: Final = (*(declared.key for declared in CREDENTIAL_FIELDS), *LIMIT_KEYS)
 OVERLAP_DEFAULT_MS: Final = 24 * 3_600_000
 OVERLAP_MAX_MS: Final = 90 * 86_400_000
 _NOTED_AT_ONCE: Final = 1_000  # rows of one transaction
+_NOTE: Final = (
+    update(CREDENTIALS)
+    .where(
+        CREDENTIALS.c.id == bindparam("client_id"),
+        or_(CREDENTIALS.c.last_used_at_ms.is_(None), CREDENTIALS.c.last_used_at_ms < bindparam("at_ms")),
+    )
+    .values(last_used_at_ms=bindparam("at_ms"))
+)
+_NOTE_IN_SQLITE: Final = sqlite_text(_NOTE)  # which has the time, the Client ID and the time again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,14 +174,13 @@ class Credentials:
 
     async def record_used(self, at_ms: Mapping[str, int]) -> None:
         """Record when credentials, by Client ID, were last used; an older time changes nothing. This is not logged as a change."""
-        later = or_(CREDENTIALS.c.last_used_at_ms.is_(None), CREDENTIALS.c.last_used_at_ms < bindparam("at_ms"))
-        statement = (
-            update(CREDENTIALS).where(CREDENTIALS.c.id == bindparam("client_id"), later).values(last_used_at_ms=bindparam("at_ms"))
-        )
-        rows = [{"client_id": client_id, "at_ms": at} for client_id, at in sorted(at_ms.items())]
+        rows = sorted(at_ms.items())
 
-        def note(some: Sequence[Mapping[str, object]], connection: Connection) -> None:
-            connection.execute(statement, some)
+        def note(some: Sequence[tuple[str, int]], connection: Connection) -> None:
+            if self._changes.database.dialect == "sqlite":
+                run_in_sqlite(connection, _NOTE_IN_SQLITE, [(at, client_id, at) for client_id, at in some])
+            else:
+                connection.execute(_NOTE, [{"client_id": client_id, "at_ms": at} for client_id, at in some])
 
         for start in range(0, len(rows), _NOTED_AT_ONCE):
             await self._changes.database.transact(partial(note, rows[start : start + _NOTED_AT_ONCE]))
