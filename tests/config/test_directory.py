@@ -91,7 +91,28 @@ def test_a_recognized_key_is_remembered_by_its_digest_and_a_wrong_one_is_not(mon
     assert before is not None
     assert directory.find("tg_prod_s") is before
     assert directory.find("tg_prod_1") is None
-    assert len(directory._by_digest) == 2
+    assert len(directory._found) == 1
+
+
+def test_a_key_that_was_found_is_found_no_more_once_its_organization_is_gone() -> None:
+    own, issued = "my own key", "tg_prod_s"
+    directory = Directory([an_organization(prod=sha256("s"), mine=sha256(own))])
+    assert (found_id(directory, own), found_id(directory, issued)) == ("mine", "prod")
+
+    directory.put(an_organization("beta", prod=sha256("t")))
+    assert (found_id(directory, issued), found_id(directory, "tg_prod_t")) == (None, "prod")
+    directory.remove("acme")
+
+    assert (found_id(directory, own), found_id(directory, issued), found_id(directory, "tg_prod_t")) == (None, None, "prod")
+
+
+def test_a_key_that_was_found_is_anothers_once_a_later_organization_has_it() -> None:
+    directory = Directory([an_organization(mine=sha256("my own key"))])
+    assert found_id(directory, "my own key") == "mine"
+
+    directory.put(an_organization("beta", theirs=sha256("my own key")))
+
+    assert found_id(directory, "my own key") == "theirs"
 
 
 def test_the_dummy_digest_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,10 @@ ON_A_CONNECTION: Uses = {
         "None: a connection that is turned away is forgotten",
         lambda it: isinstance(it._manager, web.Server),
     ),
+    "BaseProtocol._loop": (
+        "what is made a task of for a request is awaited as it is, in the connection's own",
+        lambda it: isinstance(it._loop, asyncio.AbstractEventLoop),
+    ),
     "RequestHandler.max_line_size": ("the limit, in the words to whoever is past it", lambda it: it.max_line_size == 8190),
     "RequestHandler.max_headers": ("the limit, in the words to whoever is past it", lambda it: isinstance(it.max_headers, int)),
     "BaseProtocol._reading_paused": ("a body that nobody reads holds up its client", lambda it: it._reading_paused is False),

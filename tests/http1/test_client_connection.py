@@ -1,6 +1,7 @@
 """Bodies that come slowly, on a clock of the test's own, and bodies that come faster than they are read."""
 
 import asyncio
+import sys
 from typing import Any
 from unittest.mock import Mock
 
@@ -101,3 +102,27 @@ async def test_more_requests_than_the_parser_takes_at_once_are_all_served_behind
     connection.connection_lost(None)
 
     assert served == 41
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="aiohttp begins the task of a request at once there")
+async def test_requests_are_handled_in_the_task_of_their_connection_and_those_that_come_together_take_turns_with_others() -> None:
+    seen: list[Any] = []
+
+    async def serve(_request: web.BaseRequest) -> web.Response:
+        seen.append(asyncio.current_task())
+        asyncio.get_running_loop().call_soon(seen.append, "another's turn")
+        return web.Response()
+
+    connection, _ = connected(serve)
+    await asyncio.sleep(0)
+    request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+    for came in (request, request, request * 3):
+        connection.data_received(came)
+        for _ in range(20):
+            await asyncio.sleep(0)
+    connection.connection_lost(None)
+
+    tasks = seen[::2]
+    assert seen[1::2] == ["another's turn"] * 5
+    assert tasks[0] is tasks[1] is tasks[4]
+    assert len(set(tasks)) == 3  # two of the last three had another behind them

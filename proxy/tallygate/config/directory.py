@@ -44,7 +44,7 @@ class Directory:
 
     An issued key, `tg_<client id>_<secret>`, is found by its Client ID and compared in constant time with the digest of the secret.
     Any other key ("bring your own") is found by the digest of the whole text. The timing of a look-up by digest reveals nothing
-    about the keys, since nobody can steer SHA-256.
+    about the keys, since nobody can steer SHA-256, or BLAKE2b, by which a key that has been found is found again: in half the time.
     retired: Client IDs that were revoked, each with the organization that cannot use it again, or EVERYWHERE.
     source: where those organizations are from that are in no file.
     """
@@ -53,7 +53,8 @@ class Directory:
         self._organizations: dict[str, Organization] = {}
         self._by_id: dict[str, Identity] = {}
         self._by_digest: dict[bytes, Identity] = {}
-        self._issued: dict[str, list[bytes]] = {}  # digests of presented issued keys, by Client ID
+        self._found: dict[bytes, Identity] = {}  # by the BLAKE2b digest of the whole text of a key that was presented
+        self._found_of: dict[str, list[bytes]] = {}  # those digests by Client ID; few, since one text matches a digest
         self.retired: Collection[tuple[str, str]] = frozenset()
         self.source = StoredSource.DATABASE
         for organization in organizations:
@@ -64,8 +65,11 @@ class Directory:
         self.remove(organization.id)
         self._organizations[organization.id] = organization
         for credential in organization.credentials:
+            self._forget(credential.id)
             identity = self._by_id[credential.id] = organization, credential
             for digest, holder in _keys(credential):
+                if (before := self._by_digest.get(digest)) is not None:
+                    self._forget(before[1].id)
                 self._by_digest[digest] = identity if holder is credential else (organization, holder)
 
     def remove(self, org: str) -> None:
@@ -74,7 +78,8 @@ class Directory:
         for credential in () if organization is None else organization.credentials:
             if self._by_id.get(credential.id, _NOBODYS)[0] is organization:
                 del self._by_id[credential.id]
-            for digest in (*(digest for digest, _ in _keys(credential)), *self._issued.pop(credential.id, ())):
+            self._forget(credential.id)
+            for digest, _ in _keys(credential):
                 if self._by_digest.get(digest, _NOBODYS)[0] is organization:
                     del self._by_digest[digest]
 
@@ -82,8 +87,19 @@ class Directory:
         """Find the caller with this key, enabled or not. Never raises, whatever the text."""
         if len(key) > KEY_CHARS_MAX:
             return None
-        whole = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()  # bytes outside UTF-8 arrive as surrogates
-        found = self._by_digest.get(whole)
+        text = key.encode("utf-8", "surrogatepass")  # bytes outside UTF-8 arrive as surrogates
+        whole = hashlib.blake2b(text).digest()
+        found = self._found.get(whole)
+        if found is None:
+            found = self._first_found(key, text)
+            if found is not None:
+                self._found[whole] = found
+                self._found_of.setdefault(found[1].id, []).append(whole)
+        return found
+
+    def _first_found(self, key: str, text: bytes) -> Identity | None:
+        """Find the caller with a key that has not been found before. text: the key's bytes."""
+        found = self._by_digest.get(hashlib.sha256(text).digest())
         if found is not None or not key.startswith(KEY_PREFIX):
             return found
         client_id, _, secret = key[len(KEY_PREFIX) :].rpartition("_")
@@ -93,12 +109,12 @@ class Directory:
         # all are compared, even for an unknown id, so that timing does not reveal ids
         is_current = hmac.compare_digest(presented, credential.key_sha256 or _NOBODY)
         is_old = hmac.compare_digest(presented, credential.old_key_sha256 or _NOBODY)
-        if identity is None or not (is_current or is_old):
-            return None
-        found = self._by_digest[presented]
-        self._by_digest[whole] = found  # next time by the table; bounded, since one secret matches a digest
-        self._issued.setdefault(client_id, []).append(whole)
-        return found
+        return self._by_digest[presented] if identity is not None and (is_current or is_old) else None
+
+    def _forget(self, client_id: str) -> None:
+        """Find the keys of a Client ID anew."""
+        for digest in self._found_of.pop(client_id, ()):
+            del self._found[digest]
 
     def organization(self, org: str) -> Organization | None:
         return self._organizations.get(org)
