@@ -36,7 +36,7 @@ class GatewayMetrics:
         self._known = known
         # First cells by labels, for labels that are counted unchanged.
         self._places: dict[Metric, dict[tuple[str, ...], int]] = {metric: {} for metric in WORKER_METRICS}
-        self._durations: dict[Metric, dict[tuple[str, ...], _Durations]] = {metric: {} for metric in WORKER_METRICS}
+        self._durations: dict[Metric, dict[str, _Durations]] = {metric: {} for metric in WORKER_METRICS}
         for metric in WORKER_METRICS:
             if metric.has_other:
                 self._place(metric, (OTHER,) * len(metric.labels))
@@ -78,11 +78,11 @@ class GatewayMetrics:
     def set(self, metric: Metric, value: int) -> None:
         self._cells[self._place(metric, ())] = value
 
-    def observe(self, metric: Metric, seconds: float, request_id: str, *labels: str) -> None:
+    def observe(self, metric: Metric, seconds: float, request_id: str, label: str = "") -> None:
         try:
-            first, sum_cell, noted_at = self._durations[metric][labels]
+            first, sum_cell, noted_at = self._durations[metric][label]
         except KeyError:
-            first, sum_cell, noted_at = self._durations_of(metric, labels)
+            first, sum_cell, noted_at = self._durations_of(metric, label)
         cells, nanos = self._cells, int(seconds * _NANO)
         bucket = bisect_left(metric.buckets, nanos)
         cells[first + bucket] += 1
@@ -112,10 +112,11 @@ class GatewayMetrics:
             self._places[metric][labels] = cell
         return cell
 
-    def _durations_of(self, metric: Metric, labels: tuple[str, ...]) -> _Durations:
+    def _durations_of(self, metric: Metric, label: str) -> _Durations:
         """The same of a histogram."""
+        labels = (label,) if metric.labels else ()
         first = self._place(metric, labels)
         found = first, first + metric.count_cells - 1, [0] * (len(metric.buckets) + 1)
         if labels in self._places[metric]:
-            self._durations[metric][labels] = found
+            self._durations[metric][label] = found
         return found

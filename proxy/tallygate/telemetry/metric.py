@@ -145,5 +145,5 @@ class Metrics(Protocol):
     def set(self, metric: Metric, value: int) -> None:
         """Set a gauge."""
 
-    def observe(self, metric: Metric, seconds: float, request_id: str, *labels: str) -> None:
-        """Count a duration; the request may become the histogram's exemplar."""
+    def observe(self, metric: Metric, seconds: float, request_id: str, label: str = "") -> None:
+        """Count a duration; the request may become the histogram's exemplar. label: of a histogram that has one."""
