@@ -30,7 +30,7 @@ from tallygate.domain.errors import NothingSentError, StoreError
 from tallygate.domain.obstacle import Obstacle
 from tallygate.limiter.address import Place, RedisAddress
 from tallygate.limiter.keys import ALL_PARTITIONS
-from tallygate.limiter.link import ConnectionLostError, Link, encoded, framed, login, open_link
+from tallygate.limiter.link import LINE_END, ConnectionLostError, Link, continued, encoded, login, open_link
 from tallygate.limiter.script import Script, StoreNode
 from tallygate.limiter.sentinel import SentinelLookup
 from tallygate.limiter.writes import REPLICA, is_replica, obstacle_of
@@ -133,7 +133,7 @@ class RedisConnection:
         prefix = self._prefixes.get((script, keys))
         if prefix is None:
             prefix = self._remember_prefix(script, keys, args)
-        sent = b"".join([prefix, *framed(args)])
+        sent = continued(prefix, args, LINE_END)
         is_retry = False
         while True:
             try:
@@ -206,8 +206,7 @@ class RedisConnection:
         if len(self._prefixes) >= PREFIXES_MAX:
             self._prefixes.clear()
         parts = (b"EVALSHA", script.sha, b"%d" % len(keys), *keys)
-        prefix = b"".join([b"*%d\r\n" % (len(parts) + len(args)), *framed(parts)])
-        self._prefixes[script, keys] = prefix
+        prefix = self._prefixes[script, keys] = continued(b"*%d" % (len(parts) + len(args)), parts)
         return prefix
 
     async def _link_when_up(self) -> Link:

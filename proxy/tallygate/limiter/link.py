@@ -11,7 +11,9 @@ import hiredis
 from tallygate.domain.errors import NothingSentError, StoreError
 
 _NOTHING: Final = object()
-_LENGTHS: Final = tuple([b"$%d\r\n" % length for length in range(2_048)])  # of nearly all words of a script's call
+LINE_END: Final = b"\r\n"
+_SHORT: Final = 2_048  # more than nearly all words of a script's call have
+_LENGTHS: Final = [b"\r\n$%d\r\n" % length for length in range(_SHORT)]  # between a word of this length and the one before
 
 
 class ConnectionLostError(StoreError):
@@ -149,16 +151,17 @@ async def open_link(new_link: Callable[[], Link], host: str, port: int, *, tls: 
 
 def encoded(parts: tuple[bytes, ...]) -> bytes:
     """A command as the server reads it (RESP, "Sending commands to a Redis server")."""
-    return b"".join([b"*%d\r\n" % len(parts), *framed(parts)])
+    return continued(b"*%d" % len(parts), parts, LINE_END)
 
 
-def framed(words: tuple[bytes, ...]) -> list[bytes]:
-    """What a command's words are sent as, in pieces."""
-    pieces: list[bytes] = []
+def continued(command: bytes, words: tuple[bytes, ...], end: bytes = b"") -> bytes:
+    """The beginning of a command, up to the end of a line, with these words behind it."""
+    pieces = [command]
     for word in words:
         length = len(word)
-        pieces += (_LENGTHS[length] if length < len(_LENGTHS) else b"$%d\r\n" % length, word, b"\r\n")
-    return pieces
+        pieces += (_LENGTHS[length] if length < _SHORT else b"\r\n$%d\r\n" % length, word)
+    pieces.append(end)
+    return b"".join(pieces)
 
 
 def login(username: str, password: str) -> tuple[bytes, ...]:
