@@ -1,6 +1,7 @@
 """The limits of a caller at a capability, with their bucket keys."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,7 @@ UnitsOf = Callable[["Call"], int]
 _REQUESTS, _TOKENS, _WHILE_OPEN = Quantity.REQUESTS, Quantity.TOKENS, Taken.WHILE_OPEN
 _CALENDAR_MONTH: Final = WindowKind.CALENDAR_MONTH
 _NEVER_MS: Final = 2**63
+_SHOWN_KEPT_MAX: Final = 1_000  # limits: those of plans come with each of their callers
 # Units of quantities that only a call states. A worker's gate, which knows the head of a request alone, cannot count them.
 _OF_THE_CALL: Final[Mapping[Quantity, UnitsOf]] = {_TOKENS: attrgetter("estimate.rate_tokens")}
 
@@ -30,10 +32,12 @@ _OF_THE_CALL: Final[Mapping[Quantity, UnitsOf]] = {_TOKENS: attrgetter("estimate
 class ShownRate(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a rate limit's response headers that never changes.
 
-    quoted    its name as in the RateLimit headers of the IETF draft; refill_units: regained, evenly, over window_ms
+    policy    its item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers), whose units are requests if it names no other
+    quoted    its name as in the draft's headers; refill_units: regained, evenly, over window_ms
     """
 
     kind: str
+    policy: str
     quoted: bytes
     capacity: int
     window_ms: int
@@ -121,6 +125,7 @@ def limits_of(organization: Organization, credential: Credential, capability: st
     spend = [(bound.key, bound.limit) for bound in bound_spends(organization, credential)] if weight else []
     counted = [(key, limit) for key, limit in rate if limit.quantity not in _OF_THE_CALL]
     slots = [(key, limit) for key, limit in counted if limit.quantity.taken is _WHILE_OPEN]
+    shown = [_shown(limit) for _, limit in rate]
     return CallerLimits(
         rate=tuple(rate),
         spend=tuple(spend),
@@ -131,8 +136,8 @@ def limits_of(organization: Organization, credential: Credential, capability: st
         names={key: limit.name for key, limit in rate}
         | {key: limit.name for key, limit in spend}
         | {FREE_REQUESTS.name: FREE_REQUESTS.name},
-        shown=tuple([None if limit.quantity.taken is _WHILE_OPEN else _shown(limit) for _, limit in rate]),
-        policy=", ".join([_policy(limit) for _, limit in rate if limit.quantity.taken is not _WHILE_OPEN]).encode(),
+        shown=tuple(shown),
+        policy=", ".join([each.policy for each in shown if each is not None]).encode(),
         _org=organization.id,
         _usual=tuple([RateDemand(key=key, limit=limit, units=_usual_units(limit, weight)) for key, limit in rate]),
         _stated={place: _OF_THE_CALL[limit.quantity] for place, (_, limit) in enumerate(rate) if limit.quantity in _OF_THE_CALL},
@@ -150,17 +155,16 @@ def _usual_units(limit: RateLimit, weight: int) -> int:
     return weight if limit.quantity is _REQUESTS else 1
 
 
-def _shown(limit: RateLimit) -> ShownRate:
+@lru_cache(_SHOWN_KEPT_MAX)
+def _shown(limit: RateLimit) -> ShownRate | None:
+    if limit.quantity.taken is _WHILE_OPEN:
+        return None
+    unit = "" if limit.quantity is _REQUESTS else f';qu="{limit.quantity.unit}"'
     return ShownRate(
         kind=limit.quantity.value,
+        policy=f'"{limit.name}";q={limit.capacity}{unit};w={-(-limit.window_ms // 1000)}',
         quoted=f'"{limit.name}"'.encode(),
         capacity=limit.capacity,
         window_ms=limit.window_ms,
         refill_units=limit.refill_units,
     )
-
-
-def _policy(limit: RateLimit) -> str:
-    """An item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers), whose units are requests if it names no other."""
-    unit = "" if limit.quantity is _REQUESTS else f';qu="{limit.quantity.unit}"'
-    return f'"{limit.name}";q={limit.capacity}{unit};w={-(-limit.window_ms // 1000)}'
