@@ -18,7 +18,7 @@ from tallygate.domain.admission import Account
 from tallygate.domain.price import Price
 from tallygate.domain.usage import usage_of_totals
 from tallygate.gateway.exchange.caller_limits import limits_of
-from tallygate.ledger.audit import LedgerAudit, lifetime_drifts
+from tallygate.ledger.audit import LedgerAudit, LimiterAudit, lifetime_drifts
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Kind
@@ -58,6 +58,29 @@ async def test_ledger_and_limiter_agree_at_rest(at_work: LimiterAtWork) -> None:
     assert await at_work.drifts() == []
     assert sum(await at_work.spent()) > 0
     await assert_no_drift(at_work.database)
+
+
+async def test_windows_that_agree_are_read_once_and_others_before_and_after_the_ledger(at_work: LimiterAtWork) -> None:
+    await at_work.spend(ORGANIZATIONS[0], "acme-prod", 700)
+    await at_work.writer.drain()
+    reads: list[Any] = []
+
+    class Counted:
+        is_cluster = False
+        command = at_work.store.command
+
+        async def run_script(self, *call: Any) -> Any:
+            reads.append(call)
+            return await at_work.store.run_script(*call)
+
+    audit = LimiterAudit(at_work.database, Counted(), at_work.scripts)
+    windows = [window async for window, drifts in audit.windows(ORGANIZATIONS, await at_work.now_ms()) if not drifts]
+    assert len(reads) == len(windows) == 8
+
+    await at_work.spend(ORGANIZATIONS[0], "acme-prod", 50)  # which waits in its stream
+    reads.clear()
+    assert not [drifts async for _, drifts in audit.windows(ORGANIZATIONS, await at_work.now_ms()) if drifts]
+    assert len(reads) == 8 + 2 * 3, "of its organization and of its credential"
 
 
 async def test_a_limiter_that_lost_its_data_is_closed_until_the_ledger_has_rebuilt_it(at_work: LimiterAtWork) -> None:

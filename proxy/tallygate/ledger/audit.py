@@ -7,7 +7,7 @@ expired. A difference therefore counts only if several readings show it.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from tallygate.ledger.database import Database
 from tallygate.ledger.id_range import id_range
 from tallygate.ledger.lifetime_spend import spend_of_entries, stretches_of
 from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
-from tallygate.ledger.postings import posted_in, read_postings
+from tallygate.ledger.postings import Posted, posted_in, read_postings
 from tallygate.ledger.rollups import DAYS_OF_SERIES, FINEST, LEVELS, RECENT, Level
 from tallygate.ledger.schema import (
     AMOUNTS,
@@ -209,7 +209,9 @@ class LimiterAudit:
 
     async def _differing(self, windows: Sequence[LimiterWindow], now_ms: int) -> dict[int, list[Drift]]:
         """The drifts of those windows that have any, by their place."""
-        differing: dict[int, list[Drift]] = {index: [] for index in range(len(windows))}
+        differing: dict[int, list[Drift]] = {index: [] for index in await self._unequal(windows, now_ms)}
+        if not differing:  # as a rule
+            return {}
         for look in range(LOOKS_MAX):
             if look:
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
@@ -223,11 +225,24 @@ class LimiterAudit:
         }
         return {index: drifts for index, drifts in differing.items() if not closed[partition_of(windows[index].org)]}
 
+    async def _unequal(self, windows: Sequence[LimiterWindow], now_ms: int) -> Sequence[int]:
+        """The places of windows that do not have just what the ledger has. They may be right: settlements are under way."""
+        posted = await self._posted(windows, now_ms)
+        read = await self._read(dict(enumerate(windows)))
+        return [
+            index
+            for index, window in enumerate(windows)
+            if read[index].is_ahead or _window_drifts(window, read[index], dict(posted_in(window, posted)), is_at_rest=True)
+        ]
+
+    async def _posted(self, windows: Collection[LimiterWindow], now_ms: int) -> Posted:
+        since_ms = min(window.since_ms(now_ms) for window in windows)
+        return await read_postings(self._database, [window.org for window in windows], since_ms)
+
     async def _look(self, windows: Mapping[int, LimiterWindow], now_ms: int) -> dict[int, list[Drift]]:
         """The drifts of those that differ now. Read together: a turn to the database costs more than its answer."""
-        since_ms = min(window.since_ms(now_ms) for window in windows.values())
         before = await self._read(windows)
-        posted = await read_postings(self._database, [window.org for window in windows.values()], since_ms)
+        posted = await self._posted(windows.values(), now_ms)
         after = await self._read(windows)
         ahead = {partition_of(window.org) for index, window in windows.items() if after[index].is_ahead}
         if self._on_ahead is not None:

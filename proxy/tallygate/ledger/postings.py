@@ -1,5 +1,6 @@
 """What the ledger has posted to spend windows, by buckets of five minutes."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
@@ -10,7 +11,7 @@ from tallygate.ledger.database import Database
 from tallygate.ledger.limiter_windows import LimiterWindow
 from tallygate.ledger.schema import SPEND_BUCKETS
 
-_ROWS_AT_ONCE: Final = 2_000  # read between two turns of the event loop
+_ROWS_AT_ONCE: Final = 2_000  # taken between two turns of the event loop
 
 Posted = dict[str, list[tuple[int, str, int]]]
 
@@ -23,11 +24,12 @@ async def read_postings(database: Database, orgs: Sequence[str], since_ms: int) 
         .where(columns.org.in_(sorted(set(orgs))), columns.bucket_ms >= since_ms)
         .order_by(columns.org, columns.bucket_ms)
     )
+    rows = await database.ask(lambda connection: connection.execute(statement).all())
     found: Posted = defaultdict(list)
-    async with database.read() as connection:
-        async for rows in (await connection.stream(statement)).partitions(_ROWS_AT_ONCE):
-            for org, bucket, credential, amount in rows:
-                found[org].append((bucket, credential, amount))
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        for org, bucket, credential, amount in rows[start : start + _ROWS_AT_ONCE]:
+            found[org].append((bucket, credential, amount))
+        await asyncio.sleep(0)
     return found
 
 
