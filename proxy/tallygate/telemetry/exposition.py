@@ -13,6 +13,7 @@ from tallygate.telemetry.metric import Kind, Labels, Metric, Samples
 from tallygate.telemetry.metric_text import Family, HistogramCounts, TextFormat, text_of
 
 _GZIP: Final = 31  # window bits of zlib's compressobj for a gzip stream
+_SHAPES: Final = {metric.name: (metric.cells, len(metric.labels)) for metric in metrics.WORKER_METRICS}
 _GZIP_LEVEL: Final = 1  # which leaves a twentieth already; higher levels cost several times as much for little more
 
 
@@ -28,10 +29,10 @@ class Scraped:
     counted: Sequence[Mapping[Series, tuple[int, ...]]] = ()
 
 
-def families(scraped: Scraped) -> list[Family]:
+def families(scraped: Scraped, *, has_exemplars: bool) -> list[Family]:
     """Every family with samples, and every one that workers count, in the order of declaration."""
     counted = _gathered(scraped.counted)
-    made = [_summed(metric, counted[metric.name]) for metric in metrics.WORKER_METRICS]
+    made = [_summed(metric, counted[metric.name], has_exemplars=has_exemplars) for metric in metrics.WORKER_METRICS]
     made += [_from_samples(metric, samples) for metric, samples in scraped.samples.items()]
     by_name = {family.metric.name: family for family in made}
     return [by_name[metric.name] for metric in metrics.METRICS if metric.name in by_name]
@@ -43,7 +44,7 @@ def render(scraped: Scraped, *, accept: str, is_gzipped: bool = False) -> tuple[
     Thousands of organizations take seconds of CPU time: not for an event loop.
     """
     wanted = TextFormat.accepted(accept)
-    pieces = text_of(families(scraped), wanted)
+    pieces = text_of(families(scraped, has_exemplars=wanted is TextFormat.OPENMETRICS), wanted)
     if not is_gzipped:
         return wanted.value, "".join(pieces).encode()
     packer = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP)
@@ -52,25 +53,27 @@ def render(scraped: Scraped, *, accept: str, is_gzipped: bool = False) -> tuple[
 
 def _gathered(counted: Sequence[Mapping[Series, tuple[int, ...]]]) -> dict[str, dict[Labels, list[tuple[int, ...]]]]:
     """Cells of each family and series, slot by slot. A series of another layout, from an older version, is left out."""
-    shapes = {metric.name: (metric.cells, len(metric.labels)) for metric in metrics.WORKER_METRICS}
     gathered: dict[str, dict[Labels, list[tuple[int, ...]]]] = {metric.name: {} for metric in metrics.WORKER_METRICS}
     for series in counted:
         for (name, labels), values in series.items():
-            if shapes.get(name) == (len(values), len(labels)):
+            if _SHAPES.get(name) == (len(values), len(labels)):
                 gathered[name].setdefault(labels, []).append(values)
     return gathered
 
 
-def _summed(metric: Metric, series: Mapping[Labels, Sequence[tuple[int, ...]]]) -> Family:
+def _summed(metric: Metric, series: Mapping[Labels, Sequence[tuple[int, ...]]], *, has_exemplars: bool) -> Family:
     if metric.kind is Kind.HISTOGRAM:
-        return Family(metric=metric, histograms={labels: _histogram(metric, slots) for labels, slots in sorted(series.items())})
+        histograms = {labels: _histogram(metric, slots, has_exemplars=has_exemplars) for labels, slots in sorted(series.items())}
+        return Family(metric=metric, histograms=histograms)
     return Family(metric=metric, numbers={labels: sum(cells[0] for cells in slots) for labels, slots in sorted(series.items())})
 
 
-def _histogram(metric: Metric, slots: Sequence[tuple[int, ...]]) -> HistogramCounts:
+def _histogram(metric: Metric, slots: Sequence[tuple[int, ...]], *, has_exemplars: bool) -> HistogramCounts:
     """Counts add up; of each bucket's exemplars the newest is shown."""
     counts = metric.count_cells
     *buckets, sum_nanos = map(sum, zip(*(cells[:counts] for cells in slots), strict=True))
+    if not has_exemplars:
+        return HistogramCounts(counts=buckets, sum_nanos=sum_nanos)
     exemplars = [
         max(filter(None, (read_exemplar(cells[at : at + EXEMPLAR_CELLS]) for cells in slots)), key=_noted_at, default=None)
         for at in range(counts, metric.cells, EXEMPLAR_CELLS)

@@ -19,6 +19,7 @@ from tallygate.telemetry.metric import InParts, Kind, Labels, Metric, Standing
 PIECE_LINES: Final = 2_000
 PARTS_AT_ONCE: Final = 50  # of one text, each of which has some lines
 METRICS_KEPT_MAX: Final = 1_000  # more than there are, whose first lines and templates are kept
+NUMBERS_KEPT_MAX: Final = 2_000  # series that are in no part, whose lines' heads are kept
 HISTOGRAMS_KEPT_MAX: Final = 1_000  # series of histograms whose lines' heads are kept, at some two kilobytes each
 _NANO: Final = 1_000_000_000
 _go_text: Final[Callable[[float], str]] = floatToGoString
@@ -122,7 +123,15 @@ def _number_family(family: Family, escaped: _Escaped) -> Iterator[tuple[str, int
             yield "".join([part.lines or written(part) for part in some]), sum(map(len, some))
     else:
         for labels, value in family.numbers.items():
-            yield f"{head(labels)}{number_text(scale(value))}\n", 1
+            yield f"{_number_head(family.metric, labels)}{number_text(scale(value))}\n", 1
+
+
+@lru_cache(NUMBERS_KEPT_MAX)
+def _number_head(metric: Metric, labels: Labels) -> str:
+    """The line of a number of no part, up to it."""
+    order, template = _template(metric.labels)
+    escaped = _Escaped()
+    return f"{metric.name}{template % tuple([escaped[labels[place]] for place in order])} "
 
 
 def _histogram_family(family: Family, wanted: TextFormat) -> Iterator[tuple[str, int]]:
