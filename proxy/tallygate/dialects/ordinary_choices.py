@@ -99,7 +99,7 @@ class PlainUsage(msgspec.Struct, gc=False, forbid_unknown_fields=True):
             quantities[Unit.REASONING_OUTPUT] = thought
         if completion > thought:
             quantities[_OUTPUT] = completion - thought
-        return Usage(quantities)
+        return Usage(quantities, (), prompt, completion)
 
 
 class TextAnswer(_Body, gc=False, kw_only=True):

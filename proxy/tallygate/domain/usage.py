@@ -57,16 +57,18 @@ class Usage(msgspec.Struct, frozen=True):
     prompt       all input tokens, cached and cache-written ones included; completion: all output tokens, reasoning included
     has_calls    there is something that is no token
 
-    The last three are found, whatever is passed for them.
+    The last three are found, unless who makes it has them at hand.
     """
 
     quantities: Mapping[str, int] = {}
     passes: tuple[Pass, ...] = ()
-    prompt: int = 0
-    completion: int = 0
+    prompt: int = -1
+    completion: int = -1
     has_calls: bool = False
 
     def __post_init__(self) -> None:
+        if self.prompt >= 0:
+            return
         prompt = completion = 0
         has_calls = False
         for unit, number in self.quantities.items():

@@ -133,42 +133,6 @@ class Understanding:
             facts = as_priced(facts, price)
             if price is not None:
                 self._refuse_unpriced(head, caller, facts, price)
-        return facts, await self._bound(head, caller, facts, named, price=price, size=size, fee_nano_usd=fee_nano_usd)
-
-    async def leave_unread(
-        self, head: Head, caller: Caller, intake: Intake, received: Received
-    ) -> tuple[RequestFacts, Estimate, NamedObjects]:
-        """A request that no dialect reads: it costs its route's fee, and may name objects."""
-        named = await self._unread_objects(head, caller, intake, received.body)
-        return UNREAD, estimate_unread(head.route.fee_nano_usd), named
-
-    async def facts(self, head: Head, caller: Caller, received: Received) -> RequestFacts:
-        """What the dialect reads of a request. Raises Refused."""
-        request, dialect, size = head.client.request, head.dialect, len(received.body)
-        if received.form is None or dialect.form is None:
-            reading = partial(dialect.read_request, received.body, path=head.params, query=request.query)
-        else:
-            reading = partial(dialect.form.read, received.form.form, path=head.params)
-            if dialect.form.rules.keeps_files:
-                size *= _FILE_TIMES
-        try:
-            read = await work_on(self._services, caller.organization.id, size, reading)
-        except RequestRejectedError as error:
-            raise Refused(rejected(error)) from None
-        return facts_with_headers(read, request.headers)
-
-    async def _bound(
-        self,
-        head: Head,
-        caller: Caller,
-        facts: RequestFacts,
-        named: NamedObjects,
-        *,
-        price: AnyPrice | None,
-        size: int,
-        fee_nano_usd: int,
-    ) -> Estimate:
-        """The most that a request can cost at its price. Raises Refused where no limit can bound it."""
         organization, limits = caller.organization, caller.limits
         others = [self._priced(head, caller, other) for other in facts.other_models] if facts.other_models else ()
         if limits.spend and size > DEAR_BODY_BYTES:  # whose tokens are not worth counting if the least cost is too much
@@ -196,7 +160,29 @@ class Understanding:
             referred_tokens=named.referred_tokens if named.tokens else None,
         )
         refuse_absurd(asked)
-        return asked
+        return facts, asked
+
+    async def leave_unread(
+        self, head: Head, caller: Caller, intake: Intake, received: Received
+    ) -> tuple[RequestFacts, Estimate, NamedObjects]:
+        """A request that no dialect reads: it costs its route's fee, and may name objects."""
+        named = await self._unread_objects(head, caller, intake, received.body)
+        return UNREAD, estimate_unread(head.route.fee_nano_usd), named
+
+    async def facts(self, head: Head, caller: Caller, received: Received) -> RequestFacts:
+        """What the dialect reads of a request. Raises Refused."""
+        request, dialect, size = head.client.request, head.dialect, len(received.body)
+        if received.form is None or dialect.form is None:
+            reading = partial(dialect.read_request, received.body, path=head.params, query=request.query)
+        else:
+            reading = partial(dialect.form.read, received.form.form, path=head.params)
+            if dialect.form.rules.keeps_files:
+                size *= _FILE_TIMES
+        try:
+            read = await work_on(self._services, caller.organization.id, size, reading)
+        except RequestRejectedError as error:
+            raise Refused(rejected(error)) from None
+        return facts_with_headers(read, request.headers)
 
     def _price(self, head: Head, caller: Caller, facts: RequestFacts) -> AnyPrice | None:
         """The price that bounds the request's, as it is billed; None where it may run unpriced."""
