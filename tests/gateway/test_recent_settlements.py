@@ -294,3 +294,12 @@ async def test_a_spool_that_waits_says_so_once_a_minute_and_again_at_the_next_ou
     store.is_away = True
     assert await try_for(1) == 1
     spool.close()
+
+
+async def test_a_result_of_a_batch_is_not_kept(tmp_path: Path, store: Store) -> None:
+    """Whoever reads the results comes back to each, and there may be a million."""
+    settler = a_settler(store, Spool(tmp_path / "0.spool", bytes_max=100_000))
+    await settler.settle_part(replace(an_account("result"), part_of="batch"))
+    await settler.settle_job(an_account("batch"))
+
+    assert [account.admission.reservation_id for account in settler.recent.copies()] == ["batch"]

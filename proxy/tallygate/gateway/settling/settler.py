@@ -86,7 +86,7 @@ class Settler:
 
     async def settle_part(self, account: Account) -> Settlement:
         """Settle a result of a deferred exchange. Raises StoreError: its reader comes back to it, so nothing is spooled."""
-        return self._job_settled(account, await self._ask(account))
+        return self._job_settled(account, await self._post(account))
 
     def _job_settled(self, account: Account, settlement: Settlement) -> Settlement:
         if self._on_job is not None and not settlement.repeated:
@@ -184,11 +184,6 @@ class Settler:
             _log.log(level, text, reason)
 
     async def _post(self, account: Account) -> Settlement:
-        settlement = await self._ask(account)
-        self.recent.keep(account, settlement)
-        return settlement
-
-    async def _ask(self, account: Account) -> Settlement:
         asked_at = self._clock()
         try:
             settlement = await (self._limiter.defer(account) if account.job else self._limiter.settle(account))
@@ -202,6 +197,8 @@ class Settler:
             self.deferred += 1
         for warned in settlement.warned:
             self._warn(account.admission, warned)
+        if not account.part_of:  # whoever reads the results of a batch comes back to each
+            self.recent.keep(account, settlement)
         return settlement
 
     def _warn(self, admission: AdmissionRequest, warned: Warned) -> None:
