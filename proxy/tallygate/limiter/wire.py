@@ -176,10 +176,11 @@ def demand_words(org: str, rate: Sequence[RateDemand], spend: Sequence[SpendDema
             words = [behind]
         else:
             words += str(demand.units), behind
-    words += map(_spend_words, spend)
+    for window in spend:
+        words.append(_spend_words(window))
     words.append("]")
-    first, *others = *pieces, "".join(words)
-    return DemandWords(first, tuple(zip(stated, others, strict=True)))
+    pieces.append("".join(words))
+    return DemandWords(pieces[0], tuple([(place, pieces[number]) for number, place in enumerate(stated, 1)]))
 
 
 def encode_demands(request: AdmissionRequest) -> bytes:
