@@ -19,6 +19,7 @@ FAMILIES = {
     "tallygate/ledger/migrations/*": (),  # alembic finds them
     "*/__main__.py": ("tallygate/cli.py",),  # programs: `python -m`
     "tallygate/processes/leash.py": (),
+    "tallygate/processes/console.py": (),
     "tallygate/app/open_telemetry.py": ("tallygate/app/gateway.py",),  # loaded only where a collector is configured
 }
 

@@ -9,23 +9,20 @@ import logging
 import os
 import socket
 import sys
-import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
-
-import uvloop
 
 from tallygate.app.clocks import monotonic_ms, new_file_identity
 from tallygate.app.gateway import WorkerGateway, build_gateway
-from tallygate.app.machine import raise_descriptors
-from tallygate.config.settings import Settings, load_settings
-from tallygate.domain.errors import ConfigError, StoreError
+from tallygate.config.settings import Settings
 from tallygate.processes import collector
 from tallygate.processes.data_directory import DataDirectory
 from tallygate.processes.lifeline import Lifeline
+from tallygate.processes.process import run_process
 from tallygate.processes.supervisor import Exit
-from tallygate.telemetry.count_file import CountFile, CountsFullError
-from tallygate.telemetry.log import lines_dropped, start_logging
+from tallygate.telemetry.count_file import CountFile
+from tallygate.telemetry.log import lines_dropped
 from tallygate.telemetry.metrics import LOG_DROPPED
 from tallygate.telemetry.worker_state import HEARTBEAT_MS, WorkerState
 
@@ -36,7 +33,7 @@ CLOSE_SECONDS: Final = 2.0  # for settling what a hard end cut off; after it the
 BuildGateway = Callable[[Settings, CountFile], Awaitable[WorkerGateway]]
 
 
-async def work(lifeline: Lifeline, settings: Settings, *, slot: int, sock: socket.socket, build: BuildGateway) -> None:
+async def work(lifeline: Lifeline, settings: Settings, sock: socket.socket, *, slot: int, build: BuildGateway) -> None:
     """Serve until asked to end."""
     collector.spare_the_start()
     counts = CountFile(DataDirectory(settings.data_dir).metrics, f"worker-{slot}")
@@ -74,30 +71,9 @@ async def _beat(state: WorkerState, counts: CountFile) -> None:
 
 
 def run_worker(arguments: list[str], *, build: BuildGateway) -> Exit:
-    """The process: settings from the environment, logs on standard error, one event loop."""
-    slot, descriptor = int(arguments[0]), int(arguments[1])
-    raise_descriptors()
-    try:
-        settings = load_settings()
-        start_logging(process=f"worker-{slot}", level=settings.log_level, clock=time.monotonic, log_format=settings.log_format)
-        sock = socket.socket(fileno=descriptor)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            lifeline = Lifeline()
-            runner.run(lifeline.run(work(lifeline, settings, slot=slot, sock=sock, build=build)))
-    except ConfigError as error:
-        for problem in error.problems:
-            _LOG.error("configuration", extra={"fields": {"problem": problem}})
-        return Exit.CONFIG
-    except StoreError as error:
-        _LOG.error("the limiter's store cannot be used", extra={"fields": {"reason": str(error)}})
-        return Exit.FAILED
-    except CountsFullError as error:
-        _LOG.error("no room on the disk for what a worker counts", extra={"fields": {"reason": str(error)}})
-        return Exit.FAILED
-    except OSError as error:
-        _LOG.error("a file cannot be used", extra={"fields": {"file": error.filename, "reason": error.strerror or str(error)}})
-        return Exit.FAILED
-    return Exit.CLEAN
+    """Run the process."""
+    slot = int(arguments[0])
+    return run_process(f"worker-{slot}", int(arguments[1]), partial(work, slot=slot, build=build))
 
 
 if __name__ == "__main__":
