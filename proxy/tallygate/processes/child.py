@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tallygate.processes.lifeline import LEAVING
+from tallygate.processes.uptime import Uptime
 
 _LOG: Final = logging.getLogger(__name__)
 FIRST_SECONDS: Final = 0.1
@@ -77,14 +78,16 @@ class Child:
     ended         done when it has ended for good
     """
 
-    def __init__(self, spec: ChildSpec, *, clock: Callable[[], float]) -> None:
+    def __init__(self, spec: ChildSpec, uptime: Uptime, *, clock: Callable[[], float]) -> None:
+        """uptime: is told when it is ready and when it has ended."""
         loop = asyncio.get_running_loop()
         self.first_ready: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
         self._spec = spec
+        self._uptime = uptime
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
-        self._down_since: float | None = clock()
+        self._is_ready = False
         self._fault = ""
         self._is_reload_due = False
         self._is_leaving = False
@@ -97,12 +100,7 @@ class Child:
     @property
     def is_ready(self) -> bool:
         """Return whether its process runs and has reported readiness."""
-        return self._down_since is None
-
-    @property
-    def down_since(self) -> float | None:
-        """Return when it was ready last, on its clock, or else made; None while it is."""
-        return self._down_since
+        return self._is_ready
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; does nothing if the child does not run."""
@@ -179,8 +177,9 @@ class Child:
             await self._follow_output(process)
             return await process.wait()
         finally:
-            if self.is_ready:
-                self._down_since = self._clock()
+            if self._is_ready:
+                self._is_ready = False
+                self._uptime.went_down()
             self._process = None
 
     async def _follow_output(self, process: asyncio.subprocess.Process) -> None:
@@ -209,7 +208,8 @@ class Child:
             self._fault = os.fsdecode(line.partition(mark)[2].strip())
 
     def _became_ready(self) -> None:
-        self._down_since = None
+        self._is_ready = True
+        self._uptime.came_up()
         if not self.first_ready.done():
             self.first_ready.set_result(None)
         if self._is_reload_due:

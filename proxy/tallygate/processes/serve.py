@@ -25,6 +25,7 @@ from tallygate.processes.listener import listen, local_url
 from tallygate.processes.running_settings import keep_running_settings
 from tallygate.processes.stand_in import StandIn
 from tallygate.processes.supervisor import Exit, Fleet, Supervisor
+from tallygate.processes.uptime import Uptime
 from tallygate.processes.valkey import EmbeddedValkey
 
 
@@ -159,9 +160,9 @@ def _fleet(
     )
 
 
-def _stand_in(listening: socket.socket, down_since: Callable[[], float | None], *, is_crossed: bool) -> StandIn:
+def _stand_in(listening: socket.socket, uptime: Uptime, *, is_crossed: bool) -> StandIn:
     new_id = event_id_source(now_ms, Random(int.from_bytes(os.urandom(32))))
-    return StandIn(listening, down_since=down_since, is_crossed=is_crossed, new_id=new_id)
+    return StandIn(listening, uptime, is_crossed=is_crossed, new_id=new_id)
 
 
 def _bound(address: str) -> socket.socket:

@@ -15,10 +15,11 @@ from typing import Final
 from tallygate.dialects.errors import retry_headers
 from tallygate.dialects.registry import dialects
 from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.processes.uptime import Uptime
 
 PATIENCE_SECONDS: Final = 5.0  # a worker that crashed is back sooner: until then connections wait for it, and are served
 LOOK_SECONDS: Final = 1.0  # between two looks whether a worker is up
-RETURN_SECONDS: Final = 0.05  # the same while it stands in
+PAUSE_SECONDS: Final = 0.05  # after a connection that could not be accepted
 HEAD_SECONDS: Final = 2.0  # for a head to come; without one it is answered all the same
 HEAD_BYTES_MAX: Final = 16_384
 LINGER_SECONDS: Final = 1.0  # for what is still sent: a connection that is closed over unread bytes loses its answer
@@ -36,48 +37,44 @@ class StandIn:
     """Stands in for the workers of one port.
 
     listening   the port, shared with the workers; stays open
-    down_since  when the last worker ceased to accept, on the loop's clock; None while one does
+    uptime      of the workers
     is_crossed  whether pages of other origins may call, which may then read the answer
     """
 
-    def __init__(
-        self, listening: socket.socket, *, down_since: Callable[[], float | None], is_crossed: bool, new_id: Callable[[], str]
-    ) -> None:
+    def __init__(self, listening: socket.socket, uptime: Uptime, *, is_crossed: bool, new_id: Callable[[], str]) -> None:
         self._listening = listening
-        self._down_since = down_since
+        self._uptime = uptime
         self._is_crossed = is_crossed
         self._new_id = new_id
         self._dialects = dialects()
         self._room = asyncio.Semaphore(OPEN_MAX)
         self._answering: set[asyncio.Task[None]] = set()
-        self.answered = 0
+        self._met = self._answered = 0  # connections, since it stands in
 
     async def stand_in_forever(self) -> None:
-        """Look for workers, and answer while there is none, until cancelled."""
-        clock = asyncio.get_running_loop().time
+        """Answer while no worker is up, but for a short while, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            since = self._down_since()
-            if since is not None and clock() - since >= PATIENCE_SECONDS:
+            if self._uptime.down_seconds() >= PATIENCE_SECONDS:
                 try:
                     await self._stand_in()
                 except Exception:  # noqa: BLE001 - the outermost handler: connections wait then, as they do for a short while anyway
                     _log.exception("requests without a worker are not answered")
 
     async def _stand_in(self) -> None:
-        """Answer until a worker is up."""
-        _log.warning("no worker is up: every request gets 503 until one is")
-        before = self.answered
+        """Answer until a worker is up. A start without requests is silent, however long it takes."""
+        self._met = self._answered = 0
         with self._listening.dup() as own:
             accepting = asyncio.ensure_future(self._accept_forever(own))
             try:
-                while self._down_since() is not None:  # noqa: ASYNC110 - nobody announces it
-                    await asyncio.sleep(RETURN_SECONDS)
+                await self._uptime.up.wait()
             finally:
                 accepting.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await accepting
-        _log.warning("a worker is up again", extra={"fields": {"answered_503": self.answered - before}})
+                await asyncio.wait(
+                    {accepting}
+                )  # and not `await accepting`: who is cancelled meanwhile must not take it for its end
+        if self._met:
+            _log.warning("a worker is up again", extra={"fields": {"answered_503": self._answered}})
 
     async def _accept_forever(self, own: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -87,11 +84,14 @@ class StandIn:
                 connection, _ = await loop.sock_accept(own)
             except OSError:  # out of descriptors, or the client has left
                 self._room.release()
-                await asyncio.sleep(RETURN_SECONDS)
+                await asyncio.sleep(PAUSE_SECONDS)
                 continue
             except BaseException:
                 self._room.release()
                 raise
+            if not self._met:
+                _log.warning("no worker is up: every request gets 503 until one is")
+            self._met += 1
             task = loop.create_task(self._serve(connection))
             self._answering.add(task)
             task.add_done_callback(self._served)
@@ -108,7 +108,7 @@ class StandIn:
             head = await _head(connection)
             async with asyncio.timeout(HEAD_SECONDS):
                 await loop.sock_sendall(connection, self._answer(head))
-            self.answered += 1
+            self._answered += 1
             connection.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(LINGER_SECONDS):
                 while await loop.sock_recv(connection, HEAD_BYTES_MAX):

@@ -20,6 +20,7 @@ from tallygate.config.reloading import ConfigWatch, watch_forever
 from tallygate.processes.child import Child, ChildFailedError, ChildSpec
 from tallygate.processes.file_sync import FileSync
 from tallygate.processes.stand_in import StandIn
+from tallygate.processes.uptime import Uptime
 
 _LOG: Final = logging.getLogger(__name__)
 HARD_STOP_SECONDS: Final = 3.0  # from closing the lifeline to SIGKILL
@@ -48,7 +49,7 @@ class Fleet:
     drain_seconds  for requests that are then open
     watched        the configuration's files: a change on disk causes a reload, like SIGHUP
     file_sync      of Valkey's files
-    stand_in       makes what answers on the workers' port while none is up, of that and of a function that tells since when none is
+    stand_in       makes what answers on the workers' port while none is up, of that port and their uptime
     """
 
     workers: Sequence[ChildSpec]
@@ -60,7 +61,7 @@ class Fleet:
     drain_seconds: float
     watched: ConfigWatch = field(default_factory=partial(ConfigWatch, None))
     file_sync: FileSync | None = None
-    stand_in: Callable[[socket.socket, Callable[[], float | None]], StandIn] | None = None
+    stand_in: Callable[[socket.socket, Uptime], StandIn] | None = None
 
 
 class Supervisor:
@@ -75,9 +76,10 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self._on_ready = on_ready
         self._fleet = fleet
-        self._workers = [Child(spec, clock=loop.time) for spec in fleet.workers]
-        self._console = Child(fleet.console, clock=loop.time)
-        self._valkey = () if fleet.valkey is None else (Child(fleet.valkey, clock=loop.time),)
+        self._uptime = Uptime(loop.time)  # of the workers together
+        self._workers = [Child(spec, self._uptime, clock=loop.time) for spec in fleet.workers]
+        self._console = Child(fleet.console, Uptime(loop.time), clock=loop.time)
+        self._valkey = () if fleet.valkey is None else (Child(fleet.valkey, Uptime(loop.time), clock=loop.time),)
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
 
@@ -112,12 +114,7 @@ class Supervisor:
         bound, make = self._fleet.gateway_socket, self._fleet.stand_in
         if bound is None or make is None:
             return None
-        return asyncio.ensure_future(make(bound, self._down_since).stand_in_forever())
-
-    def _down_since(self) -> float | None:
-        """When the last worker that was up went down; None while one is up."""
-        down = [worker.down_since for worker in self._workers]
-        return None if None in down else max(since for since in down if since is not None)
+        return asyncio.ensure_future(make(bound, self._uptime).stand_in_forever())
 
     async def _watch_until_stopped(self) -> None:
         watching = asyncio.ensure_future(watch_forever(self._fleet.watched, self._reload))
