@@ -28,7 +28,7 @@ from bench import call_counts
 from bench.contenders import Stage, UnavailableError, free_port, program, start_naive
 from bench.pinning import Pinning
 from bench.stepped import Step, ask, serves, start_stepped_upstream, stream
-from bench.tallygate import start_tallygate
+from bench.tallygate import ORGANIZATIONS, start_tallygate
 from bench.workload import Target
 
 KEPT = Path(__file__).with_name("instructions.json")
@@ -36,7 +36,7 @@ MARGIN = 0.04  # two runs of the same code lie within two per cent, or four for 
 AT_REST = "worker at rest, a second"  # not compared: how often a worker polls depends on how often it gets to run
 REST_SECONDS = 6.0
 REQUESTS = 192
-WARM_UP_REQUESTS = 64
+WARM_UP_REQUESTS = ORGANIZATIONS  # one of each: the first of a caller makes what its others use
 STREAMS = 4
 CHUNKS_FEW, CHUNKS_MANY = 10, 510
 CONTROL_SECONDS = 60.0
