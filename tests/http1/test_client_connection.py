@@ -104,6 +104,27 @@ async def test_more_requests_than_the_parser_takes_at_once_are_all_served_behind
     assert served == 41
 
 
+async def test_what_a_request_waits_for_can_be_bound_in_time() -> None:
+    seen: list[str] = []
+
+    async def serve(_request: web.BaseRequest) -> web.Response:
+        await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(0):
+                await asyncio.Future()
+        except TimeoutError:
+            seen.append("late")
+        return web.Response()
+
+    connection, _ = connected(serve)
+    await asyncio.sleep(0)
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 2)
+    async with asyncio.timeout(10):
+        while len(seen) < 2:
+            await asyncio.sleep(0)
+    connection.connection_lost(None)
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="aiohttp begins the task of a request at once there")
 async def test_requests_are_handled_in_the_task_of_their_connection_and_those_that_come_together_take_turns_with_others() -> None:
     seen: list[Any] = []

@@ -65,6 +65,11 @@ def test_each_child_has_its_own_secrets_and_all_plain_settings(config_dir: Path,
     assert dict(found.valkey) == {"PATH": "/bin", "LC_ALL": "C"}
 
 
+def test_the_seed_of_hashes_stays_a_secret_of_each_worker(tmp_path: Path) -> None:
+    settings = load_settings({"config_dir": tmp_path})
+    assert dict(environments(Role.SERVE, settings, {"PYTHONHASHSEED": "0"}).worker) == {}
+
+
 @pytest.mark.parametrize("text", ["", "[", "a: &a [*a]", "\x00", "x: {secret_env: [1]}"])
 def test_a_file_that_says_nothing_names_no_variable(tmp_path: Path, text: str) -> None:
     (tmp_path / "upstreams.yaml").write_text(text)

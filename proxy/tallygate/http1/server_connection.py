@@ -6,6 +6,7 @@ version that the test has not seen.
 """
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sized
 from typing import Any, Final, cast
 
@@ -51,7 +52,8 @@ class ServerConnection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._loop = cast("asyncio.AbstractEventLoop", _InOneTask(self._loop, self._messages))
+        if sys.version_info < (3, 12):
+            self._loop = cast("asyncio.AbstractEventLoop", _InOneTask(self._loop, self._messages))
 
     @property
     def is_answering(self) -> bool:
@@ -134,8 +136,8 @@ class _InOneTask:
     """The loop of a connection in whose own task its requests are handled: what aiohttp would make a task for is awaited as it is.
 
     aiohttp makes one for each request, for context variables of its own, which costs two turns of the loop. So do requests that
-    came together here: others get their turn between two of them. From Python 3.12 on such a task begins at once, and not through
-    here.
+    came together here: others get their turn between two of them. From Python 3.12 on such a task begins at once, and this is not
+    needed; nor would it do, since a task that begins at once asks its loop which task is the current one.
     """
 
     __slots__ = ("_in_line", "_loop", "call_at", "create_future", "time")

@@ -19,6 +19,8 @@ _PLAIN: Final = re.compile(
 _UPSTREAMS: Final = frozenset({"upstream_api_key"})
 _SUFFIX: Final = "_env"  # of keys whose value names a variable with a secret
 _CONSOLE: Final = frozenset({"admin_token", "metrics_token"})
+# With it Python's hashes of texts would be no secret: two with the same one could be chosen (`RememberedCounts`).
+_HASH_SEED: Final = "PYTHONHASHSEED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ def environments(role: Role, settings: Settings, environ: Mapping[str, str]) -> 
     of_sign_in = secret_variables(settings.config_dir, "sign_in.yaml")
     here = (of_webhooks if role.keeps_ledger else frozenset()) | (of_sign_in if role.has_api else frozenset())
     return Environments(
-        worker=_without(environ, settings=_CONSOLE, named=(of_webhooks | of_sign_in) - of_workers),
+        worker=_without(environ, settings=_CONSOLE, named=(of_webhooks | of_sign_in) - of_workers | {_HASH_SEED}),
         console=_without(environ, settings=_UPSTREAMS, named=(of_workers | of_webhooks | of_sign_in) - here),
         valkey={name: value for name, value in environ.items() if _PLAIN.fullmatch(name)},
     )
