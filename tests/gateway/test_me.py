@@ -37,7 +37,7 @@ async def chat(harness: Harness) -> int:
 
 async def test_a_caller_sees_its_own_limits_and_nobody_elses(tmp_path: Path) -> None:
     config = organizations("0.01")
-    config["organizations"][0] |= {"time_zone": "America/New_York", "rate_limits": [{"requests": 60, "window": "1m"}]}
+    config["organizations"][0] |= {"time_zone": "America/New_York", "rate_limits": [{"requests": 60, "window": "1h"}]}
     async with running_gateway(tmp_path, config={"organizations": config}) as harness:
         assert await chat(harness) == 200
         status, body, headers = await ask(harness)
@@ -64,7 +64,7 @@ async def test_a_caller_sees_its_own_limits_and_nobody_elses(tmp_path: Path) -> 
         assert (spend["spent_usd"], spend["limit_usd"]) == (body["spent_usd"], "0.01")
         assert round(float(body["left_usd"]) * 10**9) == 10_000_000 - window.spent_nano_usd
         assert (body["status"], body["resumes_at"], spend["is_paused"]) == ("active", None, False)
-        rate = next(each for each in body["rate_limits"] if each["name"] == "requests_per_1m")
+        rate = next(each for each in body["rate_limits"] if each["name"] == "requests_per_1h")
         assert (rate["per"], rate["limit"], rate["remaining"], rate["mode"]) == ("organization", 60, 59, "enforced")
         assert body["today"] is None  # there is no ledger here
         assert "big" not in str(body).lower()
