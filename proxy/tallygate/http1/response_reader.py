@@ -197,11 +197,10 @@ class ResponseReader:
         if len(self._fields) > HEADERS_MAX:
             raise InvalidResponseError(f"more than {HEADERS_MAX} header fields")
         self._read_framing()
-        if not head.startswith(b"HTTP/1.1 "):
-            self.is_http_1_0 = head.startswith(b"HTTP/1.0 ")
-            if not self.is_http_1_0 or self._transfer_encoding is not None:
-                # RFC 9112 section 6.1: Transfer-Encoding in an HTTP/1.0 message is faulty framing
-                raise InvalidResponseError("the HTTP version is not 1.1, or 1.0 without Transfer-Encoding")
+        self.is_http_1_0 = not head.startswith(b"HTTP/1.1 ")
+        if self.is_http_1_0 and (not head.startswith(b"HTTP/1.0 ") or self._transfer_encoding is not None):
+            # RFC 9112 section 6.1: Transfer-Encoding in an HTTP/1.0 message is faulty framing
+            raise InvalidResponseError("the HTTP version is not 1.1, or 1.0 without Transfer-Encoding")
         if self._transfer_encoding is not None and self._transfer_encoding.lower() != b"chunked":
             raise InvalidResponseError("a transfer coding that was not asked for")
         return status

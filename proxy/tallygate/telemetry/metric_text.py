@@ -105,14 +105,10 @@ def _head(metric: Metric, wanted: TextFormat) -> Sequence[str]:
 
 def _number_family(family: Family, escaped: _Escaped) -> Iterator[tuple[str, int]]:
     """Texts, each with its number of lines. Parts that stand as they did have theirs."""
-    order, template = _template(family.metric.labels)
-    name, scale = f"{family.metric.name}{template} ", family.scale
-
-    def head(labels: Labels) -> str:
-        return name % tuple([escaped[labels[place]] for place in order])
+    metric, scale = family.metric, family.scale
 
     def written(part: Standing) -> str:
-        part.heads = part.heads or list(map(head, part))
+        part.heads = part.heads or [_line_head(metric.name, metric.labels, labels, escaped) for labels in part]
         numbers = map(number_text, map(scale, part.values()))
         part.lines = "".join([f"{first}{number}\n" for first, number in zip(part.heads, numbers, strict=True)])
         return part.lines
@@ -123,15 +119,19 @@ def _number_family(family: Family, escaped: _Escaped) -> Iterator[tuple[str, int
             yield "".join([part.lines or written(part) for part in some]), sum(map(len, some))
     else:
         for labels, value in family.numbers.items():
-            yield f"{_number_head(family.metric, labels)}{number_text(scale(value))}\n", 1
+            yield f"{_number_head(metric, labels)}{number_text(scale(value))}\n", 1
 
 
 @lru_cache(NUMBERS_KEPT_MAX)
 def _number_head(metric: Metric, labels: Labels) -> str:
     """The line of a number of no part, up to it."""
-    order, template = _template(metric.labels)
-    escaped = _Escaped()
-    return f"{metric.name}{template % tuple([escaped[labels[place]] for place in order])} "
+    return _line_head(metric.name, metric.labels, labels, _Escaped())
+
+
+def _line_head(name: str, names: Sequence[str], labels: Labels, escaped: _Escaped) -> str:
+    """A line up to its number. names: of the labels."""
+    order, template = _template(names)
+    return f"{name}{template % tuple([escaped[labels[place]] for place in order])} "
 
 
 def _histogram_family(family: Family, wanted: TextFormat) -> Iterator[tuple[str, int]]:
@@ -155,13 +155,12 @@ def _histogram_lines(metric: Metric, labels: Labels, histogram: HistogramCounts,
 @lru_cache(HISTOGRAMS_KEPT_MAX)
 def _histogram_heads(metric: Metric, labels: Labels) -> Sequence[str]:
     """Lines of a series up to their numbers: of each bucket, the count, and the sum."""
-    escaped = _Escaped()
-    order, template = _template((*metric.labels, "le"))
-    values = [(*labels, bound) for bound in (*(f"{nanos / _NANO:.10g}" for nanos in metric.buckets), "+Inf")]
-    buckets = [f"{metric.name}_bucket{template % tuple([escaped[of_one[place]] for place in order])} " for of_one in values]
-    order, template = _template(metric.labels)
-    shown = template % tuple([escaped[labels[place]] for place in order])
-    return *buckets, f"{metric.name}_count{shown} ", f"{metric.name}_sum{shown} "
+    escaped, names = _Escaped(), (*metric.labels, "le")
+    bounds = (*(f"{nanos / _NANO:.10g}" for nanos in metric.buckets), "+Inf")
+    return (
+        *[_line_head(f"{metric.name}_bucket", names, (*labels, bound), escaped) for bound in bounds],
+        *[_line_head(f"{metric.name}_{part}", metric.labels, labels, escaped) for part in ("count", "sum")],
+    )
 
 
 @lru_cache(METRICS_KEPT_MAX)
