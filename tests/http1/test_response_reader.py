@@ -54,6 +54,11 @@ async def test_headers_of_interim_responses_are_not_the_answers() -> None:
     assert sink.headers == [(b"Transfer-Encoding", b"chunked"), (b"Content-Type", b"text/event-stream")]
 
 
+async def test_the_version_of_an_interim_response_is_not_the_answers() -> None:
+    _, reader = read(b"HTTP/1.0 100 Continue\r\n\r\n" + CHUNKED_ANSWER)
+    assert (reader.is_complete, reader.is_http_1_0) == (True, False)
+
+
 @pytest.mark.parametrize("answer", [LENGTH_ANSWER, CHUNKED_ANSWER])
 async def test_an_answer_is_not_complete_before_its_last_byte(answer: bytes) -> None:
     for end in range(1, len(answer)):
