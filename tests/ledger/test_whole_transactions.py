@@ -58,13 +58,13 @@ async def test_a_database_without_the_table_is_away(database: Database) -> None:
 def counted_turns(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The calls that are made in the database's threads from now on."""
     turns: list[Any] = []
-    submit = database._threads.submit
+    do = database._threads.do
 
-    def counted(*call: Any) -> Any:
-        turns.append(call)
-        return submit(*call)
+    def counted(work: Any) -> Any:
+        turns.append(work)
+        return do(work)
 
-    monkeypatch.setattr(database._threads, "submit", counted)
+    monkeypatch.setattr(database._threads, "do", counted)
     return turns
 
 

@@ -9,7 +9,6 @@ import json
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from functools import cache, partial
 from importlib.resources import files
@@ -48,6 +47,7 @@ from sqlalchemy.util import greenlet_spawn
 from tallygate.domain.errors import ConfigError
 from tallygate.domain.obstacle import Obstacle
 from tallygate.ledger.postgres_url import CONNECT_SECONDS, READ_REPLICA, PostgresUrl, parse_postgres_url
+from tallygate.shares.threads import Threads
 
 READERS_MAX: Final = 4
 # Of a file that is new. Events of many organizations change a row each on many pages, which are written whole; half a page of the
@@ -179,8 +179,8 @@ class Database:
         self._file = file
         self._threaded = threaded
         self._asking = asking
-        # Its own: with a disk that hangs, these threads hang, and no others. Those that are idle end with the database.
-        self._threads = ThreadPoolExecutor(1 + READERS_MAX, thread_name_prefix="ledger")
+        # Its own: with a disk that hangs, these threads hang, and no others.
+        self._threads = Threads(1 + READERS_MAX, name="ledger")
         # Both of SQLite's connections that write take turns here: who waits for its lock looks at it again and again, with pauses.
         self._turn: AbstractAsyncContextManager[object] = nullcontext() if threaded is None else asyncio.Lock()
         self.dialect = writer.dialect.name
@@ -213,7 +213,7 @@ class Database:
                     done = await connection.run_sync(work)
             else:
                 async with self._turn:
-                    done = await asyncio.get_running_loop().run_in_executor(self._threads, self._threaded.do, work)
+                    done = await self._threads.do(partial(self._threaded.do, work))
         self.on_commit()
         return done
 
@@ -236,7 +236,7 @@ class Database:
                 return await connection.run_sync(work)
         with _translated():
             self._require_file()
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._asking.do, work)
+            return await self._threads.do(partial(self._asking.do, work))
 
     def question(self, statement: Select[Any]) -> "Question":
         """The rows of a statement that is asked again and again, made once. For `ask`."""
@@ -403,6 +403,7 @@ class Database:
                 await greenlet_spawn(pool.dispose)
 
     async def close(self) -> None:
+        self._threads.close()
         for threaded in (self._threaded, self._asking):
             if threaded is not None:
                 threaded.close()
