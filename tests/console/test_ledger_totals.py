@@ -16,7 +16,7 @@ from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.lifetime_queries import ORGS_AT_ONCE
 from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_SPEND, LIFETIME_TOTALS
 from tallygate.telemetry import metrics
-from tallygate.telemetry.exposition import Scraped, render
+from tallygate.telemetry.exposition import Renderer, Scraped
 from tallygate.telemetry.metric import InParts, Metric, Samples
 
 CHAT = ("acme", "acme-prod", "chat")
@@ -171,7 +171,7 @@ async def test_scrapes_at_once_see_the_same(database: Database) -> None:
 
     seen = await asyncio.gather(*(console.fetch(["acme"]) for console in consoles for _ in range(5)))
 
-    texts = {render(Scraped(samples=one.samples), accept="")[1] for one in seen}
+    texts = {Renderer().render(Scraped(samples=one.samples), accept="")[1] for one in seen}
     assert len(texts) == 1
 
 

@@ -7,8 +7,6 @@ import httpx2
 import pytest
 
 from tallygate.dialects.anthropic_messages import AnthropicMessages
-from tallygate.dialects.dialect import NamedRate
-from tallygate.domain.admission import Decision
 from tallygate.domain.errors import ErrorCode, Refusal
 
 DIALECT = AnthropicMessages()
@@ -95,35 +93,3 @@ def test_the_sdk_raises_for_an_error_inside_a_stream() -> None:
     body = f"event: message_start\ndata: {json.dumps(start)}\n\n".encode() + DIALECT.stream_error(refusal, request_id="r")
     with pytest.raises(anthropic.APIStatusError, match="The upstream is silent"):
         ask(client_of(200, "text/event-stream", body), stream=True)
-
-
-def rate(kind: str, *, remaining: int, reset_ms: int, limit: int = 100) -> NamedRate:
-    return NamedRate(kind=kind, limit=limit, remaining=remaining, reset_ms=reset_ms)
-
-
-def test_limit_headers_tell_the_tightest_limits_with_resets_as_instants() -> None:
-    decision = Decision(
-        reservation_id="r",
-        admitted=True,
-        refused_by=None,
-        shadow_refused_by=(),
-        retry_after_ms=0,
-        held_nano_usd=0,
-        now_ms=1_767_225_599_001,  # 2025-12-31T23:59:59.001Z
-        rate=(),
-        spend=(),
-    )
-    rates = [
-        rate("requests", remaining=59, reset_ms=1_000),
-        rate("requests", remaining=5, reset_ms=60_000, limit=1000),
-        rate("tokens", remaining=90_000, reset_ms=0, limit=100_000),
-    ]
-    assert DIALECT.limit_headers(decision, rates) == [
-        (b"anthropic-ratelimit-requests-limit", b"1000"),
-        (b"anthropic-ratelimit-requests-remaining", b"5"),
-        (b"anthropic-ratelimit-requests-reset", b"2026-01-01T00:01:00Z"),  # 00:00:59.001, rounded up
-        (b"anthropic-ratelimit-tokens-limit", b"100000"),
-        (b"anthropic-ratelimit-tokens-remaining", b"90000"),
-        (b"anthropic-ratelimit-tokens-reset", b"2026-01-01T00:00:00Z"),
-    ]
-    assert DIALECT.limit_headers(decision, []) == []

@@ -111,7 +111,3 @@ def test_the_sdk_raises_for_an_error_inside_a_stream() -> None:
     with pytest.raises(errors.ServerError, match="The upstream is silent"):
         texts.extend(chunk.text for chunk in stream)
     assert texts == ["Hel"]
-
-
-def test_gemini_has_no_limit_headers_of_its_own() -> None:
-    assert DIALECT.limit_headers(None, []) == []  # type: ignore[arg-type]

@@ -6,11 +6,9 @@ import openai
 import pytest
 from openai_wire import chunk, named_sse, sse
 
-from tallygate.dialects.dialect import NamedRate
 from tallygate.dialects.openai_chat import OpenAiChat
 from tallygate.dialects.openai_responses import OpenAiResponses
 from tallygate.dialects.openai_shape import OpenAiShape, duration_text
-from tallygate.domain.admission import Decision
 from tallygate.domain.errors import ErrorCode, Refusal
 
 SHAPE = OpenAiShape()
@@ -30,17 +28,6 @@ SPEND = Refusal(
 )
 RATE = Refusal(status=429, code=ErrorCode.RATE_LIMIT_EXCEEDED, message="Slow down.", details={"quantity": "tokens", "code": "x"})
 INTERNAL = Refusal(status=500, code=ErrorCode.UPSTREAM_INVALID_RESPONSE, message="The upstream broke off.")
-DECISION = Decision(
-    reservation_id="r",
-    admitted=True,
-    refused_by=None,
-    shadow_refused_by=(),
-    retry_after_ms=0,
-    held_nano_usd=0,
-    now_ms=0,
-    rate=(),
-    spend=(),
-)
 
 
 def body_of(refusal: Refusal) -> dict[str, Any]:
@@ -114,28 +101,6 @@ def test_the_type_names_the_kind_of_fault(status: int, code: ErrorCode, details:
 )
 def test_a_reset_is_a_relative_duration(duration_ms: int, text: str) -> None:
     assert duration_text(duration_ms) == text
-
-
-def named(kind: str, *, remaining: int, reset_ms: int) -> NamedRate:
-    return NamedRate(kind=kind, limit=60, remaining=remaining, reset_ms=reset_ms)
-
-
-def test_headers_show_the_tightest_limit_of_each_kind() -> None:
-    rates = [
-        named("requests", remaining=40, reset_ms=500),
-        named("requests", remaining=12, reset_ms=360_000),
-        named("requests", remaining=12, reset_ms=1_000),
-        named("tokens", remaining=-3, reset_ms=120),
-    ]
-    assert SHAPE.limit_headers(DECISION, rates) == [
-        (b"x-ratelimit-limit-requests", b"60"),
-        (b"x-ratelimit-remaining-requests", b"12"),
-        (b"x-ratelimit-reset-requests", b"6m0s"),
-        (b"x-ratelimit-limit-tokens", b"60"),
-        (b"x-ratelimit-remaining-tokens", b"0"),
-        (b"x-ratelimit-reset-tokens", b"120ms"),
-    ]
-    assert SHAPE.limit_headers(DECISION, []) == []
 
 
 def client(status: int, content_type: str, body: bytes) -> openai.OpenAI:

@@ -47,7 +47,8 @@ def test_a_gate_counts_what_the_head_tells() -> None:
 
 
 def test_the_policy_names_the_unit_of_what_is_no_request() -> None:
-    assert limits().policy == b'"requests";q=100;w=60, "tokens";q=100;qu="model-tokens";w=60'
+    policy = b'ratelimit-policy: "requests";q=100;w=60, "tokens";q=100;qu="model-tokens";w=60\r\n'
+    assert limits().rate_lines(None).text.startswith(policy)
 
 
 def test_the_words_that_are_kept_of_a_caller_are_those_of_its_demands_month_by_month() -> None:

@@ -16,6 +16,7 @@ from tallygate.gateway.exchange.answer_reader import AnswerReader
 from tallygate.gateway.exchange.drains import DrainEnd, Drains
 from tallygate.gateway.exchange.relay import Relay
 from tallygate.gateway.refusals import SHUTTING_DOWN
+from tallygate.http1.header import NO_LINES, Lines
 from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
 from tallygate.telemetry.metrics import READ_ON, READING_ON
 
@@ -33,8 +34,8 @@ class Quiet:
     def abort(self) -> None:
         self.aborted += 1
 
-    def early_headers(self) -> list[Any]:
-        return []
+    def early_headers(self) -> Lines:
+        return NO_LINES
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_args, **_named: None

@@ -1,6 +1,7 @@
 import pytest
 from msgspec.structs import replace
 
+from tallygate.dialects.dialect import Dialect
 from tallygate.dialects.errors import retry_headers
 from tallygate.dialects.registry import dialects
 from tallygate.domain.admission import LEDGER_BACKLOG, Decision, RateState, SpendState
@@ -11,6 +12,7 @@ from tallygate.domain.spend_limit import SpendLimit
 from tallygate.gateway.exchange.caller_limits import CallerLimits, limits_of
 from tallygate.gateway.exchange.limit_headers import limit_headers
 from tallygate.gateway.refusals import limiter_refusal
+from tallygate.http1.header import Header, headers_of, names_of
 
 REQUESTS = RateLimit(name="requests_per_1m", quantity=Quantity.REQUESTS, capacity=60, refill_units=60, window_ms=60_000)
 TOKENS = RateLimit(name="tokens_per_1m", quantity=Quantity.TOKENS, capacity=1000, refill_units=1000, window_ms=60_000)
@@ -50,6 +52,13 @@ def decision(refused_by: str | None, *, retry: int = 0, spent: int = 0, held: in
             ),
         ),
     )
+
+
+def headers_shown(decided: Decision, bound: CallerLimits, dialect: Dialect) -> list[Header]:
+    names, text = limit_headers(decided, bound, dialect)
+    headers = headers_of(text)
+    assert names == names_of(headers)
+    return headers
 
 
 def test_every_limit_has_its_own_bucket_key() -> None:
@@ -155,7 +164,7 @@ def test_a_full_event_stream_is_not_the_clients_fault() -> None:
 
 
 def test_headers_name_every_bucket_and_warn_near_the_spend_limit() -> None:
-    headers = dict(limit_headers(decision(None, spent=21 * 10**9), limits(), QUIET))
+    headers = dict(headers_shown(decision(None, spent=21 * 10**9), limits(), QUIET))
 
     assert headers[b"ratelimit-policy"] == b'"requests_per_1m";q=60;w=60, "tokens_per_1m";q=1000;qu="model-tokens";w=60'
     assert headers[b"ratelimit"] == b'"requests_per_1m";r=59;t=1, "tokens_per_1m";r=999;t=1'
@@ -179,7 +188,7 @@ def test_the_ietf_header_tells_when_the_next_unit_is_there(remaining: int, reset
     organization = Organization(id="acme", name="Acme", plan=Plan(id="p", rate_limits=(slow,)))
     state = RateState(key="org:two", remaining=remaining, reset_ms=reset_ms, retry_after_ms=retry_after_ms)
 
-    headers = dict(limit_headers(replace(decision(None), rate=(state,)), limits_of(organization, KEY, "chat"), QUIET))
+    headers = dict(headers_shown(replace(decision(None), rate=(state,)), limits_of(organization, KEY, "chat"), QUIET))
 
     assert headers[b"ratelimit"] == b'"two";' + said
 
@@ -189,13 +198,13 @@ def test_a_small_burst_refills_at_its_own_rate() -> None:
     organization = Organization(id="acme", name="Acme", plan=Plan(id="p", rate_limits=(burst,)))
     state = RateState(key="org:burst", remaining=0, reset_ms=10_000, retry_after_ms=0)
 
-    headers = dict(limit_headers(replace(decision(None), rate=(state,)), limits_of(organization, KEY, "chat"), QUIET))
+    headers = dict(headers_shown(replace(decision(None), rate=(state,)), limits_of(organization, KEY, "chat"), QUIET))
 
     assert headers[b"ratelimit"] == b'"burst";r=0;t=1'
 
 
 def test_far_from_the_limit_only_what_is_left_is_said_of_spend() -> None:
-    headers = limit_headers(decision(None, spent=10**9), limits(), QUIET)
+    headers = headers_shown(decision(None, spent=10**9), limits(), QUIET)
     assert [header for header in headers if header[0].startswith(b"tallygate-spend")] == [
         (b"tallygate-spend-remaining-usd", b"24.00")
     ]
@@ -215,9 +224,9 @@ def test_what_is_left_is_the_least_that_an_enforced_limit_leaves() -> None:
         SpendState(key=key, spent_nano_usd=7 * 10**9, held_nano_usd=10**9, limit_nano_usd=limit.limit_nano_usd, resume_at_ms=0)
         for key, limit in bound.spend
     )
-    headers = dict(limit_headers(replace(decision(None), rate=(), spend=states), bound, QUIET))
+    headers = dict(headers_shown(replace(decision(None), rate=(), spend=states), bound, QUIET))
     assert headers[b"tallygate-spend-remaining-usd"] == b"12.00"
 
     overdrawn = tuple(replace(state, spent_nano_usd=30 * 10**9) for state in states)
-    headers = dict(limit_headers(replace(decision(None), rate=(), spend=overdrawn), bound, QUIET))
+    headers = dict(headers_shown(replace(decision(None), rate=(), spend=overdrawn), bound, QUIET))
     assert headers[b"tallygate-spend-remaining-usd"] == b"0.00"

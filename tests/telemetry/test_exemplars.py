@@ -17,7 +17,7 @@ from prometheus_server import running_prometheus
 
 from tallygate.telemetry.count_file import CountFile, CountReader
 from tallygate.telemetry.exemplar import CELLS, EVERY_MS, Exemplar, note_exemplar, read_exemplar
-from tallygate.telemetry.exposition import Scraped, render
+from tallygate.telemetry.exposition import Renderer, Scraped
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
 from tallygate.telemetry.labels import KnownLabels
 from tallygate.telemetry.metrics import LIMITER_SECONDS
@@ -51,7 +51,7 @@ def worker(tmp_path, clock):
 
 def exposition(tmp_path, accept=OPENMETRICS, slots=2):
     counted = [CountReader(tmp_path).counts_of(f"worker-{slot}") for slot in range(slots)]
-    return render(Scraped(samples={}, counted=counted), accept=accept)[1].decode()
+    return Renderer().render(Scraped(samples={}, counted=counted), accept=accept)[1].decode()
 
 
 def exemplars(tmp_path, family="tallygate_request_seconds"):
@@ -204,4 +204,4 @@ async def test_a_real_prometheus_stores_them(worker, tmp_path, clock):
 
 
 def accept_type(accept):
-    return render(Scraped(samples={}), accept=accept)[0]
+    return Renderer().render(Scraped(samples={}), accept=accept)[0]

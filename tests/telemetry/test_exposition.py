@@ -1,21 +1,24 @@
 """From samples to what Prometheus reads."""
 
+import itertools
 import re
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from tallygate.telemetry import metrics
-from tallygate.telemetry.exposition import Scraped, families, render
-from tallygate.telemetry.metric import Kind, Metric, Source
+from tallygate.telemetry import exposition, metrics
+from tallygate.telemetry.exposition import Renderer, Scraped
+from tallygate.telemetry.metric import InParts, Kind, Metric, Source, Standing
 from tallygate.telemetry.metrics import METRICS
 
 DECLARED = Path(metrics.__file__)
 PRODUCT = [path.read_text() for path in DECLARED.parents[1].rglob("*.py") if path != DECLARED]
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
 ACME = ("acme", "acme-prod", "chat")
 NO_EXEMPLARS = [0] * (metrics.OVERHEAD_SECONDS.cells - metrics.OVERHEAD_SECONDS.count_cells)
 OVERHEAD_CELLS = (1, 2, *([0] * (metrics.OVERHEAD_SECONDS.count_cells - 4)), 3, 4_000_000_000, *NO_EXEMPLARS)
@@ -54,7 +57,7 @@ def scraped(**changes):
 def samples(given):
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in parse_text(render(given, accept="")[1].decode())
+        for family in parse_text(Renderer().render(given, accept="")[1].decode())
         for sample in family.samples
     }
 
@@ -75,7 +78,7 @@ def test_money_keeps_its_last_nano_dollar():
     spend = value(scraped(), "tallygate_spend_usd_total", org="acme", credential="acme-prod", capability="chat")
 
     assert round(spend * 10**9) == 1_000_000_001
-    assert b'tallygate_spend_window_usd{org="acme"} 99.999999999\n' in render(scraped(), accept="")[1]
+    assert b'tallygate_spend_window_usd{org="acme"} 99.999999999\n' in Renderer().render(scraped(), accept="")[1]
 
 
 def test_the_largest_total_is_exact():
@@ -116,26 +119,77 @@ def test_counts_of_an_older_layout_are_left_out():
 
 
 def test_every_declared_metric_appears_under_its_declared_kind():
-    made = {family.metric.name: family.metric.kind for family in families(scraped(), has_exemplars=False)}
+    made = {family.name: family.type for family in parse_openmetrics(Renderer().render(scraped(), accept=OPENMETRICS)[1].decode())}
 
-    assert made == {metric.name: metric.kind for metric in METRICS}
+    assert made == {metric.name.removesuffix("_total"): metric.kind for metric in METRICS}
 
 
 def test_openmetrics_is_sent_to_who_asks_for_it_and_parses():
-    content_type, body = render(scraped(), accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    content_type, body = Renderer().render(scraped(), accept=OPENMETRICS)
 
     assert content_type.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
     assert {family.name for family in parse_openmetrics(body.decode())} == {
         metric.name.removesuffix("_total") for metric in METRICS
     }
-    assert render(scraped(), accept="text/html")[0].startswith("text/plain")
+    assert Renderer().render(scraped(), accept="text/html")[0].startswith("text/plain")
+
+
+def changing():
+    """Scrapes of which each differs from the one before, also by dicts that were changed in between."""
+    workers, parts = dict(COUNTED[0]), [Standing({(f"org-{number}",): number}) for number in range(3)]
+    takes_writes = {("store", ""): 1}
+    samples = {**SAMPLES, metrics.TAKES_WRITES: takes_writes}
+    yield scraped(samples={**samples, metrics.SPEND_WINDOW: InParts(parts)}, counted=[workers])
+    parts = [*parts[:2], Standing({("org-2",): 7}), Standing({("org-3",): 8})]
+    yield scraped(samples={**samples, metrics.SPEND_WINDOW: InParts(parts)}, counted=[workers])
+    yield scraped(samples={**samples, metrics.SPEND_WINDOW: InParts(parts)}, counted=[workers, COUNTED[1]])
+    workers[metrics.OVERHEAD_SECONDS.name, ()] = (5, *OVERHEAD_CELLS[1:])
+    takes_writes["store", ""] = 0
+    yield scraped(samples={**samples, metrics.SPEND_WINDOW: InParts(parts)}, counted=[workers])
+    takes_writes.clear()
+    yield scraped(samples=samples, counted=[workers, {(metrics.REFUSED.name, (*ACME, "of another")): (1,)}])
+    yield scraped(samples={}, counted=[])
+
+
+@pytest.mark.parametrize("lines_kept", [0, 40, 50_000])
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+def test_one_scrape_after_another_shows_what_each_would_show_alone(accept, lines_kept, monkeypatch):
+    monkeypatch.setattr(exposition, "LINES_KEPT_MAX", lines_kept)
+    renderer = Renderer()
+
+    for given in changing():
+        alone = Renderer().render(given, accept=accept)[1]
+        for is_gzipped, other in itertools.product((True, False, True), ("", OPENMETRICS)):
+            renderer.render(given, accept=other, is_gzipped=is_gzipped)
+
+        assert renderer.render(given, accept=accept)[1] == alone
+        unpacker = zlib.decompressobj(wbits=31)
+        assert unpacker.decompress(renderer.render(given, accept=accept, is_gzipped=True)[1]) == alone
+        assert (unpacker.eof, unpacker.unused_data) == (True, b""), "one member, since some read no more"
+
+
+@pytest.mark.parametrize(("lines_kept", "written"), [(50_000, {"tallygate_worker_up"}), (0, {metric.name for metric in METRICS})])
+def test_families_that_stand_as_they_did_are_not_written_again(lines_kept, written, monkeypatch):
+    monkeypatch.setattr(exposition, "LINES_KEPT_MAX", lines_kept)
+    renderer, text_of, seen = Renderer(), exposition.text_of, []
+
+    def seen_text_of(family, wanted):
+        seen.append(family.metric.name)
+        return text_of(family, wanted)
+
+    renderer.render(scraped(), accept="")
+    monkeypatch.setattr(exposition, "text_of", seen_text_of)
+
+    renderer.render(scraped(samples={**SAMPLES, metrics.WORKER_UP: {("0",): 1}}), accept="")
+
+    assert set(seen) == written
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is in Debian's prometheus")
 def test_promtool_has_nothing_to_say_about_names_and_help():
     checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=render(scraped(), accept="")[1], capture_output=True, check=False
+        ["promtool", "check", "metrics"], input=Renderer().render(scraped(), accept="")[1], capture_output=True, check=False
     )
 
     assert (checked.returncode, checked.stderr) == (0, b"")

@@ -6,12 +6,12 @@ from receiver import KEY, Receiver, running_receiver
 
 from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.console.ledger_totals import LedgerTotals
-from tallygate.telemetry.exposition import Scraped, render
+from tallygate.telemetry.exposition import Renderer, Scraped
 
 
 async def lines_of(post: Post) -> list[str]:
     totals = (await LedgerTotals(post.database).fetch([])).samples
-    _, text = render(Scraped(samples=totals), accept="")
+    _, text = Renderer().render(Scraped(samples=totals), accept="")
     return sorted(line for line in text.decode().splitlines() if line.startswith("tallygate_webhook"))
 
 

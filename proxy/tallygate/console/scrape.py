@@ -16,7 +16,7 @@ from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.limiter.backlog import Backlog
 from tallygate.telemetry import metrics
 from tallygate.telemetry.count_file import Series
-from tallygate.telemetry.exposition import Scraped, render
+from tallygate.telemetry.exposition import Renderer, Scraped
 from tallygate.telemetry.metric import Labels, Metric, Samples
 
 _Gathered = dict[Metric, Mapping[Labels, float]]
@@ -52,9 +52,10 @@ class Scrape:
         self._now_ms = now_ms
         self._samples = samples
         self._write_checks = write_checks
+        self._renderer = Renderer()
 
     async def text(self, *, accept: str, is_gzipped: bool) -> tuple[str, bytes]:
-        """Content type and body of one answer, as `render`."""
+        """Content type and body of one answer, as of `Renderer`."""
         samples = await self._gather()
         # Thousands of organizations take a second: others are served meanwhile.
         return await asyncio.to_thread(self._rendered, samples, accept=accept, is_gzipped=is_gzipped)
@@ -65,7 +66,7 @@ class Scrape:
             workers = self._workers.snapshot()
             samples.update(workers.samples())
             counted = workers.counted
-        return render(Scraped(samples=samples, counted=counted), accept=accept, is_gzipped=is_gzipped)
+        return self._renderer.render(Scraped(samples=samples, counted=counted), accept=accept, is_gzipped=is_gzipped)
 
     async def _gather(self) -> _Gathered:
         """All but what the workers count."""

@@ -1,7 +1,7 @@
 """Anthropic's Messages API: `/v1/messages`, and `/v1/messages/count_tokens`, which is free."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,13 +10,12 @@ import msgspec
 from tallygate.dialects.anthropic_meter import AnthropicEvent, AnthropicEventMeter, AnthropicJsonMeter
 from tallygate.dialects.anthropic_request import MEMBERS, read_messages, required_model
 from tallygate.dialects.body import with_member
-from tallygate.dialects.dialect import FormDialect, NamedRate, RequestFacts, ResponseMeter, UsageReporting
+from tallygate.dialects.dialect import FormDialect, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.errors import error_body
 from tallygate.dialects.first_bytes import FirstBytes
-from tallygate.dialects.limits import tightest
+from tallygate.dialects.limits import LimitHeaders
 from tallygate.dialects.references import body_references
 from tallygate.dialects.unbilled import UnbilledMeter
-from tallygate.domain.admission import Decision
 from tallygate.domain.errors import Refusal
 from tallygate.domain.prompt import PromptShape
 
@@ -32,6 +31,21 @@ _ERROR_TYPES: Final[Mapping[int, str]] = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+
+
+def _instant(now_ms: int, reset_ms: int) -> bytes:
+    """When a limit is full again, rounded up to the second."""
+    reset_s = -(-(now_ms + reset_ms) // 1000)
+    return datetime.fromtimestamp(reset_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+
+
+_LIMIT_HEADERS: Final = LimitHeaders(
+    {
+        kind: (prefix + b"limit", prefix + b"remaining", prefix + b"reset")
+        for kind, prefix in (("requests", b"anthropic-ratelimit-requests-"), ("tokens", b"anthropic-ratelimit-tokens-"))
+    },
+    reset=_instant,
+)
 
 
 class AnthropicMessages:
@@ -51,6 +65,7 @@ class AnthropicMessages:
     query_values: Mapping[str, re.Pattern[str]] = {"beta": re.compile(r"true|false")}  # of the SDKs' `client.beta`
     form: FormDialect | None = None
     answers_media = False
+    limit_headers: LimitHeaders | None = _LIMIT_HEADERS
     allows_comments = True
 
     __slots__ = ("_events",)
@@ -90,20 +105,6 @@ class AnthropicMessages:
     def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
         _, body = self.error(refusal, request_id=request_id)
         return b"event: error\ndata: " + body + b"\n\n"
-
-    def limit_headers(self, decision: Decision, rate: Sequence[NamedRate]) -> list[tuple[bytes, bytes]]:
-        """anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}; resets are instants, rounded up to the second."""
-        headers, shown = [], tightest(rate)
-        for kind, prefix in (("requests", b"anthropic-ratelimit-requests-"), ("tokens", b"anthropic-ratelimit-tokens-")):
-            limit = shown.get(kind)
-            if limit is not None:
-                reset_s = -(-(decision.now_ms + limit.reset_ms) // 1000)
-                headers += [
-                    (prefix + b"limit", b"%d" % limit.limit),
-                    (prefix + b"remaining", b"%d" % limit.remaining),
-                    (prefix + b"reset", datetime.fromtimestamp(reset_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()),
-                ]
-        return headers
 
 
 class AnthropicCountTokens(AnthropicMessages):

@@ -4,7 +4,7 @@ A dialect types only the fields that it acts on and relays everything else as by
 is missing or odd: odd counts are clamped and flagged.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from enum import Enum, StrEnum
 from itertools import product
 from re import Pattern
@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from tallygate.dialects.form import Form, FormRules
-from tallygate.domain.admission import Decision
+from tallygate.dialects.limits import LimitHeaders
 from tallygate.domain.errors import Refusal
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.stored_object import StoredReference
@@ -312,6 +312,7 @@ class Dialect(Protocol):
     form                how it reads requests that come as forms; None: it does not
     answers_media       its answers can be sound or pictures, so that a client may accept any type
     allows_comments     its clients skip comments in streams of events
+    limit_headers       its own headers of rate limits; None for none
     """
 
     name: str
@@ -329,6 +330,7 @@ class Dialect(Protocol):
     form: FormDialect | None
     answers_media: bool
     allows_comments: bool
+    limit_headers: LimitHeaders | None
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a request. `path` holds the route's parameters (Gemini's model). Raises RequestRejectedError."""
@@ -344,15 +346,3 @@ class Dialect(Protocol):
 
     def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
         """An error inside a running event stream, as the dialect's SDKs understand it."""
-
-    def limit_headers(self, decision: Decision, rate: Sequence["NamedRate"]) -> list[tuple[bytes, bytes]]:
-        """The dialect's own rate-limit headers, ready to be written, for the tightest request and token limits."""
-
-
-class NamedRate(msgspec.Struct, frozen=True):
-    """A rate limit's state as headers show it. kind: "requests" or "tokens"."""
-
-    kind: str
-    limit: int
-    remaining: int
-    reset_ms: int

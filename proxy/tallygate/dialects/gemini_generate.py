@@ -1,13 +1,13 @@
 """The Gemini API's generateContent and streamGenerateContent, and the free countTokens."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import msgspec
 
 from tallygate.dialects.body import parse_body, with_member
-from tallygate.dialects.dialect import FormDialect, NamedRate, RequestFacts, ResponseMeter, UsageReporting
+from tallygate.dialects.dialect import FormDialect, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.errors import JSON_CONTENT_TYPE, problem_members
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.gemini_meter import GeminiAnswer, GeminiArrayMeter, GeminiEventMeter, GeminiJsonMeter
@@ -19,9 +19,9 @@ from tallygate.dialects.gemini_request import (
     path_model,
     read_generate,
 )
+from tallygate.dialects.limits import LimitHeaders
 from tallygate.dialects.references import stored_references
 from tallygate.dialects.unbilled import UnbilledMeter
-from tallygate.domain.admission import Decision
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.domain.prompt import PromptShape
 
@@ -63,6 +63,7 @@ class GeminiDialect:
     query_values: Mapping[str, re.Pattern[str]] = {"alt": re.compile(r"json"), "prettyPrint": re.compile(r"true|false")}
     form: FormDialect | None = None
     answers_media = False
+    limit_headers: LimitHeaders | None = None
     allows_comments = False  # google-genai 2.x takes one for an error (`_iter_response_stream`)
 
     __slots__ = ("_answers", "_requests", "_vocabulary")
@@ -102,9 +103,6 @@ class GeminiDialect:
         """An error for an event stream. A JSON array needs none: cut short, it does not parse, and no client accepts it."""
         _, body = self.error(refusal, request_id=request_id)
         return b"data: " + body + b"\r\n\r\n"
-
-    def limit_headers(self, decision: Decision, rate: Sequence[NamedRate]) -> list[tuple[bytes, bytes]]:  # noqa: ARG002
-        return []
 
 
 class GeminiGenerate(GeminiDialect):

@@ -1,15 +1,14 @@
 """Errors and limit headers as OpenAI's SDKs understand them; also used if no dialect is known."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import msgspec
 
-from tallygate.dialects.dialect import FormDialect, NamedRate, RequestFacts, UsageReporting
+from tallygate.dialects.dialect import FormDialect, RequestFacts, UsageReporting
 from tallygate.dialects.errors import error_body
-from tallygate.dialects.limits import tightest
-from tallygate.domain.admission import Decision
+from tallygate.dialects.limits import LimitHeaders
 from tallygate.domain.errors import ErrorCode, Refusal
 
 # OpenAI's `type` names the kind of fault; `code` is ours, and equals OpenAI's if it has one.
@@ -22,9 +21,25 @@ _TYPES: Final[Mapping[ErrorCode, str]] = {
 }
 
 
-_LIMIT_HEADERS: Final = (
-    ("requests", b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests"),
-    ("tokens", b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"),
+def duration_text(duration_ms: int) -> str:
+    """A duration as OpenAI writes it: 120ms, 1s, 6m0s, 2h0m0s. Above one second it is rounded up to whole seconds."""
+    if duration_ms <= 0:
+        return "0s"
+    if duration_ms < 1000:
+        return f"{duration_ms}ms"
+    minutes, seconds = divmod(-(-duration_ms // 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{seconds}s"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
+
+
+_LIMIT_HEADERS: Final = LimitHeaders(
+    {
+        "requests": (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests"),
+        "tokens": (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"),
+    },
+    reset=lambda _now_ms, reset_ms: duration_text(reset_ms).encode(),
 )
 
 
@@ -45,6 +60,7 @@ class OpenAiShape:
     form: FormDialect | None = None
     answers_media = False
     allows_comments = True
+    limit_headers: LimitHeaders | None = _LIMIT_HEADERS
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
         """`body` itself, for APIs in which no member asks for the usage or lowers the cost."""
@@ -63,22 +79,6 @@ class OpenAiShape:
         error = self.error_object(refusal) | {"request_id": request_id}
         return b"data: " + msgspec.json.encode({"error": error}) + b"\n\n"
 
-    def limit_headers(self, decision: Decision, rate: Sequence[NamedRate]) -> list[tuple[bytes, bytes]]:
-        """`x-ratelimit-{limit,remaining,reset}-{requests,tokens}`; resets are relative durations such as 6m0s."""
-        del decision
-        headers: list[tuple[bytes, bytes]] = []
-        shown = tightest(rate)
-        for kind, limit, remaining, reset in _LIMIT_HEADERS:
-            each = shown.get(kind)
-            if each is not None:
-                left = each.remaining
-                headers += (
-                    (limit, b"%d" % each.limit),
-                    (remaining, b"%d" % left if left > 0 else b"0"),
-                    (reset, duration_text(each.reset_ms).encode()),
-                )
-        return headers
-
 
 def openai_error(refusal: Refusal) -> dict[str, object]:
     """OpenAI's error object: message, type, param and code are always present; details follow, and never replace them."""
@@ -95,16 +95,3 @@ def _error_type(refusal: Refusal) -> str:
     if refusal.code is ErrorCode.RATE_LIMIT_EXCEEDED:
         return "tokens" if refusal.details.get("quantity") == "tokens" else "requests"
     return _TYPES.get(refusal.code) or ("server_error" if refusal.status >= 500 else "invalid_request_error")
-
-
-def duration_text(duration_ms: int) -> str:
-    """A duration as OpenAI writes it: 120ms, 1s, 6m0s, 2h0m0s. Above one second it is rounded up to whole seconds."""
-    if duration_ms <= 0:
-        return "0s"
-    if duration_ms < 1000:
-        return f"{duration_ms}ms"
-    minutes, seconds = divmod(-(-duration_ms // 1000), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes}m{seconds}s"
-    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"

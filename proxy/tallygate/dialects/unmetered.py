@@ -1,12 +1,12 @@
 """The null dialect, for routes whose requests and answers are not parsed."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from re import Pattern
 from typing import Final
 
-from tallygate.dialects.dialect import Dialect, FormDialect, NamedRate, RequestFacts, ResponseMeter, UsageReporting
+from tallygate.dialects.dialect import Dialect, FormDialect, RequestFacts, ResponseMeter, UsageReporting
+from tallygate.dialects.limits import LimitHeaders
 from tallygate.dialects.meters import NO_METER
-from tallygate.domain.admission import Decision
 from tallygate.domain.errors import Refusal
 from tallygate.domain.prompt import PromptShape
 
@@ -24,6 +24,7 @@ class Unmetered:
     form: FormDialect | None = None
     answers_media = False
     allows_comments = False
+    limit_headers: LimitHeaders | None = None
 
     def __init__(self, api: Dialect, *, key_header: str | None, not_keys: Collection[str]) -> None:
         self.name = f"unmetered:{api.name}"
@@ -54,7 +55,3 @@ class Unmetered:
         """Nothing, since the framing of the answer is unknown."""
         del refusal, request_id
         return b""
-
-    def limit_headers(self, decision: Decision, rate: Sequence[NamedRate]) -> list[tuple[bytes, bytes]]:
-        del decision, rate
-        return []

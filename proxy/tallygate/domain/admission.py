@@ -72,6 +72,7 @@ class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
 class RateState(msgspec.Struct, frozen=True, gc=False):
     """A bucket after the decision.
 
+    remaining           whole units, 0 where it is overdrawn
     reset_ms            until it is full again
     retry_after_ms      until this demand would fit, 0 if it did; 1000 at most if only open reservations stand in the way: their end
                         is unknown, and returns what they held and did not use

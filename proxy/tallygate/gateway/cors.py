@@ -38,12 +38,12 @@ class Grant:
 
     origin: bytes | None
 
-    def headers(self, answer: Iterable[Header]) -> list[Header]:
-        """Headers to add to an answer with these headers, all of which the page may then read."""
+    def headers(self, names: Iterable[bytes]) -> list[Header]:
+        """Headers to add to an answer with headers of these names, all of which the page may then read."""
         if self.origin is None:
             return [_VARY]
-        names = dict.fromkeys((*(name.encode() for name in _EXPOSED), *(name.lower() for name, _ in answer)))
-        return [(b"access-control-allow-origin", self.origin), (b"access-control-expose-headers", b", ".join(names)), _VARY]
+        read = dict.fromkeys((*(name.encode() for name in _EXPOSED), *(name.lower() for name in names)))
+        return [(b"access-control-allow-origin", self.origin), (b"access-control-expose-headers", b", ".join(read)), _VARY]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.gateway.callers.key_traces import gives_away, key_words, may_give_away
 from tallygate.gateway.header_plans import REQUEST_ID, VIA, downward_plan, form_places, upward_plan
 from tallygate.gateway.passages import IDENTITY, Passage, readable_accept
-from tallygate.http1.header import Header, Headers, http_date, names_of, values_of
+from tallygate.http1.header import Header, Headers, Lines, http_date, names_of, text_of, values_of
 
 VIA_PSEUDONYM: Final = "tallygate"
 # RFC 9110 section 7.6.3: the version is that of the message as it was received, from the client or from the upstream.
 _VIA: Final[Header] = (VIA, b"1.1 " + VIA_PSEUDONYM.encode())
 _VIA_1_0: Final[Header] = (VIA, b"1.0 " + VIA_PSEUDONYM.encode())
+_VIA_LINE, _VIA_LINE_1_0 = text_of([_VIA]), text_of([_VIA_1_0])
 _TOO_MANY_REQUESTS: Final = HTTPStatus.TOO_MANY_REQUESTS.value  # read once: a member of this enum takes a call to look up
 _NOT_WHOLE: Final = frozenset({b"accept-encoding", b"range", b"if-range", b"if-none-match", b"if-modified-since"})
 
@@ -86,9 +87,9 @@ def check_form(client: Sequence[Header], more: Collection[bytes], *, is_media: b
 
 
 def response_headers(
-    upstream: Sequence[Header], *, ours: Sequence[Header], status: int = 200, now_ms: int | None = None, is_http_1_0: bool = False
-) -> list[Header]:
-    """The headers to send to the client: the upstream's in order, then ours.
+    upstream: Sequence[Header], *, ours: Lines, status: int = 200, now_ms: int | None = None, is_http_1_0: bool = False
+) -> bytes:
+    """The lines of the headers to send to the client: the upstream's in order, then ours.
 
     now_ms       the Date of an answer that has none (RFC 9110 section 6.6.1); None leaves it without
     is_http_1_0  how the answer came
@@ -97,7 +98,8 @@ def response_headers(
     all, since two different answers to "how much is left" help nobody; but for the time until which its own 429 asks to wait.
     The upstream's x-request-id, which its support will ask for, goes down as x-upstream-request-id beside ours.
     """
-    plan = downward_plan(names_of(upstream), names_of(ours), status == _TOO_MANY_REQUESTS)
+    names, lines = ours
+    plan = downward_plan(names_of(upstream), names, status == _TOO_MANY_REQUESTS)
     headers = list(compress(upstream, plan.passes))
     if plan.connections:
         headers = _without_named(headers, plan.lower, [upstream[place][1] for place in plan.connections])
@@ -105,9 +107,7 @@ def response_headers(
         headers.append((b"x-upstream-request-id", upstream[plan.request_id][1]))
     if not plan.has_date and now_ms is not None:
         headers.append((b"date", http_date(now_ms)))
-    headers += ours
-    headers.append(_VIA_1_0 if is_http_1_0 else _VIA)
-    return headers
+    return text_of(headers) + lines + (_VIA_LINE_1_0 if is_http_1_0 else _VIA_LINE)
 
 
 def _without_named(headers: list[Header], lower: tuple[bytes, ...], connections: Iterable[bytes]) -> list[Header]:

@@ -133,16 +133,8 @@ class Me:
         if isinstance(answer, Refusal):
             raise Refused(answer)
         client.response.close_if_awaited()
-        client.response.whole(
-            200,
-            [
-                (b"content-type", b"application/json"),
-                (b"cache-control", b"no-store"),
-                (b"date", http_date(services.now_ms())),
-                *exchange_headers(client, services.clock()),
-            ],
-            answer,
-        )
+        lines = b"content-type: application/json\r\ncache-control: no-store\r\ndate: %b\r\n" % http_date(services.now_ms())
+        client.response.whole(200, lines + exchange_headers(client, services.clock()), answer)
 
     def _enter(self, organization: Organization, credential: Credential) -> None:
         """Count the question. Raises Refused."""

@@ -12,16 +12,17 @@ from typing import Any, Final, Protocol, cast
 from aiohttp import HttpVersion11, web
 
 from tallygate.http1.client_connection import ClientConnection
-from tallygate.http1.header import Header
+from tallygate.http1.header import Header, headers_of, names_of, text_of
 
-_STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b" % (status, status.phrase.encode()) for status in HTTPStatus}
+_STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 _BODYLESS: Final = frozenset({204, 304})
 
 
 class Grant(Protocol):
     """Headers for browsers that are added to every answer to one request."""
 
-    def headers(self, answer: Iterable[Header]) -> list[Header]: ...
+    def headers(self, names: Iterable[bytes]) -> list[Header]:
+        """Those of an answer with headers of these names."""
 
 
 class ClientResponse:
@@ -52,19 +53,19 @@ class ClientResponse:
         if "Expect" in self._request_.headers and not self._request_.content.is_eof():
             self._is_kept = False
 
-    def whole(self, status: int, headers: list[Header], body: bytes) -> None:
-        """Write the complete answer at once."""
-        self._send(self._head(status, headers, length=len(body), body=body))
+    def whole(self, status: int, lines: bytes, body: bytes) -> None:
+        """Write the complete answer at once. lines: those of its headers, but for the framing's."""
+        self._send(self._head(status, lines, length=len(body), body=body))
         self.is_finished = True
 
-    def answer_options(self, headers: list[Header]) -> None:
+    def answer_options(self, lines: bytes) -> None:
         """Write the complete answer to an OPTIONS request, without the grant's headers."""
         self._grant = None
-        self.whole(204, headers, b"")
+        self.whole(204, lines, b"")
 
-    def start(self, status: int, headers: list[Header], *, length: int | None = None) -> None:
+    def start(self, status: int, lines: bytes, *, length: int | None = None) -> None:
         """Write the head of an answer whose body follows. length: the exact body length if known; else the body is chunked."""
-        self._send(self._head(status, headers, length=length))
+        self._send(self._head(status, lines, length=length))
 
     def write(self, data: bytes) -> None:
         """Write body bytes at once. Backpressure is the caller's: the connection notifies it of pause and resume."""
@@ -109,32 +110,31 @@ class ClientResponse:
         else:
             transport.abort()
 
-    def _head(self, status: int, headers: list[Header], *, length: int | None, body: bytes = b"") -> bytes:
+    def _head(self, status: int, lines: bytes, *, length: int | None, body: bytes = b"") -> bytes:
         """The head, with the body if there is one, joined for a single write."""
         request = self._request_
         self.is_started = True
         self._has_body = not self.is_bodyless and status not in _BODYLESS
-        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
         if self._grant is not None:
-            headers = [*headers, *self._grant.headers(headers)]
-        lines += map(b": ".join, headers)
+            lines += text_of(self._grant.headers(names_of(headers_of(lines))))
+        pieces = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, lines]
         if status in _BODYLESS or (self.is_bodyless and length is None):
             pass
         elif length is not None:
             self._has_length = True
-            lines.append(b"content-length: %d" % length)
+            pieces.append(b"content-length: %d\r\n" % length)
         elif request.version >= HttpVersion11:
             self._is_chunked = self._has_body
-            lines.append(b"transfer-encoding: chunked")
+            pieces.append(b"transfer-encoding: chunked\r\n")
         else:
             self._is_kept = False
         if not self._is_kept or self._protocol_.is_last:
             self._is_kept = False
-            lines.append(b"connection: close")
+            pieces.append(b"connection: close\r\n")
         elif request.version < HttpVersion11:
-            lines.append(b"connection: keep-alive")
-        lines.append(b"\r\n" + body if body and self._has_body else b"\r\n")
-        return b"\r\n".join(lines)
+            pieces.append(b"connection: keep-alive\r\n")
+        pieces += (b"\r\n", body) if self._has_body else (b"\r\n",)
+        return b"".join(pieces)
 
     def _send(self, data: bytes) -> None:
         transport = self._protocol_.transport

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import Final
 
 from tallygate.dialects.dialect import MeterReading
 from tallygate.domain.made_object import MADE_MAX, MadeObject
@@ -12,7 +13,9 @@ from tallygate.gateway.exchange.limit_headers import limit_headers
 from tallygate.gateway.exchange.relay import Relay
 from tallygate.gateway.exchange.text_count import TextCount
 from tallygate.gateway.services import Services
-from tallygate.http1.header import Header
+from tallygate.http1.header import Header, Lines
+
+EXCHANGE_NAMES: Final = (b"x-request-id", b"server-timing")  # of `exchange_headers`
 
 
 class Answer:
@@ -173,17 +176,15 @@ class Answer:
         base = self.held.call.head.upstream.config.base_url.rstrip("/").encode()
         return [(name, _below(base, value) if name.lower() == b"location" else value) for name, value in headers]
 
-    def early_headers(self) -> list[Header]:
+    def early_headers(self) -> Lines:
         """The gateway's own headers that are known before the body."""
         held = self.held
         until = self.services.clock() if self.sent_at is None else self.sent_at
-        headers = [
-            *exchange_headers(held.call.head.client, until),
-            *limit_headers(held.decision, held.call.caller.limits, held.call.head.dialect),
-        ]
+        names, text = limit_headers(held.decision, held.call.caller.limits, held.call.head.dialect)
+        names, text = EXCHANGE_NAMES + names, exchange_headers(held.call.head.client, until) + text
         if self.clamped is not None:
-            headers.append((b"tallygate-max-output-tokens", b"%d" % self.clamped))
-        return headers
+            return (*names, b"tallygate-max-output-tokens"), text + b"tallygate-max-output-tokens: %d\r\n" % self.clamped
+        return names, text
 
 
 def _below(base: bytes, url: bytes) -> bytes:
@@ -192,9 +193,7 @@ def _below(base: bytes, url: bytes) -> bytes:
     return path if path != url and path.startswith(b"/") and not path.startswith(b"//") else url
 
 
-def exchange_headers(client: Client, until: float) -> list[Header]:
-    """The headers of every answer, relayed or refused. until: monotonic seconds, when the gateway's own work was done."""
-    return [
-        (b"x-request-id", client.id.encode()),
-        (b"server-timing", b"gateway;dur=%.3f" % ((until - client.started_at) * 1000)),
-    ]
+def exchange_headers(client: Client, until: float) -> bytes:
+    """The lines of every answer, relayed or refused. until: monotonic seconds, when the gateway's own work was done."""
+    duration_ms = (until - client.started_at) * 1000
+    return b"x-request-id: %b\r\nserver-timing: gateway;dur=%.3f\r\n" % (client.id.encode(), duration_ms)

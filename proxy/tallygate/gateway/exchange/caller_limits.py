@@ -1,19 +1,20 @@
 """The limits of a caller at a capability, with their bucket keys."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec.structs import replace
 
+from tallygate.dialects.limits import LimitHeaders
 from tallygate.domain.admission import RateDemand, SpendDemand
 from tallygate.domain.bound_limits import bound_rates, bound_spends
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.organization import Credential, Organization
 from tallygate.domain.rate_limit import FREE_REQUESTS, Quantity, RateLimit, Taken
 from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.gateway.exchange.rate_lines import RateLines, rate_lines
 from tallygate.limiter.wire import DemandWords, demand_words
 
 if TYPE_CHECKING:  # a call has the limits of its caller
@@ -24,24 +25,8 @@ UnitsOf = Callable[["Call"], int]
 _REQUESTS, _TOKENS, _WHILE_OPEN = Quantity.REQUESTS, Quantity.TOKENS, Taken.WHILE_OPEN
 _CALENDAR_MONTH: Final = WindowKind.CALENDAR_MONTH
 _NEVER_MS: Final = 2**63
-_SHOWN_KEPT_MAX: Final = 1_000  # limits: those of plans come with each of their callers
 # Units of quantities that only a call states. A worker's gate, which knows the head of a request alone, cannot count them.
 _OF_THE_CALL: Final[Mapping[Quantity, UnitsOf]] = {_TOKENS: attrgetter("estimate.rate_tokens")}
-
-
-class ShownRate(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a rate limit's response headers that never changes.
-
-    policy    its item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers), whose units are requests if it names no other
-    quoted    its name as in the draft's headers; refill_units: regained, evenly, over window_ms
-    """
-
-    kind: str
-    policy: str
-    quoted: bytes
-    capacity: int
-    window_ms: int
-    refill_units: int
 
 
 class Demands(msgspec.Struct, frozen=True, eq=False):
@@ -62,8 +47,6 @@ class CallerLimits(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     spend_limit_nano_usd   the least spend limit that refuses; None: none does
     needs_tokens   whether a limit depends on estimated tokens; where none does, no request is tokenized before it is sent
     names          limit name by key, for metrics and refusals
-    shown          header values of each rate limit, in the same order; None for open requests, which no header shows
-    policy         value of the RateLimit-Policy header: of each bucket its quota, unit and window in seconds
     """
 
     rate: tuple[tuple[str, RateLimit], ...]
@@ -73,14 +56,13 @@ class CallerLimits(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     spend_limit_nano_usd: int | None
     needs_tokens: bool
     names: dict[str, str]
-    shown: tuple[ShownRate | None, ...]
-    policy: bytes
     _org: str
     _usual: tuple[RateDemand, ...]  # what every request takes of each bucket: no unit of what only a call states
     _stated: dict[int, UnitsOf]  # how the units of those others are found of a call, by their place
     _rolling: tuple[SpendDemand, ...]
     _months_of: tuple[str, int] | None  # time zone and billing day of the organization; None if no limit is a month's
     _kept: list[Demands]  # the last that were asked for
+    _lines: dict[LimitHeaders | None, RateLines]  # by the dialect's own headers
 
     def rate_demands(self, call: "Call | None") -> tuple[RateDemand, ...]:
         """One slot of open requests, the weight of buckets of requests, and what the call asks for of all others.
@@ -106,6 +88,13 @@ class CallerLimits(msgspec.Struct, frozen=True, eq=False, kw_only=True):
             kept[:] = (self._new_demands(now_ms),)
         return kept[0]
 
+    def rate_lines(self, headers: LimitHeaders | None) -> RateLines:
+        """The lines of response headers about rates, for a dialect with these of its own."""
+        lines = self._lines.get(headers)
+        if lines is None:
+            lines = self._lines[headers] = rate_lines([limit for _, limit in self.rate], headers)
+        return lines
+
     def _new_demands(self, now_ms: int) -> Demands:
         from_ms, until_ms, spend = 0, _NEVER_MS, self._rolling
         if self._months_of is not None:
@@ -125,7 +114,6 @@ def limits_of(organization: Organization, credential: Credential, capability: st
     spend = [(bound.key, bound.limit) for bound in bound_spends(organization, credential)] if weight else []
     counted = [(key, limit) for key, limit in rate if limit.quantity not in _OF_THE_CALL]
     slots = [(key, limit) for key, limit in counted if limit.quantity.taken is _WHILE_OPEN]
-    shown = [_shown(limit) for _, limit in rate]
     return CallerLimits(
         rate=tuple(rate),
         spend=tuple(spend),
@@ -136,8 +124,6 @@ def limits_of(organization: Organization, credential: Credential, capability: st
         names={key: limit.name for key, limit in rate}
         | {key: limit.name for key, limit in spend}
         | {FREE_REQUESTS.name: FREE_REQUESTS.name},
-        shown=tuple(shown),
-        policy=", ".join([each.policy for each in shown if each is not None]).encode(),
         _org=organization.id,
         _usual=tuple([RateDemand(key=key, limit=limit, units=_usual_units(limit, weight)) for key, limit in rate]),
         _stated={place: _OF_THE_CALL[limit.quantity] for place, (_, limit) in enumerate(rate) if limit.quantity in _OF_THE_CALL},
@@ -146,6 +132,7 @@ def limits_of(organization: Organization, credential: Credential, capability: st
         if any(limit.kind is _CALENDAR_MONTH for _, limit in spend)
         else None,
         _kept=[],
+        _lines={},
     )
 
 
@@ -153,18 +140,3 @@ def _usual_units(limit: RateLimit, weight: int) -> int:
     if limit.quantity in _OF_THE_CALL:
         return 0
     return weight if limit.quantity is _REQUESTS else 1
-
-
-@lru_cache(_SHOWN_KEPT_MAX)
-def _shown(limit: RateLimit) -> ShownRate | None:
-    if limit.quantity.taken is _WHILE_OPEN:
-        return None
-    unit = "" if limit.quantity is _REQUESTS else f';qu="{limit.quantity.unit}"'
-    return ShownRate(
-        kind=limit.quantity.value,
-        policy=f'"{limit.name}";q={limit.capacity}{unit};w={-(-limit.window_ms // 1000)}',
-        quoted=f'"{limit.name}"'.encode(),
-        capacity=limit.capacity,
-        window_ms=limit.window_ms,
-        refill_units=limit.refill_units,
-    )

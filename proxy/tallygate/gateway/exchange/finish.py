@@ -21,7 +21,7 @@ from tallygate.gateway.headers import response_headers
 from tallygate.gateway.jobs.deferral import account_of_job, job_of
 from tallygate.gateway.refusals import INTERNAL_ERROR
 from tallygate.http1.content_codings import ACCEPTED
-from tallygate.http1.header import Header, http_date
+from tallygate.http1.header import Header, http_date, text_of
 from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
 from tallygate.telemetry.metrics import (
     FIRST_BYTE_SECONDS,
@@ -36,6 +36,7 @@ from tallygate.telemetry.unpriced_models import UNPRICED_UNITS
 # stream itself, and can skip comments (WHATWG HTML section 9.2.6); anybody else gets the upstream's bytes and no more.
 STREAM_COST: Final = "tallygate-stream-cost"
 AS_COMMENT: Final = "comment"
+_COST_NAMES: Final = (b"tallygate-cost-usd", b"tallygate-usage-source")
 _UPSTREAM_ERROR: Final = Outcome.UPSTREAM_ERROR  # read once: a member of an enum takes a call to look up
 OTHER_TOKENIZER: Final = 4  # times as many tokens as one vocabulary, at most, another makes of the same text
 # RFC 9110 section 15.5.22: which protocol is required. It is the one that is spoken; the answer closes the connection beside.
@@ -152,13 +153,14 @@ def _write_end(answer: Answer, bill: Bill, *, shows_cost: bool) -> None:
     now_ms = answer.services.now_ms()
     if not response.is_started:
         if relay.failure is not None or not relay.is_complete:
-            write_refusal(client, head.dialect, failure_refusal(answer), answer.early_headers(), now_ms)
+            write_refusal(client, head.dialect, failure_refusal(answer), answer.early_headers()[1], now_ms)
             return
-        ours = answer.early_headers()
+        names, text = answer.early_headers()
         if shows_cost:
-            ours.append((b"tallygate-cost-usd", usd_text(bill.cost_nano_usd).encode()))
-            ours.append((b"tallygate-usage-source", bill.metered.source.encode()))
-        begun = relay.head
+            paid, source = usd_text(bill.cost_nano_usd).encode(), bill.metered.source.encode()
+            names += _COST_NAMES
+            text += b"tallygate-cost-usd: %b\r\ntallygate-usage-source: %b\r\n" % (paid, source)
+        begun, ours = relay.head, (names, text)
         headers = response_headers(begun.headers, ours=ours, status=begun.status, now_ms=now_ms, is_http_1_0=begun.is_http_1_0)
         response.whole(begun.status, headers, relay.body.rest())
         return
@@ -202,8 +204,8 @@ def refusal_of_failure(failure: UpstreamFailure) -> Refusal:
     )
 
 
-def write_refusal(client: Client, dialect: Dialect, refusal: Refusal, ours: list[Header], now_ms: int) -> None:
-    """Answer with an error of our own, in the dialect's shape. ours: headers that any answer to this request has."""
+def write_refusal(client: Client, dialect: Dialect, refusal: Refusal, ours: bytes, now_ms: int) -> None:
+    """Answer with an error of our own, in the dialect's shape. ours: the lines that any answer to this request has."""
     response = client.response
     if response.is_finished:
         return
@@ -212,12 +214,8 @@ def write_refusal(client: Client, dialect: Dialect, refusal: Refusal, ours: list
         return
     response.close_if_awaited()
     content_type, body = dialect.error(refusal, request_id=client.id)
-    headers: list[Header] = [
-        (b"content-type", content_type.encode()),
-        (b"date", http_date(now_ms)),
-        *ours,
-        *retry_headers(refusal),
-    ]
+    begin = text_of([(b"content-type", content_type.encode()), (b"date", http_date(now_ms))])
+    headers: list[Header] = [*retry_headers(refusal)]
     if dialect.request_id_header is not None:
         headers.append((dialect.request_id_header, client.id.encode()))  # relayed answers have the upstream's own
     if dialect.reset_header is not None and refusal.status == 429 and refusal.retry_after_ms is not None:
@@ -232,4 +230,4 @@ def write_refusal(client: Client, dialect: Dialect, refusal: Refusal, ours: list
     if refusal.status == 426:
         headers += _UPGRADE_REQUIRED
         response.close_after()
-    response.whole(refusal.status, headers, body)
+    response.whole(refusal.status, begin + ours + text_of(headers), body)

@@ -45,7 +45,7 @@ from tallygate.gateway.websocket.handshake import offer_of
 from tallygate.gateway.websocket.sockets import Sockets
 from tallygate.http1.client_connection import ClientConnection
 from tallygate.http1.client_response import ClientResponse
-from tallygate.http1.header import Header, http_date
+from tallygate.http1.header import Header, http_date, text_of
 from tallygate.http1.received_head import asks_about_nothing, offers_websocket
 from tallygate.http1.request_body import ClientLeftError
 from tallygate.telemetry.metric import OTHER
@@ -249,7 +249,7 @@ class Pipeline:
         self.count_refused(refused, head, caller)
         ours = exchange_headers(client, services.clock())
         if refused.decision is not None and caller is not None:
-            ours += limit_headers(refused.decision, caller.limits, dialect)
+            ours += limit_headers(refused.decision, caller.limits, dialect)[1]
         write_refusal(client, dialect, refused.refusal, ours, services.now_ms())
 
     def count_refused(self, refused: Refused, head: Head | None, caller: Caller | None) -> None:
@@ -283,7 +283,7 @@ class Pipeline:
             answer = [(b"allow", f"{methods}, OPTIONS".encode())]
         client.response.close_if_awaited()
         ours = exchange_headers(client, services.clock())
-        client.response.answer_options([(b"date", http_date(services.now_ms())), *ours, *answer])
+        client.response.answer_options(text_of([(b"date", http_date(services.now_ms()))]) + ours + text_of(answer))
 
     def _explained(self, client: Client, refusal: Refusal) -> tuple[Refusal, Dialect]:
         """A refusal for the path with what was asked and what is nearest, and the dialect in which its caller reads errors."""

@@ -25,7 +25,7 @@ from tallygate.gateway.exchange.client_body import (
 from tallygate.gateway.exchange.drains import Drain
 from tallygate.gateway.headers import response_headers
 from tallygate.http1.client_response import ClientResponse
-from tallygate.http1.header import Header
+from tallygate.http1.header import NO_LINES, Header, Lines
 from tallygate.http1.upstream_connection import UpstreamConnection
 from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
 
@@ -45,7 +45,7 @@ class RelayedExchange(ReadExchange, Protocol):
     def gateway_asks_usage(self) -> bool:
         """True if only the gateway asked for the usage chunk, so that the client is not sent it."""
 
-    def early_headers(self) -> list[Header]:
+    def early_headers(self) -> Lines:
         """Our own response headers, as far as they are known before the answer."""
 
     def now_ms(self) -> int:
@@ -192,7 +192,7 @@ class Relay:
     def _start(self, length: int | None) -> None:
         """Send the head: the body streams from now on."""
         head, exchange = self.head, self._exchange
-        ours = exchange.early_headers() if exchange is not None else []
+        ours = exchange.early_headers() if exchange is not None else NO_LINES
         now_ms = exchange.now_ms() if exchange is not None else None
         headers = response_headers(head.headers, ours=ours, status=head.status, now_ms=now_ms, is_http_1_0=head.is_http_1_0)
         self._response.start(head.status, headers, length=length)

@@ -8,11 +8,11 @@ from multidict import CIMultiDict
 
 from tallygate.dialects.socket_dialect import SocketDialect
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
-from tallygate.gateway.exchange.answer import exchange_headers
+from tallygate.gateway.exchange.answer import EXCHANGE_NAMES, exchange_headers
 from tallygate.gateway.exchange.call import Client
 from tallygate.gateway.headers import response_headers
 from tallygate.gateway.services import Services
-from tallygate.http1.header import Header
+from tallygate.http1.header import Header, headers_of
 
 _VERSION: Final = "13"
 _HEARTBEAT_S: Final = 30.0
@@ -83,8 +83,9 @@ async def accept(
         max_msg_size=services.bounds.body_bytes_max,
         decode_text=False,
     )
-    ours = [*exchange_headers(client, services.clock()), (b"server", b"tallygate")]
-    for name, value in passing(response_headers(upstream, ours=ours, status=101, now_ms=services.now_ms())):
+    ours = (*EXCHANGE_NAMES, b"server"), exchange_headers(client, services.clock()) + b"server: tallygate\r\n"
+    text = response_headers(upstream, ours=ours, status=101, now_ms=services.now_ms())
+    for name, value in passing(headers_of(text)):
         socket.headers.add(name.decode("latin-1"), value.decode("latin-1"))
     client.response.hand_over()
     client.connection.speak_frames(on_bytes)

@@ -37,7 +37,7 @@ from tallygate.gateway.services import Services, work_on
 from tallygate.gateway.websocket.handshake import ClientSocket
 from tallygate.gateway.websocket.turn import Turn
 from tallygate.gateway.websocket.upstream_socket import UpstreamSocket
-from tallygate.http1.header import Header
+from tallygate.http1.header import Header, headers_of
 from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
 
 TURNS_MAX: Final = 32  # open at once in one socket
@@ -372,7 +372,7 @@ class Session:
         self._stages.count_refused(refused, head, caller)
         ours: list[Header] = []
         if refused.decision is not None and caller is not None:
-            ours = limit_headers(refused.decision, caller.limits, head.dialect)
+            ours = headers_of(limit_headers(refused.decision, caller.limits, head.dialect)[1])
         try:
             await self._say(client, refusal, head.client, lane, ours)
         except ConnectionError:
