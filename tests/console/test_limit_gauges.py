@@ -58,7 +58,7 @@ class Limiter:
             now_ms=0,
             knows_spend=self.knows_spend,
             rate=tuple(
-                RateState(key=demand.key, remaining=self.left.get(demand.key, demand.limit.capacity), reset_ms=0, retry_after_ms=0)
+                RateState(remaining=self.left.get(demand.key, demand.limit.capacity), reset_ms=0, retry_after_ms=0)
                 for demand in rate
             ),
             spend=tuple(

@@ -21,7 +21,7 @@ def limit(quantity: Quantity, capacity: int, name: str = "some") -> RateLimit:
 
 
 def state(remaining: int, reset_ms: int) -> RateState:
-    return RateState(key="k", remaining=remaining, reset_ms=reset_ms, retry_after_ms=0)
+    return RateState(remaining=remaining, reset_ms=reset_ms, retry_after_ms=0)
 
 
 def shown(dialect: Dialect, *limits: tuple[RateLimit, RateState]) -> list[Header]:

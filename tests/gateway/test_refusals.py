@@ -41,10 +41,9 @@ def decision(refused_by: str | None, *, retry: int = 0, spent: int = 0, held: in
         retry_after_ms=retry,
         held_nano_usd=0,
         now_ms=NOW,
-        rate=tuple(RateState(key=key, remaining=limit.capacity - 1, reset_ms=12, retry_after_ms=0) for key, limit in limits().rate),
+        rate=tuple(RateState(remaining=limit.capacity - 1, reset_ms=12) for _, limit in limits().rate),
         spend=(
             SpendState(
-                key="org:spend_7d",
                 spent_nano_usd=spent,
                 held_nano_usd=held,
                 limit_nano_usd=SPEND.limit_nano_usd,
@@ -150,7 +149,8 @@ def test_only_open_requests_in_the_way_is_a_short_wait() -> None:
 def test_what_only_waits_for_open_requests_says_so(key: str, quantity: str) -> None:
     found = decision(key, retry=1_000)
     states = tuple(
-        replace(state, retry_after_ms=1_000, waits_for_others=True) if state.key == key else state for state in found.rate
+        replace(state, retry_after_ms=1_000, waits_for_others=True) if bound == key else state
+        for (bound, _), state in zip(limits().rate, found.rate, strict=True)
     )
     refusal = limiter_refusal(replace(found, rate=states), limits(), hold_nano_usd=0)
 
@@ -186,7 +186,7 @@ def test_headers_name_every_bucket_and_warn_near_the_spend_limit() -> None:
 def test_the_ietf_header_tells_when_the_next_unit_is_there(remaining: int, reset_ms: int, retry_after_ms: int, said: bytes) -> None:
     slow = RateLimit(name="two", quantity=Quantity.REQUESTS, capacity=2, refill_units=2, window_ms=60_000)
     organization = Organization(id="acme", name="Acme", plan=Plan(id="p", rate_limits=(slow,)))
-    state = RateState(key="org:two", remaining=remaining, reset_ms=reset_ms, retry_after_ms=retry_after_ms)
+    state = RateState(remaining=remaining, reset_ms=reset_ms, retry_after_ms=retry_after_ms)
 
     headers = dict(headers_shown(replace(decision(None), rate=(state,)), limits_of(organization, KEY, "chat"), QUIET))
 
@@ -196,7 +196,7 @@ def test_the_ietf_header_tells_when_the_next_unit_is_there(remaining: int, reset
 def test_a_small_burst_refills_at_its_own_rate() -> None:
     burst = RateLimit(name="burst", quantity=Quantity.REQUESTS, capacity=10, refill_units=60, window_ms=60_000)
     organization = Organization(id="acme", name="Acme", plan=Plan(id="p", rate_limits=(burst,)))
-    state = RateState(key="org:burst", remaining=0, reset_ms=10_000, retry_after_ms=0)
+    state = RateState(remaining=0, reset_ms=10_000, retry_after_ms=0)
 
     headers = dict(headers_shown(replace(decision(None), rate=(state,)), limits_of(organization, KEY, "chat"), QUIET))
 
@@ -221,8 +221,8 @@ def test_what_is_left_is_the_least_that_an_enforced_limit_leaves() -> None:
     )
     bound = limits_of(Organization(id="acme", name="Acme", plan=plan), KEY, "chat")
     states = tuple(
-        SpendState(key=key, spent_nano_usd=7 * 10**9, held_nano_usd=10**9, limit_nano_usd=limit.limit_nano_usd, resume_at_ms=0)
-        for key, limit in bound.spend
+        SpendState(spent_nano_usd=7 * 10**9, held_nano_usd=10**9, limit_nano_usd=limit.limit_nano_usd, resume_at_ms=0)
+        for _, limit in bound.spend
     )
     headers = dict(headers_shown(replace(decision(None), rate=(), spend=states), bound, QUIET))
     assert headers[b"tallygate-spend-remaining-usd"] == b"12.00"

@@ -69,8 +69,8 @@ class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
     floor_completion_tokens: int = 0
 
 
-class RateState(msgspec.Struct, frozen=True, gc=False):
-    """A bucket after the decision.
+class RateState(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A bucket after the decision, in the order in which the limiter's scripts state it.
 
     remaining           whole units, 0 where it is overdrawn
     reset_ms            until it is full again
@@ -79,21 +79,19 @@ class RateState(msgspec.Struct, frozen=True, gc=False):
     waits_for_others    whether only open reservations stand in the way
     """
 
-    key: str
     remaining: int
     reset_ms: int
-    retry_after_ms: int
+    retry_after_ms: int = 0
     waits_for_others: bool = False
 
 
-class SpendState(msgspec.Struct, frozen=True, gc=False):
-    """A window after the decision.
+class SpendState(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A window after the decision, in the order in which the limiter's scripts state it.
 
     resume_at_ms    when enough spend has left for this hold to fit, exact to the bucket; 0 if it fits, -1 if it never can
                     (the hold alone is above the limit) or if only open reservations stand in the way (then retry shortly)
     """
 
-    key: str
     spent_nano_usd: int
     held_nano_usd: int
     limit_nano_usd: int

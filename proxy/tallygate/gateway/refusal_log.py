@@ -17,7 +17,7 @@ from tallygate.domain.rate_limit import RateLimit
 from tallygate.domain.refused_request import RefusedRequest
 from tallygate.gateway.exchange.call import Caller, Head
 from tallygate.gateway.exchange.understanding import MODEL_PARAMETER
-from tallygate.gateway.refusals import refused_by
+from tallygate.gateway.refusals import rate_state, refused_by, spend_state
 from tallygate.telemetry.log import without_secrets
 from tallygate.telemetry.metric import Metrics
 from tallygate.telemetry.metrics import REFUSAL_DETAILS_DROPPED
@@ -126,7 +126,7 @@ class RefusalLog:
             model=_text(refused.model or head.params.get(MODEL_PARAMETER)),
             message=_text(refusal.message) or "",
             param=_text(refusal.param),
-            **_money(refused),
+            **_money(refused, caller),
             **_rate(refused, caller),
             resets_at_ms=None if wait_ms is None else now_ms + wait_ms,
             waits_for=None if waits_for is None else str(waits_for),
@@ -152,12 +152,14 @@ def _text(text: str | None) -> str | None:
     return without_secrets(text[:TEXT_BYTES_MAX]).encode(errors="replace")[:TEXT_BYTES_MAX].decode(errors="ignore")
 
 
-def _money(refused: Refused) -> dict[str, Any]:
+def _money(refused: Refused, caller: Caller) -> dict[str, Any]:
     """The amounts of the spend limit that refused; nothing if it was none."""
     decision, needed = refused.decision, refused.refusal.details.get("needed_usd")
     if decision is None or needed is None:
         return {}
-    state = next(state for state in decision.spend if state.key == decision.refused_by)
+    state = spend_state(decision, caller.limits)
+    if state is None:
+        return {}
     return {
         "spent_nano_usd": state.spent_nano_usd,
         "held_nano_usd": state.held_nano_usd,
@@ -175,10 +177,10 @@ def _rate(refused: Refused, caller: Caller) -> dict[str, Any]:
     )
     if found is None:
         return {}
-    remaining = None if decision is None else next((state.remaining for state in decision.rate if state.key == key), None)
+    state = None if decision is None else rate_state(decision, limits)
     return {
         "quantity": str(found.quantity),
         "rate_limit": found.refill_units or found.capacity,
         "rate_window_ms": found.window_ms,
-        "rate_remaining": remaining,
+        "rate_remaining": None if state is None else state.remaining,
     }

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from tallygate.domain.admission import LEDGER_BACKLOG, Decision, SpendState
+from tallygate.domain.admission import LEDGER_BACKLOG, Decision, RateState, SpendState
 from tallygate.domain.errors import ErrorCode, Refusal, RequestRejectedError
 from tallygate.domain.instants import span_words, wait_words
 from tallygate.domain.money import usd_text
@@ -93,10 +93,10 @@ def limiter_refusal(
             retry_after_ms=STORE_RETRY_MS,
             should_retry=True,
         )
-    for state in decision.spend:
-        if state.key == key:
-            fix = _LOWER_MAXIMUM if hold_nano_usd > fee_nano_usd else _RAISE_LIMIT
-            return _spend_refusal(state, decision, limits, hold_nano_usd, fix=_FEWER_REQUESTS if is_batch else fix)
+    state = spend_state(decision, limits)
+    if key is not None and state is not None:
+        fix = _LOWER_MAXIMUM if hold_nano_usd > fee_nano_usd else _RAISE_LIMIT
+        return _spend_refusal(state, decision, limits.names[key], hold_nano_usd, fix=_FEWER_REQUESTS if is_batch else fix)
     limit = next(limit for name, limit in (*limits.rate, *limits.gate) if name == key)
     wait = max(decision.retry_after_ms, 1)
     details: dict[str, str | int | None] = {"limit": limit.name, "quantity": str(limit.quantity)}
@@ -104,7 +104,7 @@ def limiter_refusal(
         details |= WAITS_FOR_OPEN_REQUESTS
         what = limit.quantity.removeprefix("open_")
         message = f"{limit.capacity} {what} are open at once, the most that is allowed. Wait until one of them ends."
-    elif any(state.waits_for_others for state in decision.rate if state.key == key):
+    elif (rate := rate_state(decision, limits)) is not None and rate.waits_for_others:
         details |= WAITS_FOR_OPEN_REQUESTS
         message = (
             f"Rate limit reached: {limit.refill_units} {limit.quantity} per {span_words(limit.window_ms)}. Open requests hold what "
@@ -125,9 +125,21 @@ def limiter_refusal(
     )
 
 
-def _spend_refusal(state: SpendState, decision: Decision, limits: CallerLimits, hold_nano_usd: int, *, fix: str) -> Refusal:
+def rate_state(decision: Decision, limits: CallerLimits) -> RateState | None:
+    """The state of the rate limit that refused; None if it was none, or if the limiter was not asked."""
+    keys = [key for key, _ in limits.rate]
+    return dict(zip(keys, decision.rate, strict=False)).get(decision.refused_by or "")
+
+
+def spend_state(decision: Decision, limits: CallerLimits) -> SpendState | None:
+    """The same of a spend limit."""
+    keys = [key for key, _ in limits.spend]
+    return dict(zip(keys, decision.spend, strict=False)).get(decision.refused_by or "")
+
+
+def _spend_refusal(state: SpendState, decision: Decision, name: str, hold_nano_usd: int, *, fix: str) -> Refusal:
     details: dict[str, str | int | None] = {
-        "limit": limits.names[state.key],
+        "limit": name,
         "spent_usd": usd_text(state.spent_nano_usd),
         "held_usd": usd_text(state.held_nano_usd),
         "limit_usd": usd_text(state.limit_nano_usd),

@@ -71,5 +71,5 @@ class LimitReading:
                 known = self._found.get(place)
                 if known is None or known[0] != state:
                     question = self._asked[place]
-                    self._found[place] = state, wire.decode_limits(question.rate, question.spend, answer)
+                    self._found[place] = state, wire.decode_limits(question.spend, answer)
         return [self._found[place][1] for place in range(len(self._asked))]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 from tallygate.domain.admission import AdmissionRequest, Decision
@@ -55,16 +56,16 @@ class LocalFallback:
             )
         fits, states = self._rates.admit(request.org, request.rate, now_ms)
         short = [(state, demand) for state, demand in zip(states, request.rate, strict=True) if state.retry_after_ms]
-        refusing = [state for state, demand in short if not demand.limit.shadow]
-        slowest = max(refusing, key=lambda state: state.retry_after_ms, default=None)
+        refusing = [(state.retry_after_ms, demand.key) for state, demand in short if not demand.limit.shadow]
+        wait_ms, slowest = max(refusing, key=itemgetter(0), default=(0, None))
         if fits and request.spend:
             self._grace_used[request.org] = self._grace_used.get(request.org, 0) + request.hold_nano_usd
         return Decision(
             reservation_id=request.reservation_id,
             admitted=fits,
-            refused_by=slowest.key if slowest else None,
-            shadow_refused_by=tuple(state.key for state, demand in short if demand.limit.shadow),
-            retry_after_ms=slowest.retry_after_ms if slowest else 0,
+            refused_by=slowest,
+            shadow_refused_by=tuple(demand.key for _, demand in short if demand.limit.shadow),
+            retry_after_ms=wait_ms,
             held_nano_usd=request.hold_nano_usd if fits else 0,
             now_ms=now_ms,
             rate=states,

@@ -63,10 +63,9 @@ class LocalRates:
     def _state(self, demand: RateDemand, left: int, missing: int) -> RateState:
         limit = demand.limit
         if limit.quantity.taken is Taken.WHILE_OPEN:
-            return RateState(key=demand.key, remaining=max(0, left), reset_ms=0, retry_after_ms=OTHERS_MS if missing else 0)
+            return RateState(remaining=max(0, left), reset_ms=0, retry_after_ms=OTHERS_MS if missing else 0)
         full = limit.capacity * limit.window_ms
         return RateState(
-            key=demand.key,
             remaining=left // (limit.window_ms * self._workers),
             reset_ms=-(-(full - left) // limit.refill_units),
             retry_after_ms=-(-missing // limit.refill_units),

@@ -122,7 +122,6 @@ def rate_state(rate: RateView, now: int) -> RateState:
         remaining = rate.bucket.level // limit.window_ms
         reset_ms = -(-missing // limit.refill_units) + rate.bucket.at_ms - now if missing > 0 else 0
     return RateState(
-        key=rate.demand.key,
         remaining=max(0, remaining),
         reset_ms=reset_ms,
         retry_after_ms=rate.wait_ms,

@@ -188,7 +188,6 @@ def drop_window_if_idle(state: OrgState, member: str, now: int) -> None:
 
 def spend_state(spend: SpendView) -> SpendState:
     return SpendState(
-        key=spend.demand.key,
         spent_nano_usd=spend.window.spent,
         held_nano_usd=spend.window.held,
         limit_nano_usd=spend.demand.limit.limit_nano_usd,

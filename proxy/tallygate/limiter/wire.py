@@ -30,8 +30,6 @@ from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
 WINDOW_MS_MAX: Final = 92 * 86_400_000  # a window that was idle for its whole length is walked in one script call
 _NUMBER_MAX: Final = MONEY_MAX_NANO_USD
 _LIMITS_KEPT_MAX: Final = 20_000  # whose words are remembered, of each kind: about 500 bytes each
-_ANSWER_HEAD: Final = 5  # numbers of a decision, in front of those of each demand
-_OTHERS: Final = 2  # of a rate that refuses: only what others hold stands in the way
 _CALENDAR_MONTH: Final = WindowKind.CALENDAR_MONTH  # read once: a member of an enum takes a call to look up
 
 _AMOUNTS: Final = (
@@ -44,6 +42,23 @@ _posted: Final = attrgetter(*_POSTED)
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode_numbers: Final = msgspec.json.Decoder(list[int]).decode
+_decode_states: Final = msgspec.json.Decoder(tuple[int, int, tuple[RateState, ...], list[tuple[int, int, int]]]).decode
+
+
+class _Said(msgspec.Struct, frozen=True, array_like=True):
+    """The answer of admit.lua."""
+
+    now_ms: int
+    admitted: bool
+    refusing: int
+    retry_after_ms: int
+    granted: int
+    shadowed: tuple[int, ...]
+    rate: tuple[RateState, ...]
+    spend: tuple[SpendState, ...]
+
+
+_decode_decision: Final = msgspec.json.Decoder(_Said).decode
 
 
 def _text(value: object) -> str:
@@ -275,45 +290,26 @@ def encode_withdraw(admission: AdmissionRequest, *, ended_ms: int) -> bytes:
 
 
 def decode_decision(request: AdmissionRequest, answer: bytes, *, sent_once: bool) -> Decision:
-    numbers = _decode_numbers(answer)
-    now_ms, admitted, refusing, retry_after_ms, granted = numbers[:_ANSWER_HEAD]
-    at = _ANSWER_HEAD
-    shadow: list[str] = []
-    rate: list[RateState] = []
-    for demand in request.rate:
-        refuses = numbers[at + 3]
-        rate.append(RateState(demand.key, numbers[at], numbers[at + 1], numbers[at + 2], refuses == _OTHERS))
-        if refuses and demand.limit.shadow:
-            shadow.append(demand.key)
-        at += 4
-    spend: list[SpendState] = []
-    for window in request.spend:
-        limit = window.limit
-        spend.append(SpendState(window.key, numbers[at], numbers[at + 1], limit.limit_nano_usd, numbers[at + 2]))
-        if numbers[at + 3] and limit.shadow:
-            shadow.append(window.key)
-        at += 4
+    said = _decode_decision(answer)
+    refusing = said.refusing
     return Decision(
         reservation_id=request.reservation_id,
-        admitted=admitted == 1,
-        refused_by=_refused_by(request, refusing),
-        shadow_refused_by=tuple(shadow),
-        retry_after_ms=retry_after_ms,
-        held_nano_usd=granted,
-        now_ms=now_ms,
-        rate=tuple(rate),
-        spend=tuple(spend),
+        admitted=said.admitted,
+        refused_by=None if not refusing else LEDGER_BACKLOG if refusing < 0 else _key_of(request, refusing),
+        shadow_refused_by=tuple([_key_of(request, number) for number in said.shadowed]) if said.shadowed else (),
+        retry_after_ms=said.retry_after_ms,
+        held_nano_usd=said.granted,
+        now_ms=said.now_ms,
+        rate=said.rate,
+        spend=said.spend,
         sent_once=sent_once,
     )
 
 
-def _refused_by(request: AdmissionRequest, refusing: int) -> str | None:
-    if refusing == 0:
-        return None
-    if refusing < 0:
-        return LEDGER_BACKLOG
+def _key_of(request: AdmissionRequest, number: int) -> str:
+    """The key of a demand, of those on rates and then those on spend, from 1."""
     rates = len(request.rate)
-    return request.rate[refusing - 1].key if refusing <= rates else request.spend[refusing - 1 - rates].key
+    return request.rate[number - 1].key if number <= rates else request.spend[number - 1 - rates].key
 
 
 def decode_settlement(admission: AdmissionRequest, answer: bytes, *, repeated: bool, sent_once: bool) -> Settlement:
@@ -333,15 +329,10 @@ def decode_settlement(admission: AdmissionRequest, answer: bytes, *, repeated: b
     )
 
 
-def decode_limits(rate: Sequence[RateDemand], spend: Sequence[SpendDemand], answer: bytes) -> LimitStates:
-    now_ms, is_open, *words = _decode_numbers(answer)
-    numbers = iter(words)  # as in `decode_decision`
-    rates = [
-        RateState(key=demand.key, remaining=left, reset_ms=reset, retry_after_ms=wait, waits_for_others=refuses == _OTHERS)
-        for demand, left, reset, wait, refuses in zip(rate, numbers, numbers, numbers, numbers, strict=False)
-    ]
-    windows = [
+def decode_limits(spend: Sequence[SpendDemand], answer: bytes) -> LimitStates:
+    now_ms, is_open, rate, windows = _decode_states(answer)
+    states = [
         WindowState(key=demand.key, spent_nano_usd=spent, held_nano_usd=held, paused_until_ms=paused)
-        for demand, spent, held, paused in zip(spend, numbers, numbers, numbers, strict=True)
+        for demand, (spent, held, paused) in zip(spend, windows, strict=True)
     ]
-    return LimitStates(now_ms=now_ms, knows_spend=is_open == 1, rate=tuple(rates), spend=tuple(windows))
+    return LimitStates(now_ms=now_ms, knows_spend=is_open == 1, rate=rate, spend=tuple(states))

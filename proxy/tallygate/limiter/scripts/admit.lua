@@ -8,7 +8,7 @@
 -- Returns  {0, answer}, {1, answer} for a reservation that is held already, {2, ''} if the partition is closed (or is from now on,
 --          since a window is ahead of the clock), {3, status} for one that has ended.
 --          answer: [now, admitted, refusing demand from 1 | 0 none | -1 backlog, retry_after_ms, granted,
---          of each rate: remaining, reset_ms, retry_after_ms, refuses (2: only what others hold stands in the way); of each spend: spent, held, resume_at_ms, refuses]
+--          [demand in shadow from 1 that would refuse ...], `rates_words`, [of each spend [spent, held, limit, resume_at_ms] ...]]
 -- A refused reservation leaves no trace: the same id is decided afresh. One of eight looks for what is due, by its id, since a clock may
 -- tick in step with requests. Where something has too little room, holds whose lease is over are expired first, so that a dead worker's
 -- hold refuses nobody, and it is decided once more if there were any. A refusal writes the mark of the windows that refuse, and may
@@ -19,14 +19,14 @@ local PAUSE_FORGOTTEN_MS = 300000  -- after the last refusal, any admission ends
 local TIDIES_ONE_OF = 8  -- admissions, by the last character of their ids: of hexadecimal ones 0 and 8
 local COLLECT_MAX = 32  -- entries then: each admission leaves at most one behind, so this keeps up
 
-local function answer_of(now, admitted, refusing, wait, granted, demands, loaded)
-  local words = format('[%d,%d,%d,%d,%d', now, admitted and 1 or 0, refusing, wait == NEVER_MS and 0 or wait, granted)
-    .. rates_words(demands, loaded, now)
+local function answer_of(now, admitted, refusing, wait, granted, shadowed, demands, loaded)
+  local words = format('[%d,%s,%d,%d,%d,[%s],%s,[', now, admitted and 'true' or 'false', refusing, wait == NEVER_MS and 0 or wait, granted,
+    string.sub(shadowed, 2), rates_words(demands, loaded, now))
   for i = 1, #demands.spends do
     local window = demands.spends[i]
-    words = words .. format(',%d,%d,%d,%d', window.spent, window.held, window.resume, window.fits and 0 or 1)
+    words = words .. format(i == 1 and '[%d,%d,%d,%d]' or ',[%d,%d,%d,%d]', window.spent, window.held, window.limit, window.resume)
   end
-  return words .. ']'
+  return words .. ']]'
 end
 
 local lease_ms, hold, least, floor_cost, floor_prompt, floor_completion, memory_ms, is_full, has_spend, takes, id =
@@ -44,9 +44,9 @@ local demands = demands_of(ARGV[3])
 local org, is_tidy = demands.org, string.byte(id, -1) % TIDIES_ONE_OF == 0
 if is_tidy then collect(org, now, COLLECT_MAX, memory_ms) end
 
-local list, spends, loaded, refusing, wait, granted
+local list, spends, loaded, refusing, wait, granted, shadowed
 repeat
-  list, spends, refusing, wait, granted = demands.list, demands.spends, 0, 0, hold
+  list, spends, refusing, wait, granted, shadowed = demands.list, demands.spends, 0, 0, hold, ''
   if load_windows(spends, now, true) then return close_partition() end
   loaded = load_rates(demands, now, true)
 
@@ -55,7 +55,7 @@ repeat
     local rate_wait, shadow = loaded[i * WORDS - 2], list[i * WORDS + 2]
     if rate_wait > 0 then
       is_short = true
-      if rate_wait > wait and shadow == 0 then refusing, wait = i, rate_wait end
+      if shadow == 1 then shadowed = shadowed .. ',' .. i elseif rate_wait > wait then refusing, wait = i, rate_wait end
     end
   end
   for i = 1, #spends do
@@ -72,7 +72,11 @@ repeat
         if alone > 0 then window.resume = resume_at(window, min(alone + window.held, window.spent), now, true) end
         window.wait = window.resume > 0 and window.resume - now or OTHERS_MS
       end
-      if window.wait > wait and not window.shadow then refusing, wait = list[2] + i, window.wait end
+      if window.shadow then
+        shadowed = shadowed .. ',' .. list[2] + i
+      elseif window.wait > wait then
+        refusing, wait = list[2] + i, window.wait
+      end
     end
     if left < hold then
       is_short = true
@@ -96,10 +100,10 @@ if refusing ~= 0 then
       if not spends[i].shadow and spends[i].resume > 0 then note_pause(org, spends[i], least, now) end
     end
   end
-  return {0, answer_of(now, false, refusing, wait, 0, demands, loaded)}
+  return {0, answer_of(now, false, refusing, wait, 0, shadowed, demands, loaded)}
 end
 
-if takes == '0' then return {0, answer_of(now, true, 0, 0, 0, demands, loaded)} end
+if takes == '0' then return {0, answer_of(now, true, 0, 0, 0, shadowed, demands, loaded)} end
 
 take_rates(demands, loaded)
 for i = 1, #spends do
@@ -115,7 +119,7 @@ for i = 1, #spends do
     if granted >= mark.least or now - mark.refused_at >= PAUSE_FORGOTTEN_MS then end_pause(org, window, mark, now) end
   end
 end
-local answer = answer_of(now, true, 0, 0, granted, demands, loaded)
+local answer = answer_of(now, true, 0, 0, granted, shadowed, demands, loaded)
 local taken = {}
 for i = 1, list[2] do taken[i] = loaded[i * WORDS - 3] end
 save_record(id, {status = 'held', hold = granted, cost = min(floor_cost + 0, granted), prompt = floor_prompt,

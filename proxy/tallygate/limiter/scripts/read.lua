@@ -3,24 +3,23 @@
 --
 -- KEYS     those of keys.lua, of each organization
 -- ARGV     2 and on: demands of each; a rate's units are those whose wait is asked for
--- Returns  of each: now, and 1 if the partition is open, so that spend is known, else 0. Then of each rate the words of `rates_words`; of
---          each spend: spent, held, paused until in ms or 0 (the later of its mark's resume instant and, at or above the limit, the
---          instant at which spend falls below it), as one array.
+-- Returns  of each: [now, 1 if the partition is open, so that spend is known, else 0, `rates_words`, [of each spend [spent, held, paused
+--          until in ms or 0: the later of its mark's resume instant and, at or above the limit, the instant at which spend falls below it] ...]]
 
 
 local function states(demands)
   local loaded = load_rates(demands, now, false)
   load_windows(demands.spends, now, false)
-  local words = {format('%d,%d', now, call('EXISTS', GENERATION)) .. rates_words(demands, loaded, now)}
-  for _, window in ipairs(demands.spends) do
+  local words = {}
+  for i, window in ipairs(demands.spends) do
     local paused = window.mark and mark_of(window.mark).resume or 0
     if paused <= now then paused = 0 end
     if window.spent >= window.limit and window.limit > 0 then
       paused = max(paused, resume_at(window, window.spent + 1 - window.limit, now, false))
     end
-    words[#words + 1], words[#words + 2], words[#words + 3] = int(window.spent), int(window.held), int(paused)
+    words[i] = format('[%d,%d,%d]', window.spent, window.held, paused)
   end
-  return '[' .. table.concat(words, ',') .. ']'
+  return format('[%d,%d,%s,[%s]]', now, call('EXISTS', GENERATION), rates_words(demands, loaded, now), table.concat(words, ','))
 end
 
 local answers, each = {}, #KEYS / (#ARGV - 1)

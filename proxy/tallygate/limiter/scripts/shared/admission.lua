@@ -64,8 +64,8 @@ local function take_rates(demands, loaded)
   if is_new then keep(RATES) end
 end
 
--- Of each rate as it stands in `loaded`, each after a comma: remaining, reset_ms, retry_after_ms, refuses (2: only what others hold stands
--- in the way).
+-- Of each rate as it stands in `loaded`: an array of remaining and reset_ms, and where it refuses retry_after_ms and whether only what others
+-- hold stands in the way; in one array.
 local function rates_words(demands, loaded, now)
   local list, numbers, n, words = demands.list, {}, 0, ''
   for i = 3, demands.rates_end, WORDS do
@@ -80,12 +80,12 @@ local function rates_words(demands, loaded, now)
     numbers[n + 1], numbers[n + 2] = left > 0 and left or 0, reset_ms
     n = n + 2
     if wait == 0 then
-      words = words .. ',%d,%d,0,0'
+      words = words .. ',[%d,%d]'
     else
-      words = words .. ',%d,%d,%d,' .. (others and '2' or '1')
+      words = words .. (others and ',[%d,%d,%d,true]' or ',[%d,%d,%d,false]')
       n = n + 1
       numbers[n] = wait
     end
   end
-  return format(words, unpack(numbers))
+  return '[' .. string.sub(format(words, unpack(numbers)), 2) .. ']'
 end
