@@ -32,7 +32,7 @@ from aiohttp import (
 import tallygate
 from tallygate.http1.client_connection import ClientConnection
 from tallygate.http1.client_response import ClientResponse
-from tallygate.http1.server_connection import AIOHTTP_LEAST, AIOHTTP_TOO_NEW, received
+from tallygate.http1.server_connection import AIOHTTP_LEAST, AIOHTTP_TOO_NEW, ReceivedRequest
 
 ROOT = Path(tallygate.__file__).parent
 THE_FILE = ROOT / "http1" / "server_connection.py"
@@ -223,17 +223,19 @@ async def test_a_response_takes_version_and_method_from_the_requests_cache(handl
     )
 
 
-async def test_a_request_answers_from_its_cache_what_it_would_look_up(handler: Any) -> None:
-    """BaseRequest._cache, by name: what `received` puts there is what aiohttp would find."""
-    handler.data_received(REQUEST)
+@pytest.mark.parametrize("fields", [b"", b"Connection: close\r\n"])
+async def test_a_request_of_ours_says_of_itself_what_aiohttps_would(handler: Any, fields: bytes) -> None:
+    """BaseRequest's properties, by name."""
+    handler.data_received(REQUEST.replace(b"Host: h\r\n", b"Host: h\r\n" + fields))
     message, body = handler._messages[0]
     plain = web.BaseRequest(message, body, handler, Mock(), Mock(), asyncio.get_running_loop())
-    ours = received(message, body, handler, Mock(), Mock())
+    ours = ReceivedRequest(message, body, handler, Mock(), Mock())
 
-    assert {name: getattr(plain, name) for name in ours._cache} == ours._cache | {"raw_headers": tuple(ours.raw_headers)}, (
-        "aiohttp has changed BaseRequest._cache: it no longer holds what has been looked up, by its name"
-    )
-    assert len(ours._cache) > 3
+    for request in (ours, ours.clone()):
+        stated = {name: getattr(request, name) for name in ReceivedRequest.__slots__} | {"raw_headers": tuple(ours.raw_headers)}
+        assert {name: getattr(plain, name) for name in stated} == stated, (
+            "aiohttp has changed BaseRequest: what is asked of a request"
+        )
 
 
 def test_names_of_ours_hide_none_of_aiohttps() -> None:

@@ -127,7 +127,7 @@ class ServerConnection(web.RequestHandler):
         fault = exc.fault if isinstance(exc, FaultError) else MALFORMED if status < 500 else INTERNAL
         response = self.answer_fault(fault)
         if fault.is_head:
-            request._cache["method"] = hdrs.METH_HEAD  # noqa: SLF001 - as in `last_answer`
+            _claim(request, "method", hdrs.METH_HEAD)
         last_answer(request, response)
         return response
 
@@ -157,25 +157,35 @@ class _InOneTask:
         return self._loop.create_task(work) if self._in_line else work
 
 
-def received(
-    message: RequestHead,
-    body: StreamReader,
-    connection: web.RequestHandler,
-    writer: AbstractStreamWriter,
-    task: "asyncio.Task[None]",
-) -> web.BaseRequest:
-    """The request of a head, what is asked of each already looked up: aiohttp does so one by one, with a call for each."""
-    request = web.BaseRequest(message, body, connection, writer, task, connection._loop)  # noqa: SLF001 - as aiohttp makes it
-    request._cache |= {  # noqa: SLF001 - as in `last_answer`
-        "method": message.method,
-        "raw_path": message.path,
-        "version": message.version,
-        "headers": message.headers,
-        "raw_headers": Headers(message.raw_headers),
-        "keep_alive": not message.should_close,
-        "content": body,
-    }
-    return request
+class ReceivedRequest(web.BaseRequest):
+    """A request whose facts are attributes: of aiohttp's own each is a call, whenever it is read."""
+
+    __slots__ = ("content", "content_length", "headers", "keep_alive", "method", "protocol", "raw_headers", "raw_path", "version")
+    content_length: int | None
+    protocol: web.RequestHandler
+
+    def __init__(
+        self,
+        message: RequestHead,
+        body: StreamReader,
+        connection: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+        *_loop: asyncio.AbstractEventLoop,
+        **cloned: Any,
+    ) -> None:
+        """As aiohttp makes it. _loop, cloned: of a copy."""
+        super().__init__(message, body, connection, writer, task, connection._loop, **cloned)  # noqa: SLF001 - as above
+        self.method = message.method
+        self.raw_path = message.path
+        self.version = message.version
+        self.headers = headers = message.headers
+        self.raw_headers = Headers(message.raw_headers)  # type: ignore[assignment]  # a sequence as well
+        self.keep_alive = not message.should_close
+        self.protocol = connection
+        self.content = body
+        length = headers.get(hdrs.CONTENT_LENGTH)
+        self.content_length = None if length is None else int(length)
 
 
 def end_body(body: StreamReader, error: Exception | None = None) -> None:
@@ -187,9 +197,17 @@ def end_body(body: StreamReader, error: Exception | None = None) -> None:
 
 def last_answer(request: web.BaseRequest, response: web.Response) -> None:
     """Make aiohttp write this as HTTP/1.1, whatever the request claims to be, and close the connection."""
-    request._cache["version"] = HttpVersion11  # noqa: SLF001 - a response takes its version from there, where reading it leaves it
+    _claim(request, "version", HttpVersion11)
     response.headers[hdrs.SERVER] = "tallygate"  # else aiohttp's name and version
     response.force_close()
+
+
+def _claim(request: web.BaseRequest, name: str, value: object) -> None:
+    """Make a request say something else of itself, by which a response is written."""
+    if isinstance(request, ReceivedRequest):
+        setattr(request, name, value)
+    else:
+        request._cache[name] = value  # noqa: SLF001 - where reading it leaves it
 
 
 def put_before(server: web.Server, handler_for: Callable[[Any], Any]) -> None:
