@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database
-from tallygate.ledger.limiter_windows import windows_of
+from tallygate.ledger.limiter_windows import count_windows
 from tallygate.ledger.schema import SPEND_BUCKETS
 
 WINDOWS_MAX: Final = 250  # of one round: about 0.2 ms of CPU time each
@@ -28,17 +28,17 @@ class AuditTurns:
 
     async def next(self, organizations: Sequence[Organization], now_ms: int, *, differing: Collection[str]) -> list[Organization]:
         """The organizations of the next round. differing: ids. Raises LedgerUnavailableError."""
-        whole = list(_within(WINDOWS_MAX, organizations, now_ms))
+        whole = list(_within(WINDOWS_MAX, organizations))
         if len(whole) == len(organizations):
             return whole
         again = [organization for organization in organizations if organization.id in differing] if differing else []
         lately = await self._spent_since(now_ms - LATELY_MS, [organization.id for organization in organizations])
         active = [organization for organization in organizations if organization.id in lately]
-        taken_active = list(_within(WINDOWS_MAX // 2, _from(active, self._place_of_active), now_ms))
+        taken_active = list(_within(WINDOWS_MAX // 2, _from(active, self._place_of_active)))
         self._place_of_active = _moved(self._place_of_active, len(taken_active), len(active))
-        taken = list(_within(WINDOWS_MAX - WINDOWS_MAX // 2, _from(organizations, self._place), now_ms))
+        taken = list(_within(WINDOWS_MAX - WINDOWS_MAX // 2, _from(organizations, self._place)))
         self._place = _moved(self._place, len(taken), len(organizations))
-        chosen = (*_within(WINDOWS_MAX, again, now_ms), *taken_active, *taken)
+        chosen = (*_within(WINDOWS_MAX, again), *taken_active, *taken)
         return list({organization.id: organization for organization in chosen}.values())
 
     async def _spent_since(self, since_ms: int, orgs: Sequence[str]) -> set[str]:
@@ -62,13 +62,11 @@ def _moved(place: int, by: int, count: int) -> int:
     return (place + by) % count if count else 0
 
 
-def _within(
-    windows_max: int, organizations: Sequence[Organization] | Iterator[Organization], now_ms: int
-) -> Iterator[Organization]:
+def _within(windows_max: int, organizations: Sequence[Organization] | Iterator[Organization]) -> Iterator[Organization]:
     """The first organizations whose windows together do not exceed the maximum; at least one."""
     windows = 0
     for index, organization in enumerate(organizations):
-        windows += len(windows_of(organization, now_ms))
+        windows += count_windows(organization)
         if index and windows > windows_max:
             return
         yield organization

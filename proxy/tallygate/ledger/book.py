@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Final
 
 import msgspec
-from msgspec.structs import astuple
 from sqlalchemy import Connection, RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,7 +21,7 @@ from tallygate.domain.price import Price
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database, LedgerUnavailableError
-from tallygate.ledger.entry import FINAL, Entry, Kind, following, is_posted_again
+from tallygate.ledger.entry import FINAL, Entry, Kind, following, is_posted_again, row_of
 from tallygate.ledger.jobs import end_jobs, record_jobs
 from tallygate.ledger.lifetime import OTHER, Changes, changes_of, charged_model, refused_changes
 from tallygate.ledger.lifetime_spend import add_to_lifetime_spend, spend_changes_of
@@ -132,17 +131,20 @@ class Book:
         return recorded
 
     def _record(self, connection: Connection, incoming: Sequence[Entry]) -> tuple[Recorded, Numbering]:
-        groups: defaultdict[str, list[Entry]] = defaultdict(list)
+        firsts: dict[str, Entry] = {}
+        again: defaultdict[str, list[Entry]] = defaultdict(list)  # of events that have one before them
         for entry in self._series.named(connection, incoming):
-            groups[entry.event_id].append(entry)
-        new = self._insert(connection, [group[0] for _, group in sorted(groups.items())])
-        firsts = {entry.event_id for entry in new}
-        again = {id_: group[1:] if id_ in firsts else group for id_, group in groups.items()}
+            if firsts.setdefault(entry.event_id, entry) is not entry:
+                again[entry.event_id].append(entry)
+        new = self._insert(connection, [firsts[id_] for id_ in sorted(firsts)])
+        if len(new) < len(firsts):
+            for id_ in firsts.keys() - {entry.event_id for entry in new}:
+                again[id_].insert(0, firsts[id_])
         posted_again: set[str] = set()
-        new += self._insert_following(connection, {id_: group for id_, group in again.items() if group}, posted_again)
+        new += self._insert_following(connection, again, posted_again)
         numbering = self._roll_up(connection, new)
         end_jobs(connection, new)
-        added = sum(entry.kind is not Kind.REVERSED for entry in new)
+        added = len(new) - sum(entry.kind is Kind.REVERSED for entry in new if entry.sequence)
         recorded = Recorded(entries=len(new), repeated=len(incoming) - added, posted_again=frozenset(posted_again))
         return recorded, numbering
 
@@ -247,7 +249,7 @@ class Book:
 
     def _insert(self, connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
         """Insert entries; return those that are new."""
-        are_new = self._database.insert_new(connection, ENTRIES, [astuple(entry) for entry in entries])
+        are_new = self._database.insert_new(connection, ENTRIES, [row_of(entry) for entry in entries])
         return [entry for entry, is_new in zip(entries, are_new, strict=True) if is_new]
 
     def _insert_following(

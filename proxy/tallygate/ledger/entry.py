@@ -98,6 +98,9 @@ _NUMBERS: Final = tuple(
 )
 _TEXTS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is str and field.name != "billed")
 _NOT_STORED: Final = UsageEvent.__struct_fields__[len(ExchangeFacts.__struct_fields__) :]  # as an event has them
+_ENUMS: Final = tuple(
+    place for place, hint in enumerate(get_type_hints(Entry).values()) if isinstance(hint, type) and issubclass(hint, StrEnum)
+)
 _kinds_of: Final = attrgetter(*KIND_COSTS)
 _numbers_of: Final = itemgetter(*map(Entry.__struct_fields__.index, _NUMBERS))  # of an entry as a tuple
 _texts_of: Final = itemgetter(*map(Entry.__struct_fields__.index, _TEXTS))
@@ -106,6 +109,14 @@ _texts_of: Final = itemgetter(*map(Entry.__struct_fields__.index, _TEXTS))
 def model_label(name: str) -> str:
     """The name under which a model counts."""
     return name[:MODEL_CHARS_MAX]
+
+
+def row_of(entry: Entry) -> tuple[Any, ...]:
+    """The row of `entries`. Its texts are plain ones: SQLite's driver takes a microsecond to make one of an enum's member."""
+    row = list(astuple(entry))
+    for place in _ENUMS:
+        row[place] = row[place].value
+    return tuple(row)
 
 
 def last_word(entries: Sequence[Entry]) -> Entry:

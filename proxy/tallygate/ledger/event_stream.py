@@ -6,8 +6,7 @@ after CLAIM_IDLE_MS. A stream's length is therefore the number of events that th
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tallygate.domain.errors import StoreError
 from tallygate.limiter.backlog import read_waiting
@@ -21,8 +20,7 @@ CLAIM_IDLE_MS: Final = 30_000  # longer than a transaction with its retries
 FORGET_IDLE_MS: Final = 86_400_000
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEntry:
+class StreamEntry(NamedTuple):
     """A stream entry. fields: None if it was deleted before it was finished: there is nothing left to store."""
 
     partition: int
@@ -40,6 +38,7 @@ class EventStreams:
         self._store = store
         self._consumer = consumer.encode()
         self._streams = named_keys("events", ALL_PARTITIONS)
+        self._partition_of = {stream: partition for partition, stream in enumerate(self._streams)}
         self._stored = load_scripts().stored
 
     async def unfinished(self, most: int) -> list[StreamEntry]:
@@ -106,14 +105,13 @@ class EventStreams:
         replies = await answers([self._read_some(some, after, most) for some in asked_together(self._store)])
         return [entry for reply in replies for entry in reply]
 
-    async def _read_some(self, partitions: Sequence[int], after: bytes, most: int) -> list[StreamEntry]:
-        head = (b"GROUP", GROUP, self._consumer, b"COUNT", b"%d" % most, b"STREAMS")
-        streams = [self._streams[partition] for partition in partitions]
-        reply = await self._command(partitions, b"XREADGROUP", *head, *streams, *(after for _ in streams))
-        found = dict(reply or ())  # [[stream, entries]], or {stream: entries} in the newer protocol
-        return [
-            entry for p, stream in zip(partitions, streams, strict=True) if stream in found for entry in _entries(p, found[stream])
-        ]
+    async def _read_some(self, partitions: tuple[int, ...], after: bytes, most: int) -> list[StreamEntry]:
+        head = (b"XREADGROUP", b"GROUP", GROUP, self._consumer, b"COUNT", b"%d" % most, b"STREAMS")
+        streams = named_keys("events", partitions)
+        reply = await self._command(partitions, *head, *streams, *(after,) * len(streams))
+        # [[stream, entries]], or {stream: entries} in the newer protocol
+        found = reply.items() if isinstance(reply, dict) else reply or ()
+        return [entry for stream, entries in found for entry in _entries(self._partition_of[stream], entries)]
 
     async def _command(self, partitions: Sequence[int], *parts: bytes) -> Any:
         """Run a command on streams; create groups that are missing, at the first start or after the store lost its data."""

@@ -95,7 +95,7 @@ def record_jobs(connection: Connection, database: Database, jobs: Iterable[Job])
 
 def end_jobs(connection: Connection, entries: Sequence[Entry]) -> None:
     """Remove the jobs that these new entries end."""
-    ended = [entry.event_id for entry in entries if entry.kind in FINAL and DEFERRED in entry.flags.split(",")]
+    ended = [entry.event_id for entry in entries if entry.flags and entry.kind in FINAL and DEFERRED in entry.flags.split(",")]
     if ended:
         connection.execute(delete(JOBS).where(_C.id.in_(sorted(ended))))
 

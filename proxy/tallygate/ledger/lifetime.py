@@ -35,6 +35,9 @@ class TotalKey(NamedTuple):
     usage_source: str
 
 
+_REVERSED: Final = Kind.REVERSED  # read once: a member of an enum takes a call to look up
+_ODD: Final = {Kind.EXPIRED: _EXPIRED, Kind.UNHELD: _UNHELD, Kind.LATE: _LATE}
+_MAY_OVERRUN: Final = frozenset({Kind.SETTLED, Kind.RELEASED, Kind.LATE})
 _sums_of: Final = attrgetter(*LIFETIME_SUMS)
 
 Changes = dict[TotalKey, list[int]]  # amounts in the order of LIFETIME_AMOUNTS
@@ -83,7 +86,7 @@ def with_reversals(new: Iterable[Entry]) -> Iterator[tuple[Entry, Entry | None]]
     """Each entry with the one that took its event's amounts back just before it; None if there is none."""
     taken_back: dict[str, Entry] = {}
     for entry in new:
-        if entry.kind is Kind.REVERSED:
+        if entry.kind is _REVERSED:
             taken_back[entry.event_id] = entry  # its counterpart follows
         else:
             yield entry, taken_back.pop(entry.event_id, None)
@@ -98,7 +101,7 @@ def refused_changes(counts: Iterable[tuple[str, str, str, int]]) -> Changes:
 
 
 def _key(entry: Entry, model: str) -> TotalKey:
-    return TotalKey(entry.org, entry.credential, entry.capability, model, entry.outcome, entry.usage_source)
+    return TotalKey(entry.org, entry.credential, entry.capability, model, entry.outcome.value, entry.usage_source.value)
 
 
 def _row(changes: Changes, key: TotalKey) -> list[int]:
@@ -117,13 +120,8 @@ def _add(row: list[int], amounts: Sequence[int]) -> None:
 
 
 def _count_oddities(row: list[int], entry: Entry) -> None:
-    match entry.kind:
-        case Kind.EXPIRED:
-            row[_EXPIRED] += 1
-        case Kind.UNHELD:
-            row[_UNHELD] += 1
-        case Kind.SETTLED | Kind.RELEASED | Kind.LATE:
-            row[_OVERRUN] += bool(entry.flags) and "overrun" in entry.flags.split(",")
-            row[_LATE] += entry.kind is Kind.LATE
-        case _:
-            pass
+    odd = _ODD.get(entry.kind)
+    if odd is not None:
+        row[odd] += 1
+    if entry.flags and entry.kind in _MAY_OVERRUN:
+        row[_OVERRUN] += "overrun" in entry.flags.split(",")

@@ -29,12 +29,20 @@ class LimiterWindow:
 
 def windows_of(organization: Organization, now_ms: int) -> list[LimiterWindow]:
     """Every spend window that admission may use, under the same keys."""
+    bounds = _bounds(organization)
+    if not bounds:
+        return []
     months = months_around(now_ms, organization.time_zone, organization.billing_day)
+    return [LimiterWindow(org=organization.id, credential=bound.credential, demand=spend_demand(bound, months)) for bound in bounds]
 
-    def window(bound: Bound[SpendLimit]) -> LimiterWindow:
-        return LimiterWindow(org=organization.id, credential=bound.credential, demand=spend_demand(bound, months))
 
-    found = [window(bound) for bound in bound_spends(organization, None)]
+def count_windows(organization: Organization) -> int:
+    """How many those are."""
+    return len(_bounds(organization))
+
+
+def _bounds(organization: Organization) -> list[Bound[SpendLimit]]:
+    found = bound_spends(organization, None)
     for credential in organization.credentials:
-        found += [window(bound) for bound in bound_spends(organization, credential) if bound.credential is not None]
+        found += [bound for bound in bound_spends(organization, credential) if bound.credential is not None]
     return found

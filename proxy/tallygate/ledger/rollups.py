@@ -6,7 +6,6 @@ removed (`fold_recent`), so each sum is in RECENT or in all of the others, and a
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from operator import itemgetter
 from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, select, tuple_
@@ -65,7 +64,8 @@ def add_to_rollups(
     connection: Connection, database: Database, sums: Mapping[tuple[int, Series], Sequence[int]], numbering: Numbering
 ) -> None:
     """Add ROLLUP_AMOUNTS by (start of a quarter of an hour, series), within the connection's transaction."""
-    numbered = [(series.org, at_ms, numbering.numbers[series][Detail.SERIES], amounts) for (at_ms, series), amounts in sums.items()]
+    numbers, detail = numbering.numbers, Detail.SERIES
+    numbered = [(series.org, at_ms, numbers[series][detail], amounts) for (at_ms, series), amounts in sums.items()]
     _add(connection, database, RECENT, numbered)
 
 
@@ -76,10 +76,9 @@ def fold_recent(connection: Connection, database: Database, numbers: SeriesNumbe
     rows = connection.execute(delete(ROLLUPS).where(tuple_(*key).in_(oldest)).returning(*_FOLDED)).all()
     series = _series_of(connection, {number for number, *_ in rows})
     numbering = numbers.numbers(connection, series.values())
-    # Nearly the order of each level's rows.
-    recent = sorted(((series[number], at_ms, amounts) for number, at_ms, *amounts in rows), key=itemgetter(0, 1))
+    recent = [(series[number].org, at_ms, numbering.numbers[series[number]], amounts) for number, at_ms, *amounts in rows]
     for length_ms, _, detail in _IN_ORDER:
-        numbered = ((one.org, at_ms - at_ms % length_ms, numbering.numbers[one][detail], amounts) for one, at_ms, amounts in recent)
+        numbered = [(org, at_ms - at_ms % length_ms, in_detail[detail], amounts) for org, at_ms, in_detail, amounts in recent]
         _add(connection, database, Level(detail, length_ms), numbered)
     return len(rows), numbering
 
@@ -100,5 +99,6 @@ def _add(connection: Connection, database: Database, level: Level, numbered: Ite
         key = org, at_ms, number
         before = sums.get(key)
         sums[key] = amounts if before is None else list(map(int.__add__, before, amounts))
-    rows = [(level.length_ms, level.detail.value, *key, *sums[key]) for key in sorted(sums)]
+    length_ms, detail = level.length_ms, level.detail.value  # read once: the value of an enum takes a call to look up
+    rows = [(length_ms, detail, *key, *sums[key]) for key in sorted(sums)]
     database.add_to_rows(connection, ROLLUPS, ROLLUP_AMOUNTS, rows)

@@ -147,7 +147,7 @@ class SeriesNumbers:
         credentials: dict[str, set[str]] = {}
         found = []
         for entry in entries:
-            if UNREGISTERED in entry.flags.split(","):
+            if entry.flags and UNREGISTERED in entry.flags.split(","):
                 known = credentials.get(entry.org)
                 if known is None:
                     series = self._orgs.get(entry.org) or self._load(connection, entry.org)
