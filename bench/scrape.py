@@ -204,6 +204,7 @@ async def main(url: str, count: int) -> None:
         await server.start(listening)
         taken = [await scraped(listening.getsockname()[1]) for _ in range(SCRAPES)]
         await server.close()
+        await scrape.close()
         await database.close()
     await connection.close()
     report(count, taken)

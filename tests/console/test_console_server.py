@@ -17,7 +17,7 @@ from tallygate.config.model import GatewayConfig
 from tallygate.console import write_checks
 from tallygate.console.api_access import Access, PlatformToken
 from tallygate.console.known_hosts import KnownHosts
-from tallygate.console.ports import Lag, Totals
+from tallygate.console.ports import Totals
 from tallygate.console.readiness import Readiness, backlog_probe, database_probe, store_probe, workers_probe
 from tallygate.console.scrape import ORGANIZATIONS_MAX, Scrape
 from tallygate.console.server import ConsoleServer
@@ -66,10 +66,6 @@ class FakeStore:
         self.paused = {}
         self.asked = []
 
-    async def lag(self):
-        await self.check()
-        return Lag(events=2, ms=1_500)
-
     def limit_reading(self, asked):
         async def read():
             await self.check()
@@ -87,7 +83,14 @@ class FakeStore:
 
     async def backlog(self):
         await self.check()
-        return Backlog(waiting_bytes=self.waiting, waiting_max_bytes=1_000, memory_bytes=7_000, memory_max_bytes=self.memory_max)
+        return Backlog(
+            events=2,
+            oldest_ms=1_500,
+            waiting_bytes=self.waiting,
+            waiting_max_bytes=1_000,
+            memory_bytes=7_000,
+            memory_max_bytes=self.memory_max,
+        )
 
     async def check_commands(self):
         self.thorough += 1
@@ -186,6 +189,7 @@ async def console(tmp_path):
             port=port,
         )
     await server.close()
+    await scrape.close()
     counts.close()
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from tallygate.console import limit_gauges
 from tallygate.console.limit_gauges import LIMITS_AT_ONCE, LimitGauges, fair_share
-from tallygate.console.ports import Lag
 from tallygate.domain.admission import LimitQuestion, LimitStates, RateDemand, RateState, SpendDemand, WindowState
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
@@ -67,9 +66,6 @@ class Limiter:
                 for spent, held, paused in [self.windows.get(demand.key, (0, 0, 0))]
             ),
         )
-
-    async def lag(self) -> Lag:
-        return Lag(events=0)
 
     async def check(self) -> None: ...
 

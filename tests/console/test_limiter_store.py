@@ -8,7 +8,6 @@ from marked_partitions import mark_all
 
 from tallygate.console.limit_gauges import LimitGauges
 from tallygate.console.limiter_store import LimiterStore
-from tallygate.console.ports import Lag
 from tallygate.domain.admission import Account, AdmissionRequest, LimitQuestion, RateDemand, SpendDemand
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.domain.organization import Organization, Plan
@@ -66,17 +65,19 @@ async def test_the_lag_is_the_age_of_the_oldest_entry_that_no_ledger_has_taken(w
     for partition, age_ms in ((3, 60_000), (60, 7_000_000), (61, 1)):
         await connection.command(b"XADD", partition_keys(partition).events, b"%d-0" % (now_ms - age_ms), b"event", b"{}")
 
-    lag = await store.lag()
+    backlog = await store.backlog()
 
-    assert lag.events == 3
-    assert 7_000_000 <= lag.ms < 7_060_000
+    assert backlog.events == 3
+    assert 7_000_000 <= backlog.oldest_ms < 7_060_000
 
 
 async def test_nothing_waiting_is_no_lag(world):
     store, _, connection = world
     await mark_all(connection, "g")
 
-    assert await store.lag() == Lag(events=0, ms=0)
+    backlog = await store.backlog()
+
+    assert (backlog.events, backlog.oldest_ms) == (0, 0)
 
 
 async def test_an_expired_hold_is_swept_and_counted_once(world):
@@ -92,7 +93,7 @@ async def test_an_expired_hold_is_swept_and_counted_once(world):
     [states] = await store.limit_reading([LimitQuestion("acme", (), (WEEK,))]).read()
     [reading] = states.spend
     assert (reading.spent_nano_usd, reading.held_nano_usd) == (30, 0), "the floor: its input was probably sent"
-    assert (await store.lag()).events == 1
+    assert (await store.backlog()).events == 1
 
 
 async def test_limits_show_spend_holds_and_what_is_left(world):

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from limiter_values import a_request, an_account
@@ -16,7 +18,7 @@ from tallygate.limiter.backlog import read_backlog, watch_backlog
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.keys import partition_keys
 from tallygate.limiter.redis_limiter import RedisLimiter
-from tallygate.limiter.script import load_scripts
+from tallygate.limiter.script import ScriptStore, Store, StoreNode, load_scripts
 
 pytestmark = pytest.mark.process
 EVENT = b"e" * 700
@@ -91,3 +93,29 @@ async def test_a_store_with_a_bound_of_its_own_has_half_of_it_for_what_waits(sto
     assert found.waiting_max_bytes == 300 * 1024
     assert found.memory_max_bytes == 600 * 1024
     assert found.memory_bytes > 0
+
+
+async def test_of_several_servers_events_add_up_and_the_oldest_is_the_oldest_of_all() -> None:
+    """Room is another matter: it is that of the fullest server."""
+
+    class Server:
+        is_cluster = False
+
+        def __init__(self, *waiting: int) -> None:
+            self._waiting = list(waiting)
+
+        async def run_script(self, *_call: object) -> list[int]:
+            return self._waiting
+
+        async def command(self, *_parts: bytes) -> bytes:
+            return b"used_memory:5\r\n"
+
+    servers = [
+        StoreNode("a", cast("ScriptStore", Server(3, 70, 900)), (0,)),
+        StoreNode("b", cast("ScriptStore", Server(4, 50, 100)), (1,)),
+    ]
+    store = SimpleNamespace(nodes=lambda: servers, is_cluster=False)
+
+    found = await read_backlog(cast("Store", store), bytes_max=BOUND)
+
+    assert (found.events, found.oldest_ms, found.waiting_bytes) == (7, 70, 900)

@@ -7,7 +7,6 @@ from tallygate.app.clocks import monotonic_ms
 from tallygate.app.configuration import config_holder
 from tallygate.app.part import Part
 from tallygate.app.roles import console_of, workers_part
-from tallygate.console.ports import Lag
 from tallygate.console.readiness import store_probe
 from tallygate.console.workers import Workers
 from tallygate.console.write_checks import WriteCheck
@@ -17,9 +16,6 @@ from tallygate.processes.console import run_console
 
 
 class EmptyStore:
-    async def lag(self):
-        return Lag(events=0)
-
     def limit_reading(self, asked):
         async def read():
             return [LimitStates(now_ms=0, knows_spend=True, rate=(), spend=()) for _ in asked]

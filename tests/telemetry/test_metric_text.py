@@ -12,7 +12,7 @@ from prometheus_client.samples import Exemplar as TheirExemplar
 from prometheus_client.samples import Timestamp
 
 from tallygate.telemetry.exemplar import Exemplar
-from tallygate.telemetry.metric import NOTHING, InParts, Kind, Metric, Standing
+from tallygate.telemetry.metric import NOTHING, InParts, Kind, Metric, Standing, standing_after
 from tallygate.telemetry.metric_text import PARTS_AT_ONCE, PIECE_LINES, Family, HistogramCounts, TextFormat, end_of, text_of
 
 NAMES = ("org", "credential", "capability", "kind", "zone")
@@ -103,7 +103,7 @@ def test_what_has_changed_is_written_as_if_it_were_new(data, metric):
     standing = NOTHING
     for _ in range(4):
         numbers = dict(sorted(data.draw(few).items()))
-        before, standing = standing, Standing(numbers.items()).after(standing)
+        before, [standing] = standing, standing_after([standing], [Standing(numbers.items())])
         families = [Family(metric=metric, numbers=each) for each in (gather(standing), numbers)]
 
         assert len({"".join(text_of(family, TextFormat.PROMETHEUS)) for family in families}) == 1

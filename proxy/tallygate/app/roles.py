@@ -199,7 +199,7 @@ def console_of(
         holder=holder,
         opening=[open_ for part in parts for open_ in part.opening],
         beside=[work for part in parts for work in part.beside],
-        closing=[*(close for part in parts for close in part.closing), *closing],
+        closing=[scrape.close, *(close for part in parts for close in part.closing), *closing],
     )
 
 

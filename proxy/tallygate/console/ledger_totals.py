@@ -1,6 +1,7 @@
 """The shared counters of /metrics, from the ledger's lifetime totals."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby, islice
@@ -134,7 +135,7 @@ def _overall_samples(totals: OverallTotals) -> dict[Metric, dict[Labels, int]]:
 
 def _samples_of(totals: OrganizationTotals) -> _Shown:
     """The samples of one organization, without zeros."""
-    shown = [Standing() for _ in _METRICS]
+    shown = defaultdict[int, Standing](Standing)  # by place
     outcomes = shown[_REQUESTS]
     for *exchange, _, outcome, requests in map(itemgetter(slice(_LABELS + 1)), totals.exchanges):
         labels = (*exchange, outcome)
@@ -154,7 +155,7 @@ def _samples_of(totals: OrganizationTotals) -> _Shown:
         shown[_SPENT][*unit] = spent
         if credited:
             shown[_CREDITED][*unit] = credited
-    return shown
+    return [shown.get(place, NOTHING) for place in range(len(_METRICS))]
 
 
 def _sums(rows: Iterable[Sequence[Any]]) -> Iterator[int]:

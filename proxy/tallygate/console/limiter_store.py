@@ -2,15 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from tallygate.console.ports import Lag
 from tallygate.domain.admission import LimitQuestion
 from tallygate.domain.errors import LimiterWipedError
-from tallygate.limiter.backlog import Backlog, read_backlog, read_waiting
+from tallygate.limiter.backlog import Backlog, read_backlog
 from tallygate.limiter.commands import check_commands, check_writes
 from tallygate.limiter.generation import unmarked_partitions
 from tallygate.limiter.limit_reading import LimitReading
 from tallygate.limiter.redis_limiter import RedisLimiter
-from tallygate.limiter.script import Store, asked_together
+from tallygate.limiter.script import Store
 from tallygate.limiter.sweep import Sweeper
 
 
@@ -31,10 +30,6 @@ class LimiterStore:
         self._limiter = limiter
         self._sweeper = sweeper
         self._close = close
-
-    async def lag(self) -> Lag:
-        waiting = await read_waiting(self._store, asked_together(self._store))
-        return Lag(events=waiting.events, ms=waiting.oldest_ms)
 
     def limit_reading(self, asked: Sequence[LimitQuestion]) -> LimitReading:
         return self._limiter.limit_reading(asked)

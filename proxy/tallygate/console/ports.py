@@ -27,14 +27,6 @@ class SharedTotals(Protocol):
         """The totals of these organizations, and those without an organization. Raises LedgerUnavailableError."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lag:
-    """The number of stream entries that no ledger has read, and the age of the oldest; 0 if there is none."""
-
-    events: int
-    ms: int = 0
-
-
 class LimitReading(Protocol):
     """A question about limits of several organizations."""
 
@@ -47,8 +39,6 @@ class LimitReading(Protocol):
 
 class Store(Protocol):
     """The limiter's store, as the console uses it. Every call raises StoreError if it does not answer in time."""
-
-    async def lag(self) -> Lag: ...
 
     def limit_reading(self, asked: Sequence[LimitQuestion]) -> LimitReading:
         """A question about limits, which is asked when it is read, again and again."""

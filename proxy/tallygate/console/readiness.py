@@ -93,10 +93,10 @@ def lag_probe(store: Store) -> Probe:
 
     async def probe() -> Check:
         try:
-            lag = await store.lag()
+            backlog = await store.backlog()
         except StoreError:
             return Check(name="lag", reason="the limiter's store does not answer")
-        return Check(name="lag", reason="usage events wait for more than a minute" if lag.ms > LAG_MAX_MS else "")
+        return Check(name="lag", reason="usage events wait for more than a minute" if backlog.oldest_ms > LAG_MAX_MS else "")
 
     return probe
 

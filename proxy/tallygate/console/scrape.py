@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from tallygate.config.model import GatewayConfig
@@ -14,6 +15,7 @@ from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
 from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.limiter.backlog import Backlog
+from tallygate.shares.threads import Threads
 from tallygate.telemetry import metrics
 from tallygate.telemetry.count_file import Series
 from tallygate.telemetry.exposition import Renderer, Scraped
@@ -21,6 +23,7 @@ from tallygate.telemetry.metric import Labels, Metric, Samples
 
 _Gathered = dict[Metric, Mapping[Labels, float]]
 _LOG: Final = logging.getLogger(__name__)
+SCRAPES_AT_ONCE: Final = 2  # whose texts are put together
 ORGANIZATIONS_MAX: Final = 5_000  # shown by one scrape, in the order of the configuration; the rest is counted as skipped
 
 
@@ -53,12 +56,16 @@ class Scrape:
         self._samples = samples
         self._write_checks = write_checks
         self._renderer = Renderer()
+        self._threads = Threads(SCRAPES_AT_ONCE, name="scrape")
 
     async def text(self, *, accept: str, is_gzipped: bool) -> tuple[str, bytes]:
         """Content type and body of one answer, as of `Renderer`."""
         samples = await self._gather()
         # Thousands of organizations take a second: others are served meanwhile.
-        return await asyncio.to_thread(self._rendered, samples, accept=accept, is_gzipped=is_gzipped)
+        return await self._threads.do(partial(self._rendered, samples, accept=accept, is_gzipped=is_gzipped))
+
+    async def close(self) -> None:
+        self._threads.close()
 
     def _rendered(self, samples: _Gathered, *, accept: str, is_gzipped: bool) -> tuple[str, bytes]:
         counted: Sequence[Mapping[Series, tuple[int, ...]]] = ()
@@ -93,9 +100,8 @@ class Scrape:
     async def _read_store(self, store: Store, limits: LimitGauges, shown: Sequence[Organization], samples: _Gathered) -> bool:
         """Read the store's families; return whether it answered."""
         try:
-            lag, backlog, of_limits = await asyncio.gather(store.lag(), store.backlog(), limits.read(shown))
-            samples.update({metrics.LEDGER_LAG: {(): lag.events}, metrics.LEDGER_LAG_SECONDS: {(): lag.ms}})
-            samples.update(_memory_samples(backlog))
+            backlog, of_limits = await asyncio.gather(store.backlog(), limits.read(shown))
+            samples.update(_backlog_samples(backlog))
             samples.update(of_limits)
         except StoreError as error:
             _LOG.warning("the limiter's store did not answer a scrape", extra={"fields": {"reason": str(error)}})
@@ -116,8 +122,10 @@ class Scrape:
         return True
 
 
-def _memory_samples(backlog: Backlog) -> Samples:
+def _backlog_samples(backlog: Backlog) -> Samples:
     samples: _Gathered = {
+        metrics.LEDGER_LAG: {(): backlog.events},
+        metrics.LEDGER_LAG_SECONDS: {(): backlog.oldest_ms},
         metrics.BACKLOG_BYTES: {(): backlog.waiting_bytes},
         metrics.BACKLOG_BYTES_MAX: {(): backlog.waiting_max_bytes},
         metrics.STORE_MEMORY: {(): backlog.memory_bytes},

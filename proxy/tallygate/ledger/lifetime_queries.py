@@ -12,7 +12,7 @@ from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database
 from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_ODDITIES, LIFETIME_SPEND, LIFETIME_TOTALS
 
-ORGS_AT_ONCE: Final = 100  # of one query: adding their rows to a scrape keeps the event loop for a few milliseconds
+ORGS_AT_ONCE: Final = 250  # of one query: adding their rows to a scrape keeps the event loop for a few milliseconds
 SUMS: Final = tuple(name for name in LIFETIME_AMOUNTS if name != "requests" and name not in LIFETIME_ODDITIES)
 
 

@@ -25,10 +25,14 @@ _log = logging.getLogger(__name__)
 class Backlog:
     """What waits, and what there is room for.
 
+    events              that no ledger has stored yet, in all streams
+    oldest_ms           for how long the oldest of them has waited; 0 if there is none
     waiting_bytes       memory of the streams; in a cluster, at the fullest server, whose share of the bound is waiting_max_bytes
     memory_max_bytes    maxmemory; 0 without. In a cluster, of the server with the least room, whose used memory is memory_bytes
     """
 
+    events: int = 0
+    oldest_ms: int = 0
     waiting_bytes: int
     waiting_max_bytes: int
     memory_bytes: int
@@ -71,6 +75,8 @@ async def read_backlog(store: Store, *, bytes_max: int) -> Backlog:
     fullest = max(found, key=lambda one: one.waiting_bytes / (one.waiting_max_bytes or 1))
     least_room = max(found, key=lambda one: one.memory_bytes / (one.memory_max_bytes or 2**63))
     return Backlog(
+        events=sum(one.events for one in found),
+        oldest_ms=max(one.oldest_ms for one in found),
         waiting_bytes=fullest.waiting_bytes,
         waiting_max_bytes=fullest.waiting_max_bytes,
         memory_bytes=least_room.memory_bytes,
@@ -83,6 +89,8 @@ async def _node_backlog(node: StoreNode, asked: Sequence[tuple[int, ...]], bytes
     facts = dict(line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line)
     memory_max = int(facts.get("maxmemory", 0))
     return Backlog(
+        events=waiting.events,
+        oldest_ms=waiting.oldest_ms,
         waiting_bytes=waiting.bytes,
         waiting_max_bytes=min(bytes_max, memory_max // PARTS_OF_MEMORY) if memory_max else bytes_max,
         memory_bytes=int(facts.get("used_memory", 0)),

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import chain
-from operator import itemgetter
+from itertools import chain, repeat
 from typing import Final, Protocol
 
 from tallygate.telemetry import exemplar
@@ -87,21 +86,19 @@ class Standing(dict[Labels, float]):
     heads: Sequence[str] = ()
     lines = ""
 
-    def after(self, before: "Standing") -> "Standing":
-        """These numbers, now that they come after those: the very same object if nothing has changed, else with its heads."""
-        if before == self:
-            return before
-        if [*self] == [*before]:
-            self.heads = before.heads
-        return self
-
 
 NOTHING: Final = Standing()
 
 
 def standing_after(before: Sequence[Standing], now: Sequence[Standing]) -> Sequence[Standing]:
-    """The same of several metrics, in one order."""
-    return tuple(map(Standing.after, now, before))
+    """The numbers of several metrics now, in one order: those that are as before are the very same objects."""
+    return [then if then == numbers else _changed(then, numbers) for then, numbers in zip(before, now, strict=True)]
+
+
+def _changed(then: Standing, numbers: Standing) -> Standing:
+    if then and [*then] == [*numbers]:
+        numbers.heads = then.heads
+    return numbers
 
 
 class InParts(Mapping[Labels, float]):
@@ -115,7 +112,7 @@ class InParts(Mapping[Labels, float]):
     @classmethod
     def of(cls, metrics: Sequence[Metric], shown: Sequence[Sequence[Standing]]) -> "Mapping[Metric, InParts]":
         """Of several metrics. shown: parts, each with the numbers of these metrics in their order."""
-        return {metric: cls(map(itemgetter(place), shown)) for place, metric in enumerate(metrics)}
+        return dict(zip(metrics, map(cls, zip(*shown, strict=True) if shown else repeat(())), strict=False))
 
     def __getitem__(self, labels: Labels) -> float:
         for part in self.parts:

@@ -110,9 +110,11 @@ def _number_family(family: Family, escaped: _Escaped) -> Iterator[tuple[str, int
 
     def written(part: Standing) -> str:
         part.heads = part.heads or [_line_head(metric.name, metric.labels, labels, escaped) for labels in part]
-        numbers = map(number_text, map(scale, part.values()))
-        part.lines = "".join([f"{first}{number}\n" for first, number in zip(part.heads, numbers, strict=True)])
-        return part.lines
+        lines = ""
+        for head, stored in zip(part.heads, part.values(), strict=True):
+            lines += f"{head}{number_text(scale(stored))}\n"
+        part.lines = lines
+        return lines
 
     if isinstance(family.numbers, InParts):
         parts = family.numbers.parts
