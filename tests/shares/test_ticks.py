@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tallygate.shares.ticks import Alarm, last_tick, until_tick
+from tallygate.shares.ticks import Alarm, last_tick, tick, until_tick
 
 
 async def test_whoever_waits_for_a_tick_wakes_at_a_whole_multiple_of_its_seconds() -> None:
@@ -17,6 +17,50 @@ async def test_whoever_waits_for_a_tick_wakes_at_a_whole_multiple_of_its_seconds
 async def test_a_pause_of_several_ticks_ends_with_one() -> None:
     asyncio.get_running_loop().time = lambda: 1_000.25  # type: ignore[method-assign]
     assert [last_tick(most, 0.5) for most in (0.1, 0.25, 0.5, 0.75, 1.6, 2.0)] == [0.1, 0.25, 0.25, 0.75, 1.25, 1.75]
+
+
+async def test_whoever_waits_for_the_same_tick_is_woken_by_one_timer_in_their_order() -> None:
+    loop = asyncio.get_running_loop()
+    timers: list[float] = []
+    call_at, woken = loop.call_at, list[tuple[str, float]]()
+
+    def counted(when: float, *call: object) -> asyncio.TimerHandle:
+        timers.append(when)
+        return call_at(when, *call)  # type: ignore[arg-type]
+
+    async def waits(name: str, every: float) -> None:
+        await tick(every)
+        woken.append((name, loop.time()))
+
+    loop.call_at = counted  # type: ignore[assignment,method-assign]
+    await asyncio.gather(waits("a", 0.02), waits("b", 0.02), waits("c", 0.02), Alarm().wait(until_tick(0.02)))
+    assert len(timers) == 1
+    assert [name for name, _ in woken] == ["a", "b", "c"]
+    assert all(0 <= at - timers[0] < 10 for _, at in woken), "a tick came before its time"
+
+    await tick(0.02)
+    assert timers[1] > timers[0], "a tick that is now was waited for"
+    assert [round(when * 1000) % 20 for when in timers] == [0, 0]
+
+
+async def test_who_was_cancelled_while_waiting_keeps_no_other_from_its_tick() -> None:
+    leaves, stays = (asyncio.ensure_future(tick(0.02)) for _ in range(2))
+    await asyncio.sleep(0)
+    leaves.cancel()
+    await stays
+    assert leaves.cancelled()
+
+
+async def test_a_timer_that_is_early_by_a_hair_is_no_second_tick() -> None:
+    loop = asyncio.get_running_loop()
+    waits, time = [], loop.time
+    loop.call_at = lambda when, *_: waits.append(when)  # type: ignore[assignment,method-assign,func-returns-value]
+    loop.time = lambda: 1_000.4999999  # type: ignore[method-assign]
+    waiting = asyncio.ensure_future(tick(0.5))
+    await asyncio.sleep(0)
+    loop.time = time  # type: ignore[method-assign]
+    waiting.cancel()
+    assert waits == [1_001.0]
 
 
 async def test_an_alarm_ends_a_pause_that_is_under_way_and_else_the_next_one_until_it_is_cleared() -> None:

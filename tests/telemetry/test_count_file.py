@@ -191,6 +191,22 @@ def test_a_reader_notices_files_that_were_replaced(tmp_path):
         counts.close()
 
 
+def test_cells_of_files_that_were_replaced_are_not_told_by_the_names_of_before(tmp_path):
+    before = CountFile(tmp_path, "worker-0")
+    before.cells[before.allocate("a")] = 1
+    reader = CountReader(tmp_path)
+    assert reader.cells_of("worker-0", ("a",)) is None, "its names are not read yet"
+    reader.counts_of("worker-0")
+    assert reader.cells_of("worker-0", ("a",)) == (1).to_bytes(8, sys.byteorder)
+    for kind in ("counts", "names"):
+        (tmp_path / f"worker-0.{kind}").rename(tmp_path / f"before.{kind}")
+    after = CountFile(tmp_path, "worker-0")
+    after.allocate("b")  # as many bytes of names
+    assert reader.cells_of("worker-0", ("a",)) is None
+    before.close()
+    after.close()
+
+
 def test_nobody_else_may_read_the_files(tmp_path):
     CountFile(tmp_path / "metrics", "w").close()
 

@@ -95,3 +95,16 @@ def test_a_full_disk_takes_no_line_and_kills_nobody(
     file.close()
     assert not file.write(b"d")
     assert lines_of(RefusalFiles(tmp_path)) == [b"c"]
+
+
+def test_whether_lines_wait_is_told_without_reading_them(tmp_path: Path, opened: Callable[[], RefusalFile]) -> None:
+    files = RefusalFiles(tmp_path)
+    assert not RefusalFiles(tmp_path / "none").have_lines()
+    file = opened()
+    assert not files.have_lines()
+    (tmp_path / "worker-7.ring").touch()  # a worker has just begun
+    file.write(b"a")
+    assert files.have_lines()
+    for waiting in files.waiting(10):
+        files.give_back(waiting)
+    assert not files.have_lines()

@@ -41,7 +41,6 @@ from tallygate.console.wrong_tokens import WrongTokens
 from tallygate.ledger.book import Book
 from tallygate.ledger.refusal_intake import RefusalIntake, WorkerRefusals
 from tallygate.ledger.refused_requests import RefusedRequests
-from tallygate.limiter.opening import StoreConnection
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 from tallygate.limiter.sweep import Sweeper
@@ -69,7 +68,7 @@ async def build_console(role: Role, settings: Settings) -> Console:
 
 def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
     """The parts of a role. A gateway keeps serving without the database and is ready without it; roles that need it are not."""
-    store = limiter_store(resources.store, resources.settings)
+    store = limiter_store(resources)
     workers = Workers(resources.settings.data_dir / "metrics", workers=resources.settings.workers, now_ms=monotonic_ms)
     status = (workers_part(workers), refusals_part(resources), directory_part(resources, workers))
     files = files_part(role, resources.settings)
@@ -129,25 +128,27 @@ def files_part(role: Role, settings: Settings) -> Part:
 def refusals_part(resources: Resources) -> Part:
     """The part that stores refusals by this machine's workers, whose files are on no other machine."""
     data_dir, database = resources.settings.data_dir, resources.database
+    refusals = WorkerRefusals(data_dir / "metrics")
     intake = RefusalIntake(
         Book(database),
-        WorkerRefusals(data_dir / "metrics").counts,
+        refusals.counts,
         log=RefusedRequests(database),
         files=RefusalFiles(data_dir / refusal_file.DIRECTORY),
         now_ms=now_ms,
+        state=refusals.state,
     )
     return Part(beside=(intake.store_forever,), closing=(intake.last,))
 
 
-def limiter_store(connection: StoreConnection, settings: Settings) -> LimiterStore:
-    """The console's view of the limiter's store."""
-    scripts = load_scripts()
+def limiter_store(resources: Resources) -> LimiterStore:
+    """The console's view of the limiter's store. Nobody waits for the sweep: it goes with all else that is asked by the clock."""
+    connection, scripts = resources.store, load_scripts()
     return LimiterStore(
         connection,
         RedisLimiter(connection, scripts),
-        Sweeper(connection, scripts),
+        Sweeper(resources.link, scripts),
         close=connection.close,
-        stream_bytes_max=settings.stream_bytes_max,
+        stream_bytes_max=resources.settings.stream_bytes_max,
     )
 
 

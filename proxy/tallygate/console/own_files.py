@@ -4,7 +4,6 @@ Who deletes a file, or puts another in its place, does not reach those who have 
 all of it is gone with them. Paths are therefore compared, every few seconds, with what was there at first.
 """
 
-import asyncio
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tallygate.console.readiness import Check, Probe
-from tallygate.shares.ticks import until_tick
+from tallygate.shares.ticks import tick
 from tallygate.telemetry.metric import Samples
 from tallygate.telemetry.metrics import FILES_GONE
 
@@ -67,7 +66,7 @@ class OwnFiles:
         """Do so until cancelled."""
         while True:
             self.look()
-            await asyncio.sleep(until_tick(LOOK_EVERY_SECONDS))
+            await tick(LOOK_EVERY_SECONDS)
 
     def samples(self) -> Samples:
         """Samples for /metrics."""

@@ -13,6 +13,7 @@ from tallygate.config.model import Upstream
 from tallygate.config.upstream_catalogue import UpstreamCatalogue, read_upstream_catalogue
 from tallygate.outbound.refreshed import Fetched, Refreshed
 from tallygate.outbound.session import FetchError, fetch, trust_of
+from tallygate.shares.ticks import tick
 
 CATALOGUE_BYTES_MAX: Final = 5_000_000
 PROBLEMS_LOGGED_MAX: Final = 20
@@ -88,7 +89,7 @@ class CatalogueRefresh:
         try:
             while True:
                 await self._refresh_due()
-                await asyncio.sleep(_LOOK_EVERY_S)
+                await tick(_LOOK_EVERY_S)
         finally:
             for catalogue in self._catalogues.values():
                 catalogue.abandon()

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from tallygate.http1.client_connection import ClientConnection, ClientTimeouts
 from tallygate.http1.open_connections import OpenConnections
-from tallygate.shares.ticks import until_tick
+from tallygate.shares.ticks import tick
 
 BACKLOG: Final = 1024
 REAP_EVERY_S: Final = 1.0
@@ -98,7 +98,7 @@ class ClientPort:
     async def _reap_forever(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(until_tick(REAP_EVERY_S))
+            await tick(REAP_EVERY_S)
             self.reap(loop.time())
 
 

@@ -13,7 +13,7 @@ from tallygate.domain.errors import ErrorCode
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import LedgerUnavailableError, UnstorableError
 from tallygate.ledger.refused_requests import RefusedRequests
-from tallygate.shares.ticks import until_tick
+from tallygate.shares.ticks import tick
 from tallygate.telemetry.count_file import CountReader, owners
 from tallygate.telemetry.metrics import REFUSED
 from tallygate.telemetry.refusal_file import RefusalFiles, Waiting
@@ -33,6 +33,7 @@ class RefusalIntake:
 
     refusals   counts by worker slot
     files      lines for the log of refused requests
+    state      equal to the one before if the counts are the same as then; waits for no disk
     """
 
     def __init__(
@@ -43,21 +44,28 @@ class RefusalIntake:
         log: RefusedRequests,
         files: RefusalFiles,
         now_ms: Callable[[], int],
+        state: Callable[[], object] = object,
     ) -> None:
         self._book = book
         self._refusals = refusals
         self._log = log
         self._files = files
         self._now_ms = now_ms
+        self._state = state
         self._taken: dict[str, frozenset[RefusalCount]] = {}
+        self._taken_in: object = None  # the state in which all counts were taken
 
     async def collect(self) -> None:
         """Update rollups and lifetime totals to the workers' counts, and move lines into the log of refused requests.
 
-        Only changed counts cost a query. Raises LedgerUnavailableError, UnstorableError.
+        Only changed counts cost a query, and a thread. Raises LedgerUnavailableError, UnstorableError.
         """
+        state = self._state()
+        if state == self._taken_in and not self._files.have_lines():
+            return
         counts, lines = await asyncio.to_thread(self._look)
         await self._add(counts)
+        self._taken_in = state
         await self._enter(lines)
 
     def _look(self) -> tuple[Sequence[tuple[str, Sequence[RefusalCount]]], Sequence[Waiting]]:
@@ -84,7 +92,7 @@ class RefusalIntake:
         """Run until cancelled."""
         while True:
             await self._attempt()
-            await asyncio.sleep(until_tick(EVERY_SECONDS))
+            await tick(EVERY_SECONDS)
 
     async def last(self) -> None:
         """Take in the last counts, for at most LAST_SECONDS. The next start takes in the rest."""
@@ -108,6 +116,11 @@ class WorkerRefusals:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._reader = CountReader(directory)
+
+    def state(self) -> object:
+        """Equal to the one before if no count has changed. What `counts` read before is compared, and anything else has changed."""
+        found = {owner: self._reader.cells_of(owner, _READ) for owner in owners(self._directory)}
+        return object() if None in found.values() else found
 
     def counts(self) -> list[tuple[str, list[RefusalCount]]]:
         """The refusals of each organization by worker slot, since the slot first counted; `other` if there was no organization.

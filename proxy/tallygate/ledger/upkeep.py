@@ -30,7 +30,7 @@ from tallygate.ledger.writer import Writer
 from tallygate.limiter.last_used import claim_last_used, delete_claimed
 from tallygate.limiter.script import ScriptStore, Store
 from tallygate.shares.seldom import Seldom
-from tallygate.shares.ticks import until_tick
+from tallygate.shares.ticks import tick
 from tallygate.telemetry.metric import Labels, Metric, Samples
 from tallygate.telemetry.metrics import (
     LEDGER_DRIFT,
@@ -214,7 +214,7 @@ class Upkeep:
     async def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
         while True:
             await self._attempted(name, work)
-            await asyncio.sleep(until_tick(seconds or PREPARE_BACKOFF_SECONDS))
+            await tick(seconds or PREPARE_BACKOFF_SECONDS)
 
     async def _attempted(self, name: str, work: Callable[[], Awaitable[object]]) -> bool:
         try:
@@ -243,7 +243,7 @@ async def sweep_forever(sweep: Callable[[], Awaitable[int]]) -> None:
         else:
             if swept:
                 _log.warning("holds expired and were settled at their checkpoint", extra={"fields": {"holds": swept}})
-        await asyncio.sleep(until_tick(SWEEP_EVERY_SECONDS))
+        await tick(SWEEP_EVERY_SECONDS)
 
 
 async def write_last_used(store: ScriptStore, credentials: Credentials) -> int:
@@ -265,4 +265,4 @@ async def write_last_used_forever(store: ScriptStore, credentials: Credentials) 
             await write_last_used(store, credentials)
         except (StoreError, LedgerUnavailableError) as error:
             _log.warning("when credentials were last used is not written", extra={"fields": {"reason": str(error)}})
-        await asyncio.sleep(until_tick(LAST_USED_EVERY_SECONDS))
+        await tick(LAST_USED_EVERY_SECONDS)

@@ -21,7 +21,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import hiredis
@@ -43,6 +43,7 @@ PREFIXES_MAX: Final = 50_000  # encoded beginnings of script calls, one per scri
 BACKOFF_FIRST_MS: Final = 20
 BACKOFF_MAX_MS: Final = 1_000
 FOLLOW_SECONDS: Final = 1.0  # between two questions to the sentinels whether the master is still the same
+MANY_WORDS: Final = 32  # of a command with a key of each partition, which is sent again and again as it is
 _MOVED: Final = "MOVED "
 _log = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ class RedisConnection:
 
     async def command(self, *parts: bytes) -> Any:
         link = self._link or await self._link_when_up()
-        reply = await link.call(encoded(parts))
+        reply = await link.call(encoded(parts) if len(parts) < MANY_WORDS else _encoded_again(parts))
         if isinstance(reply, hiredis.ReplyError):
             raise self._refused(link, parts[0].decode(), reply)
         return reply
@@ -342,6 +343,9 @@ class RedisConnection:
                     first_attempt.set_result(None)
             await asyncio.sleep(backoff_ms * random.uniform(0.5, 1) / 1000)
             backoff_ms = min(backoff_ms * 2, BACKOFF_MAX_MS)
+
+
+_encoded_again = lru_cache(maxsize=8)(encoded)
 
 
 async def _command(link: Link, *parts: bytes) -> Any:

@@ -13,7 +13,7 @@ from typing import Final
 from tallygate.domain.errors import StoreError
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import Command, RedisConnection
-from tallygate.shares.ticks import until_tick
+from tallygate.shares.ticks import tick
 
 CHANNEL: Final = b"tg:directory"
 _RECONNECT_SECONDS: Final = 1.0
@@ -44,7 +44,7 @@ class DirectoryChannel:
             while not await self._opened():  # noqa: ASYNC110 - nobody announces that the store is there
                 await asyncio.sleep(_RECONNECT_SECONDS)
             while True:
-                await asyncio.sleep(until_tick(_PING_SECONDS))
+                await tick(_PING_SECONDS)
                 with suppress(StoreError):
                     await self._connection.command(b"PING")
         finally:

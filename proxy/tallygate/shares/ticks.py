@@ -4,6 +4,12 @@ To wake a process costs more than most of what it is woken for, and what is aske
 """
 
 import asyncio
+from collections.abc import MutableMapping
+from typing import Final
+from weakref import WeakKeyDictionary
+
+_Waiting = list["asyncio.Future[None]"]
+_WAITING: Final[MutableMapping[asyncio.AbstractEventLoop, dict[int, _Waiting]]] = WeakKeyDictionary()  # by the ms of their wake-up
 
 
 def until_tick(every: float) -> float:
@@ -17,6 +23,33 @@ def last_tick(most: float, every: float) -> float:
     return most if first > most else first + (most - first) // every * every
 
 
+async def tick(every: float) -> None:
+    """Wait for the next whole multiple of `every` seconds on the loop's clock."""
+    loop = asyncio.get_running_loop()
+    now, step = round(loop.time() * 1000), round(every * 1000)  # whole, so that a timer that is early by a hair is no second tick
+    await _woken_at(loop, now - now % step + step)
+
+
+def _woken_at(loop: asyncio.AbstractEventLoop, at_ms: int) -> "asyncio.Future[None]":
+    """Done at this time of the loop's clock. One timer wakes all who wait for a time, in the order in which they came."""
+    times = _WAITING.get(loop)
+    if times is None:
+        times = _WAITING[loop] = {}
+    waiting = times.get(at_ms)
+    if waiting is None:
+        waiting = times[at_ms] = []
+        loop.call_at(at_ms / 1000, _wake, times, at_ms)
+    future = loop.create_future()
+    waiting.append(future)
+    return future
+
+
+def _wake(times: dict[int, _Waiting], at_ms: int) -> None:
+    for future in times.pop(at_ms):
+        if not future.done():  # who waited may have been cancelled
+            future.set_result(None)
+
+
 class Alarm:
     """A pause of one that waits, which can be cut short. `asyncio.timeout` cancels the task for it, at several times the cost."""
 
@@ -27,7 +60,8 @@ class Alarm:
     def set(self) -> None:
         """End the pause, or the next one at once."""
         self.is_set = True
-        self._end()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def clear(self) -> None:
         self.is_set = False
@@ -37,14 +71,8 @@ class Alarm:
         if self.is_set:
             return
         loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        timer = loop.call_later(seconds, self._end)
+        self._waiter = _woken_at(loop, round((loop.time() + seconds) * 1000))
         try:
             await self._waiter
         finally:
-            timer.cancel()
             self._waiter = None
-
-    def _end(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)

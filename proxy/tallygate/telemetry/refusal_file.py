@@ -84,10 +84,23 @@ class RefusalFiles:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
+    def have_lines(self) -> bool:
+        """Return whether some line waits: a few calls of the kernel, which wait for no disk."""
+        for name in _rings(self._directory):
+            file = os.open(f"{self._directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                head = os.pread(file, _HEAD.size, 0)
+            finally:
+                os.close(file)
+            if head[_WRITTEN_AT:_TAKEN_AT] != head[_TAKEN_AT:]:
+                return True
+        return False
+
     def waiting(self, lines_max: int) -> list[Waiting]:
         """The oldest lines of each file that has some, at most so many. What a power failure tore is left out."""
         found = []
-        for path in sorted(self._directory.glob("*.ring")):
+        for name in _rings(self._directory):
+            path = self._directory / name
             with path.open("rb") as file:
                 head = file.read(_HEAD.size)
                 if len(head) < _HEAD.size:
@@ -115,3 +128,10 @@ class RefusalFiles:
             os.pwrite(file, _NUMBER.pack(taken.upto), _TAKEN_AT)
         finally:
             os.close(file)
+
+
+def _rings(directory: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(directory) if name.endswith(".ring"))  # noqa: PTH208 - in a tenth of glob's time
+    except FileNotFoundError:
+        return []

@@ -15,7 +15,7 @@ from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.ledger.database import LedgerUnavailableError, UnstorableError
 from tallygate.ledger.notices.deliveries import Claimed, Deliveries
 from tallygate.ledger.notices.notice import Notice
-from tallygate.shares.ticks import until_tick
+from tallygate.shares.ticks import tick
 from tallygate.webhooks.answer import Answer
 from tallygate.webhooks.message import message_of
 from tallygate.webhooks.sender import Sender
@@ -99,7 +99,7 @@ class Dispatcher:
                 except Exception:  # noqa: BLE001 - the outermost handler: a fault must not end what sends
                     _log.exception("sending webhooks failed and is tried again")
                     pause = BACKOFF_MAX_SECONDS
-                await asyncio.sleep(until_tick(pause))
+                await tick(pause)
         finally:
             tasks = list(self._busy.values())
             for task in tasks:

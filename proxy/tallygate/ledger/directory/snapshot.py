@@ -20,7 +20,7 @@ import msgspec
 from tallygate.ledger.database import newest_version
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 from tallygate.ledger.file_backup import sync_path
-from tallygate.shares.ticks import until_tick
+from tallygate.shares.ticks import tick
 from tallygate.telemetry.metric import Samples
 from tallygate.telemetry.metrics import SNAPSHOT_AGE
 
@@ -207,7 +207,7 @@ class SnapshotKeeper:
     async def keep_forever(self) -> None:
         """Write and confirm until cancelled."""
         while True:
-            await asyncio.sleep(until_tick(_STEP_SECONDS))
+            await tick(_STEP_SECONDS)
             await self.step()
 
     async def step(self) -> None:
