@@ -6,13 +6,14 @@ Retention leaves them alone.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from operator import attrgetter
 from typing import Final, NamedTuple
 
 from tallygate.domain.price import Price
 from tallygate.domain.routed_price import ROUTED_VERSION
 from tallygate.domain.usage_event import Outcome
-from tallygate.ledger.entry import Entry, Kind
+from tallygate.ledger.entry import Entry, Kind, plain
 from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_ODDITIES, LIFETIME_SUMS
 
 OTHER: Final = "other"
@@ -43,6 +44,7 @@ _sums_of: Final = attrgetter(*LIFETIME_SUMS)
 Changes = dict[TotalKey, list[int]]  # amounts in the order of LIFETIME_AMOUNTS
 
 
+@lru_cache(maxsize=1_024)  # versions in use are few
 def charged_model(price_version: str | None) -> str:
     """The model of a price's version (`gpt-4o@2024-08-06.1f2e3d4c`); `other` for none, and for one that bounds several models."""
     if price_version is None or price_version.startswith(ROUTED_VERSION):
@@ -64,8 +66,9 @@ def changes_of(new: Sequence[Entry], charged_as: Mapping[str, str] | None = None
     charged_as   by event id the model of a corrected price's difference: it stays with the model that the event counted under
     """
     changes: Changes = {}
+    charged = charged_as or {}
     for entry, before in with_reversals(new):
-        model = (charged_as or {}).get(entry.event_id) or charged_model(entry.price_version)
+        model = charged.get(entry.event_id) or charged_model(entry.price_version)
         row = _row(changes, _key(entry, model))
         amounts = _sums_of(entry)
         if before is None:
@@ -101,7 +104,7 @@ def refused_changes(counts: Iterable[tuple[str, str, str, int]]) -> Changes:
 
 
 def _key(entry: Entry, model: str) -> TotalKey:
-    return TotalKey(entry.org, entry.credential, entry.capability, model, entry.outcome.value, entry.usage_source.value)
+    return TotalKey(entry.org, entry.credential, entry.capability, model, plain(entry.outcome), plain(entry.usage_source))
 
 
 def _row(changes: Changes, key: TotalKey) -> list[int]:

@@ -52,7 +52,9 @@ def spend_changes_of(new: Sequence[Entry]) -> SpendChanges:
         for kind, amount in zip(SPENT_ON, amounts, strict=True):
             if amount:
                 key = SpendKey(entry.org, entry.credential, entry.capability, kind)
-                row = changes.get(key) or changes.setdefault(key, [0, 0, 0])
+                row = changes.get(key)
+                if row is None:
+                    row = changes[key] = [0, 0, 0]
                 row[amount < 0] += abs(amount)
     return changes
 

@@ -181,9 +181,10 @@ class Writer:
 
     def _item_of(self, fields: Mapping[bytes, bytes]) -> Entry | Notice | Job:
         """Raises MalformedEntryError."""
-        if fields.get(b"kind") == NOTICE_KIND:
+        kind = fields.get(b"kind")
+        if kind == NOTICE_KIND:
             return notice_of_stream(fields)
-        if fields.get(b"kind") == JOB_KIND:
+        if kind == JOB_KIND:
             return job_of_stream(fields)
         entry = entry_of_stream(fields.get(b"event", b""), fields)
         at_ms = self._counted_at(entry.settled_at_ms)
