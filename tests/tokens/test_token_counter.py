@@ -118,6 +118,33 @@ async def test_both_ways_of_counting_agree(counter: TokenCounter) -> None:
     assert await counter.text("long text " * 500, "gpt-4o", org="acme") == 1001
 
 
+async def test_a_generated_text_is_counted_at_once_only_if_it_is_short(counter: TokenCounter) -> None:
+    for text in ("", "short", "Aug 2026, 東京", "x" * 100):
+        exact = counter.count_text(text, "gpt-4o")
+        assert counter.short_text(text, "gpt-4o") == exact == await counter.text(text, "gpt-4o", org="acme")
+    assert counter.short_text("long text " * 500, "gpt-4o") is None
+
+
+class Counted:
+    """An encoding that notes what it has counted."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        self.texts.append(text)
+        return [0]
+
+
+def test_pieces_of_answers_push_no_prompt_out_of_what_is_remembered() -> None:
+    encoding = Counted()
+    counter = TokenCounter(load=lambda _: encoding, inline_chars_max=100, remembered_max=1)  # type: ignore[arg-type, return-value]
+    counter.count_text("the system prompt", "gpt-4o")
+    counter.short_text("a piece of an answer", "gpt-4o")
+    counter.count_text("the system prompt", "gpt-4o")
+    assert encoding.texts == ["the system prompt", "a piece of an answer"]
+
+
 class Gate:
     """An encoding that waits in its thread until it is opened, and notes which threads came."""
 

@@ -161,10 +161,14 @@ class TokenCounter:
             texts += sum(map(known.counts.count, chain(shape.tools, shape.schemas)))
         return _upper(texts, shape, known, known.tokenization.upper_permille)
 
+    def short_text(self, text: str, model: str | None) -> int | None:
+        """Count a text that will hardly come again; None for a long one, which `text` counts."""
+        return count(text, self._model(model).counts.encoding) if len(text) <= self._inline_chars_max else None
+
     async def text(self, text: str, model: str | None, *, org: str) -> int:
         """Count as `count_text` does, off the loop if the text is long, in the turn of `org`."""
-        counts = self._model(model).counts
-        return counts.count(text) if len(text) <= self._inline_chars_max else await self._long_texts((text,), counts, org)
+        counted = self.short_text(text, model)
+        return await self._long_texts((text,), self._model(model).counts, org) if counted is None else counted
 
     async def prompt(self, shape: PromptShape, model: str | None, *, org: str) -> int:
         """Count as `count_prompt` does, off the loop if the texts are long."""

@@ -5,6 +5,7 @@ the most that the request could have generated, and by its hold.
 """
 
 import math
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -63,12 +64,23 @@ def with_unseen(metered: Metered, unseen: Unseen, facts: RequestFacts, price: An
     def cost(used: Usage) -> int:
         return max([price.cost_nano_usd(used, conditions) for conditions in facts.conditions])
 
-    if metered.source is not UsageSource.UPSTREAM:
-        usage = max([usage, *[usage.with_prompt_as(unit) for unit in Unit if unit in facts.units & PROMPT_UNITS]], key=cost)
-    kinds = [Unit.OUTPUT, Unit.REASONING_OUTPUT, *[unit for unit in Unit if unit in facts.units & COMPLETION_UNITS]]
-    unit = max(kinds, key=lambda kind: cost(usage.plus(kind, tokens)))
-    fitting = largest_that_fits(tokens, lambda more: cost(usage.plus(unit, more)) <= unseen.held)
+    prompt_kinds, completion_kinds = _kinds(facts.units)
+    if prompt_kinds and metered.source is not UsageSource.UPSTREAM:
+        usage = max([usage, *[usage.with_prompt_as(unit) for unit in prompt_kinds]], key=cost)
+    costs = [cost(usage.plus(unit, tokens)) for unit in completion_kinds]
+    dearest = max(costs)
+    unit, fitting = completion_kinds[costs.index(dearest)], tokens
+    if dearest > unseen.held:
+        fitting = largest_that_fits(tokens, lambda more: cost(usage.plus(unit, more)) <= unseen.held)
     return as_assumed(metered, usage.plus(unit, fitting))
+
+
+@lru_cache(maxsize=256)  # of the sets that requests can have there are some dozens
+def _kinds(units: frozenset[Unit]) -> tuple[tuple[Unit, ...], tuple[Unit, ...]]:
+    """The units of a prompt and of a completion that the whole of either can be charged in at worst."""
+    in_order = [unit for unit in Unit if unit in units]
+    more = [unit for unit in in_order if unit in COMPLETION_UNITS]
+    return tuple([unit for unit in in_order if unit in PROMPT_UNITS]), (Unit.OUTPUT, Unit.REASONING_OUTPUT, *more)
 
 
 def as_assumed(metered: Metered, usage: Usage) -> Metered:

@@ -37,17 +37,20 @@ class TextCount:
     def count_soon(self, source: TextSource) -> None:
         """Count what has gathered, beside the relay, unless a count is under way already."""
         if self._counting is None or self._counting.done():
-            self._counting = self._loop.create_task(self._count(source, is_last=False))
+            self._begin(source, is_last=False)
 
     async def count(self, source: TextSource, *, is_last: bool) -> None:
         """Add the text generated since the last count."""
         while self._counting is not None and not self._counting.done():
             await asyncio.wait({self._counting})
-        self._counting = self._loop.create_task(self._count(source, is_last=is_last))
-        await asyncio.shield(self._counting)  # it has the text: whoever waits may stop waiting
+        if (counting := self._begin(source, is_last=is_last)) is not None:
+            await asyncio.shield(counting)  # it has the text: whoever waits may stop waiting
 
-    async def _count(self, source: TextSource, *, is_last: bool) -> None:
-        """Cut before spaces, pieces count like the whole: tokens start there."""
+    def _begin(self, source: TextSource, *, is_last: bool) -> asyncio.Task[None] | None:
+        """Add what has gathered, at once if that is short; else the task that adds it.
+
+        Cut before spaces, pieces count like the whole: tokens start there.
+        """
         text = self._tail + source.reading.drain_text()
         self._tail = ""
         if not is_last:
@@ -56,5 +59,15 @@ class TextCount:
                 cut = 0
             if cut >= 0:
                 text, self._tail = text[:cut], text[cut:]
-        if text:
-            self.tokens += await self._tokenizer.text(text, source.model, org=self._org)
+        if not text:
+            return None
+        model = source.model
+        tokens = self._tokenizer.short_text(text, model)
+        if tokens is not None:
+            self.tokens += tokens
+            return None
+        self._counting = self._loop.create_task(self._add(text, model))
+        return self._counting
+
+    async def _add(self, text: str, model: str | None) -> None:
+        self.tokens += await self._tokenizer.text(text, model, org=self._org)
