@@ -32,7 +32,7 @@ from aiohttp import (
 import tallygate
 from tallygate.http1.client_connection import ClientConnection
 from tallygate.http1.client_response import ClientResponse
-from tallygate.http1.server_connection import AIOHTTP_LEAST, AIOHTTP_TOO_NEW, ReceivedRequest
+from tallygate.http1.server_connection import AIOHTTP_LEAST, AIOHTTP_TOO_NEW, ReceivedRequest, received
 
 ROOT = Path(tallygate.__file__).parent
 THE_FILE = ROOT / "http1" / "server_connection.py"
@@ -229,7 +229,7 @@ async def test_a_request_of_ours_says_of_itself_what_aiohttps_would(handler: Any
     handler.data_received(REQUEST.replace(b"Host: h\r\n", b"Host: h\r\n" + fields))
     message, body = handler._messages[0]
     plain = web.BaseRequest(message, body, handler, Mock(), Mock(), asyncio.get_running_loop())
-    ours = ReceivedRequest(message, body, handler, Mock(), Mock())
+    ours = received(message, body, handler, Mock(), Mock())
 
     for request in (ours, ours.clone()):
         stated = {name: getattr(request, name) for name in ReceivedRequest.__slots__} | {"raw_headers": tuple(ours.raw_headers)}

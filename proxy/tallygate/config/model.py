@@ -45,6 +45,7 @@ class Route:
     markup    millionths that the upstream bills above its list prices; None: the upstream's own
     query     further query parameters that pass; headers: further request headers, in lower case
     objects   what it does with objects that the upstream stores
+    endpoint  the path as shown in usage, the same whether a parameter matches slashes or not
     """
 
     method: str
@@ -59,11 +60,10 @@ class Route:
     query: frozenset[str] = frozenset()
     headers: frozenset[bytes] = frozenset()
     objects: RouteObjects = NO_OBJECTS
+    endpoint: str = field(init=False, compare=False, repr=False)
 
-    @property
-    def endpoint(self) -> str:
-        """The path as shown in usage, the same whether a parameter matches slashes or not."""
-        return self.path.replace("*}", "}")
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "endpoint", self.path.replace("*}", "}"))
 
 
 class AuthKind(StrEnum):

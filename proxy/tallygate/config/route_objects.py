@@ -10,7 +10,7 @@ corpora), and Gloo's (engine, ingestion, chat).
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 SHARED: Final = "shared"  # of a parameter: its object is the same for everybody, or lies inside another parameter's object
@@ -89,6 +89,7 @@ class RouteObjects:
     is_bulk   deletes or changes objects without naming them
     by_ids    the kind of object that a body must name by ids, so that the request affects nothing else; "" for none
     asks      (parameter, kind) required in the query: without it the answer would cover everybody's objects
+    needs_no_name  a request may have no name of a stored object, in its path or anywhere else
     """
 
     makes: str = ""
@@ -99,11 +100,10 @@ class RouteObjects:
     is_bulk: bool = False
     by_ids: str = ""
     asks: tuple[str, str] | None = None
+    needs_no_name: bool = field(init=False, compare=False, repr=False)
 
-    @property
-    def needs_no_name(self) -> bool:
-        """Return whether a request may have no name of a stored object, in its path or anywhere else."""
-        return not (self.names or self.is_bulk or self.by_ids or self.asks)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "needs_no_name", not (self.names or self.is_bulk or self.by_ids or self.asks))
 
 
 NO_OBJECTS: Final = RouteObjects()

@@ -19,7 +19,7 @@ from tallygate.gateway.services import Services
 from tallygate.http1.client_connection import ClientTimeouts
 from tallygate.http1.client_port import ClientPort, until
 from tallygate.http1.faults import Fault
-from tallygate.http1.server_connection import ReceivedRequest
+from tallygate.http1.server_connection import received
 from tallygate.telemetry.access_log import AccessLog
 from tallygate.telemetry.metrics import BAD_REQUESTS
 
@@ -46,7 +46,7 @@ class GatewayServer:
         self.services = services
         looking_on = [*observers, *([] if access_log is None else [AccessLines(access_log)])]
         self.pipeline = ObservedPipeline(services, looking_on) if looking_on else Pipeline(services)
-        self._http = web.Server(self.pipeline.handle, request_factory=ReceivedRequest)
+        self._http = web.Server(self.pipeline.handle, request_factory=received)
         self.port = ClientPort(
             connections_max=connections_max,
             timeouts=timeouts,

@@ -164,28 +164,36 @@ class ReceivedRequest(web.BaseRequest):
     content_length: int | None
     protocol: web.RequestHandler
 
-    def __init__(
-        self,
-        message: RequestHead,
-        body: StreamReader,
-        connection: web.RequestHandler,
-        writer: AbstractStreamWriter,
-        task: "asyncio.Task[None]",
-        *_loop: asyncio.AbstractEventLoop,
-        **cloned: Any,
-    ) -> None:
-        """As aiohttp makes it. _loop, cloned: of a copy."""
-        super().__init__(message, body, connection, writer, task, connection._loop, **cloned)  # noqa: SLF001 - as above
-        self.method = message.method
-        self.raw_path = message.path
-        self.version = message.version
-        self.headers = headers = message.headers
-        self.raw_headers = Headers(message.raw_headers)  # type: ignore[assignment]  # a sequence as well
-        self.keep_alive = not message.should_close
-        self.protocol = connection
-        self.content = body
-        length = headers.get(hdrs.CONTENT_LENGTH)
-        self.content_length = None if length is None else int(length)
+    def clone(self, **changes: Any) -> "ReceivedRequest":
+        request = cast("ReceivedRequest", super().clone(**changes))
+        return _described(request, request._message, request._payload, request._protocol)  # noqa: SLF001 - as above
+
+
+def received(
+    message: RequestHead,
+    body: StreamReader,
+    connection: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: "asyncio.Task[None]",
+) -> ReceivedRequest:
+    """The request of a head, as aiohttp makes it."""
+    return _described(ReceivedRequest(message, body, connection, writer, task, connection._loop), message, body, connection)  # noqa: SLF001 - as above
+
+
+def _described(
+    request: ReceivedRequest, message: RequestHead, body: StreamReader, connection: web.RequestHandler
+) -> ReceivedRequest:
+    request.method = message.method
+    request.raw_path = message.path
+    request.version = message.version
+    request.headers = headers = message.headers
+    request.raw_headers = Headers(message.raw_headers)  # type: ignore[assignment]  # a sequence as well
+    request.keep_alive = not message.should_close
+    request.protocol = connection
+    request.content = body
+    length = headers.get(hdrs.CONTENT_LENGTH)
+    request.content_length = None if length is None else int(length)
+    return request
 
 
 def end_body(body: StreamReader, error: Exception | None = None) -> None:

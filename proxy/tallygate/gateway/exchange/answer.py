@@ -53,7 +53,7 @@ class Answer:
         call = held.call
         self.held = held
         self.services = services
-        self.text = TextCount(services.tokens, services.loop, org=call.caller.organization.id)
+        self.text = TextCount(services.tokens, services.loop, call.caller.organization.id)
         self.sent_at: float | None = None
         self.request_bytes = len(call.received.body)
         self.gateway_asks_usage = False
@@ -68,17 +68,11 @@ class Answer:
     def _new_relay(self) -> Relay:
         call, services = self.held.call, self.services
         head = call.head
+        response, reader = head.client.response, AnswerReader(self, head.dialect, call.facts, call.objects)
         drains = head.upstream.drains if head.treatment.is_read_on or call.objects is not None else None
-        return Relay(
-            response=head.client.response,
-            reader=AnswerReader(self, head.dialect, call.facts, call.objects),
-            exchange=self,
-            start_drain=None if drains is None else partial(drains.start, call.caller.organization.id),
-            loop=services.loop,
-            clock=services.clock,
-            buffered_bytes_max=head.treatment.buffered_bytes_max,
-            is_own_key=head.is_shared,
-        )
+        start_drain = None if drains is None else partial(drains.start, call.caller.organization.id)
+        buffered_bytes_max, is_own_key = head.treatment.buffered_bytes_max, head.is_shared
+        return Relay(response, reader, self, start_drain, services.loop, services.clock, buffered_bytes_max, is_own_key)
 
     # Operations of the stages, in their order.
 

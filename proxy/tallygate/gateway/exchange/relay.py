@@ -77,9 +77,8 @@ class Relay:
     is_behind   what the upstream has sent waits for a client that does not take it, and was not read yet
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - by position: with names it takes as long again
         self,
-        *,
         response: ClientResponse,
         reader: AnswerReader,
         exchange: RelayedExchange,
@@ -87,7 +86,7 @@ class Relay:
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float],
         buffered_bytes_max: int = BUFFERED_BYTES_MAX,
-        is_own_key: bool = False,
+        is_own_key: bool = False,  # noqa: FBT001, FBT002 - as above
     ) -> None:
         self.connection: UpstreamConnection | None = None
         self.head: AnswerHead = NO_HEAD

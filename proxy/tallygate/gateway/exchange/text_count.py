@@ -26,7 +26,7 @@ class TextCount:
 
     __slots__ = ("_counting", "_loop", "_org", "_tail", "_tokenizer", "tokens")
 
-    def __init__(self, tokenizer: Tokenizer, loop: asyncio.AbstractEventLoop, *, org: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, loop: asyncio.AbstractEventLoop, org: str) -> None:
         self.tokens = 0
         self._tokenizer = tokenizer
         self._loop = loop
