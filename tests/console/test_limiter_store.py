@@ -130,6 +130,7 @@ async def test_limits_that_are_read_again_are_the_same_object_until_they_change(
     acme_again, globex_again = await reading.read()
 
     assert globex_again is globex
+    assert await reading.read() is await reading.read()
     assert (acme.spend[0].held_nano_usd, acme_again.spend[0].held_nano_usd) == (0, 100)
 
 

@@ -1,10 +1,9 @@
 """The shared counters of /metrics, from the ledger's lifetime totals."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
@@ -58,15 +57,17 @@ _METRICS: Final = tuple(
         ]
     )
 )
-_NOTHING: Final = (NOTHING,) * len(_METRICS)
+_UNKNOWN: Final = (None, (NOTHING,) * len(_METRICS))
 _REQUESTS, _MODEL_REQUESTS, _SPENT, _CREDITED = range(4)  # places among them
 # Of each amount in the order of SUMS its place among them, and the label `kind`.
 _EXCHANGE_AMOUNTS: Final = [(_METRICS.index(metric), kind) for metric, kind in map(_OF_EXCHANGE.__getitem__, SUMS)]
 _MODEL_AMOUNTS: Final = [
-    (index, _METRICS.index(_OF_MODEL[name][0]), _OF_MODEL[name][1]) for index, name in enumerate(SUMS) if name in _OF_MODEL
-]  # with its own place
+    (index, _METRICS.index(_OF_MODEL[name][0]), _OF_MODEL[name][1]) for index, name in enumerate(SUMS, 1) if name in _OF_MODEL
+]  # with its own place, behind requests
 _REFUSED: Final = Outcome.REFUSED.value
 _LABELS, _OUTCOME = 5, 4  # of a row of exchanges
+_exchange_of: Final = itemgetter(0, 1, 2)
+_outcome_of: Final = itemgetter(0, 1, 2, 4)
 _model_of: Final = itemgetter(0, 3)
 
 
@@ -83,7 +84,7 @@ class LedgerTotals:
         self._queries = LifetimeQueries(database)
         self._count_jobs = count_jobs(database)
         self._count_results, self._count_waiting = count_results(database), count_waiting(database)
-        self._kept: dict[str, tuple[OrganizationTotals, _Shown]] = {}
+        self._kept: dict[str, tuple[OrganizationTotals | None, _Shown]] = {}
         self._turn = asyncio.Lock()  # so that simultaneous scrapes do not use all connections
 
     async def fetch(self, orgs: Sequence[str]) -> Totals:
@@ -99,12 +100,11 @@ class LedgerTotals:
         before, self._kept = self._kept, {}
         for part in parts:
             for org, totals in part.items():
-                known, samples = before.get(org, (None, _NOTHING))
-                if known != totals:
-                    samples = standing_after(samples, _samples_of(totals))
-                if len(self._kept) < KEPT_MAX:
-                    self._kept[org] = totals, samples
-                shown.append(samples)
+                known = before.get(org, _UNKNOWN)
+                now = known if known[0] == totals else (totals, standing_after(known[1], _samples_of(totals)))
+                if len(shown) < KEPT_MAX:
+                    self._kept[org] = now
+                shown.append(now[1])
             await asyncio.sleep(0)  # others' turn: many organizations take a while
         skipped = {*sorted(orgs)[all_of:]} - {OTHER}
         return Totals(samples={**values, **InParts.of(_METRICS, shown)}, organizations_skipped=len(skipped))
@@ -135,29 +135,36 @@ def _overall_samples(totals: OverallTotals) -> dict[Metric, dict[Labels, int]]:
 
 def _samples_of(totals: OrganizationTotals) -> _Shown:
     """The samples of one organization, without zeros."""
-    shown = defaultdict[int, Standing](Standing)  # by place
-    outcomes = shown[_REQUESTS]
-    for *exchange, _, outcome, requests in map(itemgetter(slice(_LABELS + 1)), totals.exchanges):
-        labels = (*exchange, outcome)
-        outcomes[labels] = outcomes.get(labels, 0) + requests
+    shown = [NOTHING] * len(_METRICS)
+
+    def show(place: int, labels: Labels, number: int) -> None:
+        if shown[place] is NOTHING:
+            shown[place] = Standing()
+        shown[place][labels] = number
+
+    for row in totals.exchanges:
+        labels = _outcome_of(row)
+        show(_REQUESTS, labels, shown[_REQUESTS].get(labels, 0) + row[_LABELS])
     served = [row for row in totals.exchanges if row[_OUTCOME] != _REFUSED]
-    for labels, rows in groupby(served, itemgetter(0, 1, 2)):
-        _, *sums = _sums(rows)
-        for (place, kind), amount in zip(_EXCHANGE_AMOUNTS, sums, strict=True):
+    for labels, rows in groupby(served, _exchange_of):
+        for (place, kind), amount in zip(_EXCHANGE_AMOUNTS, _sums(rows)[1:], strict=True):
             if amount:
-                shown[place][*labels, *kind] = amount
+                show(place, labels + kind, amount)
     for labels, rows in groupby(sorted(served, key=_model_of), _model_of):
-        shown[_MODEL_REQUESTS][labels], *sums = _sums(rows)
+        sums = _sums(rows)
+        show(_MODEL_REQUESTS, labels, sums[0])
         for index, place, kind in _MODEL_AMOUNTS:
             if sums[index]:
-                shown[place][*labels, *kind] = sums[index]
-    for *unit, spent, credited in totals.spend:
-        shown[_SPENT][*unit] = spent
+                show(place, labels + kind, sums[index])
+    for org, credential, capability, kind_of, spent, credited in totals.spend:
+        unit = org, credential, capability, kind_of
+        show(_SPENT, unit, spent)
         if credited:
-            shown[_CREDITED][*unit] = credited
-    return [shown.get(place, NOTHING) for place in range(len(_METRICS))]
+            show(_CREDITED, unit, credited)
+    return shown
 
 
-def _sums(rows: Iterable[Sequence[Any]]) -> Iterator[int]:
-    """Of requests, and of amounts in the order of SUMS."""
-    return map(sum, islice(zip(*rows, strict=True), _LABELS, None))
+def _sums(rows: Iterable[Sequence[Any]]) -> Sequence[int]:
+    """Of requests, and of amounts in the order of SUMS. Most have one row."""
+    first, *others = rows
+    return list(map(sum, zip(first[_LABELS:], *(row[_LABELS:] for row in others), strict=True))) if others else first[_LABELS:]

@@ -8,7 +8,8 @@ an organization itself are always shown.
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
+from itertools import chain
 from operator import is_
 from typing import Final
 
@@ -20,7 +21,7 @@ from tallygate.domain.instants import duration_text
 from tallygate.domain.limit_words import mode_of
 from tallygate.domain.organization import Organization
 from tallygate.domain.rate_limit import RateLimit, Taken
-from tallygate.domain.spend_limit import SpendLimit
+from tallygate.domain.spend_limit import SpendLimit, WindowKind
 from tallygate.telemetry import metrics
 from tallygate.telemetry.metric import NOTHING, InParts, Labels, Samples, Standing, standing_after
 
@@ -29,6 +30,7 @@ LIMITS_AT_ONCE: Final = 100  # of one read, for which the store does nothing els
 READS_AT_ONCE: Final = 2  # in flight, so that a scrape does not crowd out admissions
 LIMITS_KEPT_MAX: Final = 10_000  # whose states, samples and lines are kept until the next scrape, at about a kilobyte each
 Months = tuple[CalendarPeriod, ...]
+_Calendar = tuple[str, int]  # a time zone, and the day on which months begin
 _OF_RATES: Final = (metrics.RATE_UNITS, metrics.RATE_BURST)  # the same whatever is left
 _OF_SPENDS: Final = (metrics.SPEND_LIMIT, metrics.LIMIT_ALLOWED)  # the same whatever is spent
 _MOVED: Final = (
@@ -69,13 +71,13 @@ class _Part:
         self.rates = [limit for limit in limits if isinstance(limit, _Rate)]
         self.spends = [limit for limit in limits if isinstance(limit, _Spend)]
         self._demands = [rate.demand for rate in self.rates]
+        has_months = any(spend.bound.limit.kind is WindowKind.CALENDAR_MONTH for spend in self.spends)
+        self.calendar = (organization.time_zone, organization.billing_day) if has_months else None
         self.of_rates = _of_rates(self.rates)
         self.of_spends = _of_spends(self.spends)
 
-    def months(self, months_of: Callable[[str, int], Months]) -> Months:
-        return months_of(self.organization.time_zone, self.organization.billing_day) if self.spends else ()
-
-    def question(self, months: Months) -> LimitQuestion:
+    def question(self, months_of: Callable[[_Calendar], Months]) -> LimitQuestion:
+        months = () if self.calendar is None else months_of(self.calendar)
         spends = [spend_demand(spend.bound, months) for spend in self.spends]
         return LimitQuestion(self.organization.id, self._demands, spends)
 
@@ -89,24 +91,28 @@ class _Read:
     def __init__(self, parts: Sequence[_Part], *, keeps: bool) -> None:
         self._parts = parts
         self._keeps = keeps
+        self._calendars = {part.calendar for part in parts if part.calendar is not None}
         self._asked: tuple[Sequence[Months], LimitReading] | None = None
-        self._shown: Sequence[tuple[LimitStates | None, _Shown]] = [(None, _NOTHING)] * len(parts)
+        self._states: Sequence[LimitStates | None] = [None] * len(parts)
+        self._shown: Sequence[_Shown] = [_NOTHING] * len(parts)
 
-    async def samples(self, store: Store, months_of: Callable[[str, int], Months]) -> Sequence[_Shown]:
+    async def samples(self, store: Store, months_of: Callable[[_Calendar], Months]) -> Sequence[_Shown]:
         """Of each part. Raises StoreError."""
-        months = [part.months(months_of) for part in self._parts]
+        months = list(map(months_of, self._calendars))
         if self._asked is None or self._asked[0] != months:
-            reading = store.limit_reading([part.question(of_part) for part, of_part in zip(self._parts, months, strict=True)])
+            reading = store.limit_reading([part.question(months_of) for part in self._parts])
         else:
             reading = self._asked[1]
         states = await reading.read()
+        if states is self._states:
+            return self._shown
         shown = [
-            (state, samples if state is known else standing_after(samples, _samples_of(part, state)))
-            for part, state, (known, samples) in zip(self._parts, states, self._shown, strict=True)
+            samples if state is known else standing_after(samples, _samples_of(part, state))
+            for part, state, known, samples in zip(self._parts, states, self._states, self._shown, strict=True)
         ]
         if self._keeps:
-            self._asked, self._shown = (months, reading), shown
-        return [samples for _, samples in shown]
+            self._asked, self._states, self._shown = (months, reading), states, shown
+        return shown
 
 
 class LimitGauges:
@@ -122,12 +128,21 @@ class LimitGauges:
     async def read(self, organizations: Sequence[Organization]) -> Samples:
         """Raises StoreError if the store does not answer."""
         reads, skipped = self._reads_of(organizations)
-        months_of = cache(partial(months_around, self._now_ms()))
-        shown: list[_Shown] = []
-        for start in range(0, len(reads), READS_AT_ONCE):
-            at_once = reads[start : start + READS_AT_ONCE]
-            for samples in await asyncio.gather(*(read.samples(self._store, months_of) for read in at_once)):
-                shown += samples
+        now_ms = self._now_ms()
+
+        @cache
+        def months_of(calendar: _Calendar) -> Months:
+            return months_around(now_ms, *calendar)
+
+        waiting = iter(enumerate(reads))
+        found: list[Sequence[_Shown]] = [()] * len(reads)
+
+        async def read_on() -> None:
+            for number, read in waiting:
+                found[number] = await read.samples(self._store, months_of)
+
+        await asyncio.gather(*(read_on() for _ in range(READS_AT_ONCE)))
+        shown = list(chain.from_iterable(found))
         return {**InParts.of(_GAUGES, shown), metrics.LIMITS_SKIPPED: {(): skipped}}
 
     def _reads_of(self, organizations: Sequence[Organization]) -> tuple[Sequence[_Read], int]:

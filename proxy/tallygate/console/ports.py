@@ -33,7 +33,7 @@ class LimitReading(Protocol):
     async def read(self) -> Sequence[LimitStates]:
         """Read them as they stand now; changes nothing. The store does nothing else meanwhile.
 
-        States that are the same but for their time are the very object of the read before.
+        States that are the same but for their time are the very object of the read before; if all are, so is the sequence.
         """
 
 

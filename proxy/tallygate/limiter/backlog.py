@@ -6,6 +6,7 @@ and where the store has a bound of its own (maxmemory), at most half of it is fo
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -18,6 +19,7 @@ from tallygate.shares.together import answers
 PARTS_OF_MEMORY: Final = 2  # of a store with a bound of its own, one is for what waits
 LOOK_SECONDS: Final = 5.0
 LOOK_SOON_SECONDS: Final = 1.0  # from half of the bound on
+_MEMORY: Final = re.compile(rb"^(used_memory|maxmemory):(\d+)", re.MULTILINE)
 _log = logging.getLogger(__name__)
 
 
@@ -86,14 +88,14 @@ async def read_backlog(store: Store, *, bytes_max: int) -> Backlog:
 
 async def _node_backlog(node: StoreNode, asked: Sequence[tuple[int, ...]], bytes_max: int) -> Backlog:
     info, waiting = await asyncio.gather(node.store.command(b"INFO", b"memory"), read_waiting(node.store, asked))
-    facts = dict(line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line)
-    memory_max = int(facts.get("maxmemory", 0))
+    facts = {name: int(number) for name, number in _MEMORY.findall(info)}
+    memory_max = facts.get(b"maxmemory", 0)
     return Backlog(
         events=waiting.events,
         oldest_ms=waiting.oldest_ms,
         waiting_bytes=waiting.bytes,
         waiting_max_bytes=min(bytes_max, memory_max // PARTS_OF_MEMORY) if memory_max else bytes_max,
-        memory_bytes=int(facts.get("used_memory", 0)),
+        memory_bytes=facts.get(b"used_memory", 0),
         memory_max_bytes=memory_max,
     )
 

@@ -6,13 +6,15 @@ What is asked is encoded once, and of what is answered only what has changed is 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tallygate.domain.admission import LimitQuestion, LimitStates
 from tallygate.limiter import wire
 from tallygate.limiter.keys import partition_of
 from tallygate.limiter.script import Script, ScriptStore
 from tallygate.shares.together import answers
+
+_UNREAD: Final = LimitStates(now_ms=0, knows_spend=False, rate=(), spend=())
 
 
 class _Call(NamedTuple):
@@ -56,20 +58,23 @@ class LimitReading:
             )
             for places in together.values()
         ]
-        self._found: dict[int, tuple[bytes, LimitStates]] = {}  # by place: the answer but for its time, and what it says
+        self._said = [[b""] * len(call.places) for call in self._calls]  # by call: the answers but for their time
+        self._found: Sequence[LimitStates] = [_UNREAD] * len(asked)
 
     async def read(self) -> Sequence[LimitStates]:
         """The states now, in the order of the questions. Raises StoreError.
 
-        Where all but the time is as it was at the read before, it is the very object of that one, with its time.
+        Where all but the time is as it was at the read before, it is the very object of then with its time, and so is the sequence.
         """
         time = self._time()
         replies = await answers([self._store.run_script(self._script, call.keys, (time, *call.demands)) for call in self._calls])
-        for call, reply in zip(self._calls, replies, strict=True):
-            for place, answer in zip(call.places, reply, strict=True):
-                state = answer[answer.index(b",") :]
-                known = self._found.get(place)
-                if known is None or known[0] != state:
-                    question = self._asked[place]
-                    self._found[place] = state, wire.decode_limits(question.spend, answer)
-        return [self._found[place][1] for place in range(len(self._asked))]
+        found = [*self._found]
+        for number, (call, reply) in enumerate(zip(self._calls, replies, strict=True)):
+            behind = reply[0].index(b",")  # all answers of a call are of one time
+            said = [answer[behind:] for answer in reply]
+            if said != self._said[number]:
+                for place, then, now, answer in zip(call.places, self._said[number], said, reply, strict=True):
+                    if now != then:
+                        found[place] = wire.decode_limits(self._asked[place].spend, answer)
+                self._said[number], self._found = said, found
+        return self._found

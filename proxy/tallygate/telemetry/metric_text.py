@@ -18,6 +18,7 @@ from tallygate.telemetry.metric import InParts, Kind, Labels, Metric, Standing
 
 PIECE_LINES: Final = 2_000
 PARTS_AT_ONCE: Final = 50  # of one text, each of which has some lines
+VALUES_KEPT_MAX: Final = 20_000  # of labels, most of which occur in many series
 METRICS_KEPT_MAX: Final = 1_000  # more than there are, whose first lines and templates are kept
 NUMBERS_KEPT_MAX: Final = 2_000  # series that are in no part, whose lines' heads are kept
 HISTOGRAMS_KEPT_MAX: Final = 1_000  # series of histograms whose lines' heads are kept, at some two kilobytes each
@@ -63,7 +64,7 @@ def text_of(family: Family, wanted: TextFormat) -> Iterator[str]:
     texts = [*_head(family.metric, wanted)]
     count = 0
     is_histogram = family.metric.kind is Kind.HISTOGRAM
-    for text, lines in _histogram_family(family, wanted) if is_histogram else _number_family(family, _Escaped()):
+    for text, lines in _histogram_family(family, wanted) if is_histogram else _number_family(family):
         texts.append(text)
         count += lines
         if count >= PIECE_LINES:
@@ -85,12 +86,9 @@ def number_text(number: float) -> str:
     return repr(number) if 0.0 <= number < _PLAIN_MAX else _go_text(number)
 
 
-class _Escaped(dict[str, str]):
-    """A cache of escaped label values, most of which occur in many series."""
-
-    def __missing__(self, value: str) -> str:
-        text = self[value] = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-        return text
+@lru_cache(VALUES_KEPT_MAX)
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 @lru_cache(METRICS_KEPT_MAX)
@@ -104,12 +102,12 @@ def _head(metric: Metric, wanted: TextFormat) -> Sequence[str]:
     return [f"# HELP {name} {quoted}\n", f"# TYPE {name} {metric.kind}\n", *unit]
 
 
-def _number_family(family: Family, escaped: _Escaped) -> Iterator[tuple[str, int]]:
+def _number_family(family: Family) -> Iterator[tuple[str, int]]:
     """Texts, each with its number of lines. Parts that stand as they did have theirs."""
     metric, scale = family.metric, family.scale
 
     def written(part: Standing) -> str:
-        part.heads = part.heads or [_line_head(metric.name, metric.labels, labels, escaped) for labels in part]
+        part.heads = part.heads or [_line_head(metric.name, metric.labels, labels) for labels in part]
         lines = ""
         for head, stored in zip(part.heads, part.values(), strict=True):
             lines += f"{head}{number_text(scale(stored))}\n"
@@ -128,13 +126,13 @@ def _number_family(family: Family, escaped: _Escaped) -> Iterator[tuple[str, int
 @lru_cache(NUMBERS_KEPT_MAX)
 def _number_head(metric: Metric, labels: Labels) -> str:
     """The line of a number of no part, up to it."""
-    return _line_head(metric.name, metric.labels, labels, _Escaped())
+    return _line_head(metric.name, metric.labels, labels)
 
 
-def _line_head(name: str, names: Sequence[str], labels: Labels, escaped: _Escaped) -> str:
+def _line_head(name: str, names: tuple[str, ...], labels: Labels) -> str:
     """A line up to its number. names: of the labels."""
-    order, template = _template(names)
-    return f"{name}{template % tuple([escaped[labels[place]] for place in order])} "
+    order, template = _template(name, names)
+    return template % tuple([_escaped(labels[place]) for place in order])
 
 
 def _histogram_family(family: Family, wanted: TextFormat) -> Iterator[tuple[str, int]]:
@@ -158,24 +156,23 @@ def _histogram_lines(metric: Metric, labels: Labels, histogram: HistogramCounts,
 @lru_cache(HISTOGRAMS_KEPT_MAX)
 def _histogram_heads(metric: Metric, labels: Labels) -> Sequence[str]:
     """Lines of a series up to their numbers: of each bucket, the count, and the sum."""
-    escaped, names = _Escaped(), (*metric.labels, "le")
+    names = (*metric.labels, "le")
     bounds = (*(f"{nanos / _NANO:.10g}" for nanos in metric.buckets), "+Inf")
     return (
-        *[_line_head(f"{metric.name}_bucket", names, (*labels, bound), escaped) for bound in bounds],
-        *[_line_head(f"{metric.name}_{part}", metric.labels, labels, escaped) for part in ("count", "sum")],
+        *[_line_head(f"{metric.name}_bucket", names, (*labels, bound)) for bound in bounds],
+        *[_line_head(f"{metric.name}_{part}", metric.labels, labels) for part in ("count", "sum")],
     )
 
 
 @lru_cache(METRICS_KEPT_MAX)
-def _template(names: Sequence[str]) -> tuple[list[int], str]:
+def _template(name: str, names: tuple[str, ...]) -> tuple[list[int], str]:
     """Labels in the order of their names: the index of each value, and a text with a %s for it."""
-    if not names:
-        return [], ""
     order = sorted(range(len(names)), key=names.__getitem__)
-    return order, "{" + ",".join(f'{names[place]}="%s"' for place in order) + "}"
+    values = ",".join(f'{names[place]}="%s"' for place in order)
+    return order, f"{name}{{{values}}} " if names else f"{name} "
 
 
 def _exemplar_text(exemplar: Exemplar) -> str:
     seconds, milliseconds = divmod(exemplar.at_ms, 1000)
-    request_id = _Escaped()[exemplar.request_id]
+    request_id = _escaped(exemplar.request_id)
     return f' # {{request_id="{request_id}"}} {number_text(exemplar.nanos / _NANO)} {seconds}.{milliseconds:03}000000'
