@@ -52,6 +52,15 @@ async def test_work_beyond_the_most_waits_and_is_done_in_its_order() -> None:
     assert done == [0, 2, 3]
 
 
+async def test_a_thread_begins_when_the_loop_has_done_what_else_was_due(threads: Threads) -> None:
+    done: list[str] = []
+    await threads.do(lambda: None)  # which is idle from now on
+    work = asyncio.ensure_future(threads.do(lambda: done.append("thread")))
+    asyncio.get_running_loop().call_soon(lambda: (time.sleep(0.05), done.append("loop")))
+    await work
+    assert done == ["loop", "thread"]
+
+
 async def test_what_blocks_keeps_nothing_else_from_its_thread(threads: Threads) -> None:
     gate = threading.Event()
     blocked = asyncio.ensure_future(threads.do(gate.wait))

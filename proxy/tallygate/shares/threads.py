@@ -41,9 +41,10 @@ class Threads:
 
     async def do(self, work: Callable[[], Result]) -> Result:
         """What `work` returns, done in a thread. Raises what it raises."""
-        job = _Job(work, asyncio.get_running_loop().create_future(), self._ended)
+        loop = asyncio.get_running_loop()
+        job = _Job(work, loop.create_future(), self._ended)
         if self._idle:
-            self._idle.pop().put(job)
+            loop.call_soon(self._idle.pop().put, job)  # behind what else is due now, or it would wait for Python's lock at once
         elif self._begun < self._most:
             self._begin(job)
         else:
