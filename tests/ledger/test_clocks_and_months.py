@@ -1,5 +1,6 @@
 """A store's clock that was wrong, a time zone that changed, a settlement that came late: limiter and ledger agree afterwards."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,7 +34,7 @@ from tallygate.ledger.upkeep import ConfigInForce, Upkeep
 from tallygate.ledger.usage_queries import UsageQueries
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.generation import read_period, read_posted, unmarked_partitions
+from tallygate.limiter.generation import close_partition, read_period, read_posted, unmarked_partitions
 from tallygate.limiter.keys import ALL_PARTITIONS, org_keys, partition_of
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import Script, StoreNode, load_scripts
@@ -461,3 +462,40 @@ async def test_a_window_that_was_moved_is_rebuilt_without_a_request(redis_store:
     window = windows_of(deployment.organization, time.time_ns() // 1_000_000)[0]
     (reading,) = await deployment.limiter.read_windows("acme", (window.demand,))
     assert (reading.spent_nano_usd, await deployment.drifts(), deployment.clock.steps) == (8_010_000_000, [], 0)
+
+
+async def test_the_looks_of_each_tick_close_what_a_set_clock_has_moved_and_open_it_once_it_is_back(
+    redis_store: RedisConnection, database: Database
+) -> None:
+    store = ShiftedStore(redis_store)
+    upkeep = Deployment(store, database).upkeep
+    await upkeep.look_at_clock()
+    await upkeep.look_at_marks()
+    assert await unmarked_partitions(redis_store) == ()
+
+    store.ahead_ms = 31 * DAY_MS
+    await upkeep.look_at_clock()
+    for _ in range(2):
+        assert await unmarked_partitions(redis_store) == ALL_PARTITIONS
+        await upkeep.look_at_marks()
+        await upkeep.look_at_clock()
+    store.ahead_ms = 0
+    await upkeep.look_at_clock()
+    assert await unmarked_partitions(redis_store) == ()
+
+
+async def test_no_partition_is_opened_by_a_clock_that_was_set_since_the_last_look_at_it(
+    redis_store: RedisConnection, database: Database
+) -> None:
+    store = ShiftedStore(redis_store)
+    upkeep = Deployment(store, database).upkeep
+    await upkeep.look_at_clock()
+    await upkeep.look_at_marks()
+    store.ahead_ms = 31 * DAY_MS
+    await close_partition(redis_store, 3)
+    await upkeep.look_at_marks()
+    assert await unmarked_partitions(redis_store) == ALL_PARTITIONS
+
+    store.ahead_ms = 0
+    await asyncio.gather(upkeep.look_at_marks(), upkeep.look_at_clock())  # as at a tick
+    assert await unmarked_partitions(redis_store) == ()

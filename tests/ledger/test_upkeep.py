@@ -25,8 +25,10 @@ from tallygate.ledger.retention import Retention
 from tallygate.ledger.schema import SPEND_BUCKETS
 from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.upkeep import ConfigInForce, Upkeep
+from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.generation import close_partition
 from tallygate.limiter.keys import ALL_PARTITIONS, partition_of
+from tallygate.limiter.link import Link
 from tallygate.limiter.script import ScriptStore, StoreNode, load_scripts
 from tallygate.shares.seldom import Seldom
 
@@ -221,6 +223,20 @@ async def test_while_a_partition_is_closed_the_writer_lets_nothing_wait(database
     rebuild.waits_for_writer = False
     await upkeep.rebuild()
     assert writer.hurries == 1
+
+
+async def test_what_the_looks_of_a_tick_ask_is_one_write_with_what_others_ask_then(
+    database: Database, redis_store: RedisConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nothing is closed: to wake for each answer would cost as much as everything else at rest."""
+    rebuild = Rebuild(database, redis_store, load_scripts(), organizations=tuple, now_ms=lambda: START_MS)
+    upkeep = an_upkeep(database, redis_store, rebuild=rebuild)
+    await upkeep.rebuild()
+    writes: list[int] = []
+    flush = Link._flush
+    monkeypatch.setattr(Link, "_flush", lambda link: (writes.append(len(link._pending_writes)), flush(link))[1])
+    await asyncio.gather(redis_store.command(b"PING"), upkeep.look_at_clock(), upkeep.look_at_marks())
+    assert writes == [3]
 
 
 async def test_a_rebuild_waits_for_the_writer_while_a_closed_partition_has_events(at_work: LimiterAtWork) -> None:

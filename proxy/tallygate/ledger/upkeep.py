@@ -42,7 +42,7 @@ from tallygate.telemetry.metrics import (
     STORE_CLOCK_STEPS,
 )
 
-REBUILD_EVERY_SECONDS: Final = 0.5
+LOOK_EVERY_SECONDS: Final = 0.5  # at the store's clock, and at its marks
 SWEEP_EVERY_SECONDS: Final = 1.0
 MONTHS_EVERY_SECONDS: Final = 2.0
 LAST_USED_EVERY_SECONDS: Final = 10.0
@@ -103,6 +103,7 @@ class Upkeep:
         self._now_ms = now_ms
         self._clock = clock
         self._heir = heir
+        self._rebuilding = asyncio.Lock()
         self._turns = AuditTurns(database)
         self._months = EntryMonths(database)
         self._seldom = seldom  # lines of the log about parts that wait for a store; some are tried five times a second
@@ -140,7 +141,8 @@ class Upkeep:
             await asyncio.sleep(PREPARE_BACKOFF_SECONDS)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._every(0, "writer", self._writer.write_forever))
-            tasks.create_task(self._every(REBUILD_EVERY_SECONDS, "rebuild", self.rebuild))
+            tasks.create_task(self._every(LOOK_EVERY_SECONDS, "clock of the store", self.look_at_clock))
+            tasks.create_task(self._every(LOOK_EVERY_SECONDS, "rebuild", self.look_at_marks))
             tasks.create_task(self._every(MONTHS_EVERY_SECONDS, "months", self._rebuild.close_where_months_changed))
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "audit", self.audit))
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "comparison with the store", self.compare))
@@ -154,13 +156,25 @@ class Upkeep:
         """Open closed partitions once, before anything may be admitted. `keep_forever` retries."""
         await self._attempted("rebuild", self.rebuild)
 
+    async def look_at_clock(self) -> None:
+        """Close everything if the store's clock was set."""
+        if await self._clock.look():
+            await self._rebuild.close_all()
+            await self.rebuild()
+
+    async def look_at_marks(self) -> None:
+        """Open closed partitions, if there are any. Beside the look at the clock, and at its tick: what both ask is one write."""
+        if await self._rebuild.closed():
+            await self.rebuild()
+
     async def rebuild(self) -> None:
         """Check the store's clock, close everything if it was set, and open closed partitions once the clock is trusted."""
-        was_set, closed = await asyncio.gather(self._clock.look(), self._rebuild.closed())
-        if was_set:
-            await self._rebuild.close_all()
-            closed = await self._rebuild.closed()
-        await self._rebuild.open(closed)
+        async with self._rebuilding:
+            was_set, closed = await asyncio.gather(self._clock.look(), self._rebuild.closed())
+            if was_set:
+                await self._rebuild.close_all()
+                closed = await self._rebuild.closed()
+            await self._rebuild.open(closed)
         if self._rebuild.waits_for_writer:
             self._writer.hurry()
 

@@ -87,6 +87,7 @@ class RedisConnection:
         sentinels = address.sentinels  # asked in a third of the time, so that enough is left for connecting
         self._lookup = None if sentinels is None else SentinelLookup(address, sentinels, timeout_s=self._timeout_s / 3)
         self._following: asyncio.Task[None] | None = None
+        self._nodes = (StoreNode(str(address), self, ALL_PARTITIONS),)
         self._prefixes: dict[tuple[Script, tuple[bytes, ...]], bytes] = {}
         self._closed = False
         self._reconnecting: asyncio.Task[None] | None = None
@@ -182,7 +183,7 @@ class RedisConnection:
         return link.call(encoded(parts))
 
     def nodes(self) -> Sequence[StoreNode]:
-        return (StoreNode(str(self._address), self, ALL_PARTITIONS),)
+        return self._nodes
 
     def _refused(self, link: Link, call: str, error: hiredis.ReplyError) -> StoreError:
         """The error of a call that was answered with one. What refuses every write is logged by name, once in a while."""
