@@ -83,8 +83,6 @@ class Scrape:
             samples[metrics.LIST_PRICES_AGE] = {(): max(self._now_ms() - config.prices.reviewed_ms, 0) // 1000}
         for own in self._samples:
             samples.update(own())
-        takes_writes = await write_samples(self._write_checks)
-        samples[metrics.TAKES_WRITES] = takes_writes
         shown = config.organizations[:ORGANIZATIONS_MAX]
         asked = [
             *([] if self._store is None else [self._read_store(*self._store, shown, samples)]),
@@ -92,10 +90,17 @@ class Scrape:
         ]
         if asked:
             samples[metrics.ORGANIZATIONS_SKIPPED] = {(): len(config.organizations) - len(shown)}
-            samples[metrics.SCRAPE_ERRORS] = {(): int(not all(await asyncio.gather(*asked)))}
-        if any(part == "database" and not taken for (part, _), taken in takes_writes.items()):
+        have_answered = await asyncio.gather(*asked, self._check_writes(samples))
+        if asked:
+            samples[metrics.SCRAPE_ERRORS] = {(): int(not all(have_answered))}
+        if any(part == "database" and not taken for (part, _), taken in samples[metrics.TAKES_WRITES].items()):
             samples[metrics.LEDGER_DATABASE_UP] = {(): 0}
         return samples
+
+    async def _check_writes(self, samples: _Gathered) -> bool:
+        """Gather what takes writes; return True, since each check answers."""
+        samples[metrics.TAKES_WRITES] = await write_samples(self._write_checks)
+        return True
 
     async def _read_store(self, store: Store, limits: LimitGauges, shown: Sequence[Organization], samples: _Gathered) -> bool:
         """Read the store's families; return whether it answered."""

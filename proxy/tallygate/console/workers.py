@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tallygate.telemetry.count_file import CountReader, Series, owners
+from tallygate.telemetry.count_file import CountReader, Series, opened, owners
 from tallygate.telemetry.metric import Lasts, Samples
 from tallygate.telemetry.metrics import (
     DIRECTORY_SNAPSHOT,
@@ -21,6 +21,7 @@ from tallygate.telemetry.metrics import (
 from tallygate.telemetry.worker_state import STATE, WorkerStatus
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_STAT_BYTES_MAX: Final = 4_096  # it has some hundreds
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 # A dead process has nothing open, but its spooled settlements wait; a slot that no longer runs has left its spool to another.
 _STATE: Final = (*STATE, DIRECTORY_UNREAD.name, DIRECTORY_SNAPSHOT.name)
@@ -129,7 +130,8 @@ def _without(names: frozenset[str], series: Mapping[Series, tuple[int, ...]]) ->
 def _process_figures(pid: int) -> tuple[float | None, int | None, int | None]:
     """CPU seconds, resident bytes, open files (proc_pid_stat(5)); each is None without /proc or such a process."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        with opened(f"/proc/{pid}/stat") as file:
+            fields = os.read(file, _STAT_BYTES_MAX).rpartition(b")")[2].split()
         files = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - only their number
     except OSError:
         return None, None, None
