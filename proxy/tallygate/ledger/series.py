@@ -161,6 +161,8 @@ class SeriesNumbers:
 
     def keep(self, numbering: "Numbering") -> None:
         """Accept the new numbers. Called after the commit."""
+        if not numbering.found:
+            return  # as a rule all are known
         for org, known in numbering.fresh.items():
             self._orgs.setdefault(org, known)
         for series, number in numbering.found.items():
