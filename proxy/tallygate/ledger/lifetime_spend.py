@@ -5,7 +5,7 @@ As with the other totals, no amount ever falls: what is taken back is added to a
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -30,15 +30,8 @@ SPENT_COLUMNS: Final = (*_EXCHANGE, *(_C[name] for name in _KNOWN), _OTHER)  # o
 _STRETCH_MS: Final = 30 * DAY_MS
 
 
-class SpendKey(NamedTuple):
-    """The labels of one row of `lifetime_spend`, whose columns have these names. kind: of SPENT_ON."""
-
-    org: str
-    credential: str
-    capability: str
-    kind: str
-
-
+# The labels of a row of `lifetime_spend`: organization, credential, capability, and kind, of SPENT_ON.
+SpendKey = tuple[str, str, str, str]
 SpendChanges = dict[SpendKey, list[int]]  # amounts in the order of LIFETIME_SPEND_AMOUNTS
 
 
@@ -51,7 +44,7 @@ def spend_changes_of(new: Sequence[Entry]) -> SpendChanges:
             amounts = list(map(int.__add__, amounts, _spent(before)))
         for kind, amount in zip(SPENT_ON, amounts, strict=True):
             if amount:
-                key = SpendKey(entry.org, entry.credential, entry.capability, kind)
+                key = (entry.org, entry.credential, entry.capability, kind)
                 row = changes.get(key)
                 if row is None:
                     row = changes[key] = [0, 0, 0]
@@ -71,7 +64,7 @@ def purged_spend(gone: Iterable[Sequence[Any]]) -> SpendChanges:
     for org, credential, capability, *amounts in gone:
         for kind, amount in zip(SPENT_ON, amounts, strict=True):
             if amount:
-                changes.setdefault(SpendKey(org, credential, capability, kind), [0, 0, 0])[2] += int(amount)
+                changes.setdefault((org, credential, capability, kind), [0, 0, 0])[2] += int(amount)
     return changes
 
 
