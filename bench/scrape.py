@@ -139,7 +139,7 @@ def fill_count_files(directory: Path, config: GatewayConfig) -> None:
     )
     for slot in range(WORKERS):
         counts = CountFile(directory, f"worker-{slot}")
-        metrics = GatewayMetrics(counts, known, now_ms=lambda: time.time_ns() // 1_000_000)
+        metrics = GatewayMetrics(counts, known, now_ns=time.time_ns)
         for exchange in exchanges(config.organizations):
             metrics.inc(REFUSED, *exchange, LIMIT.name)
         for number, capability in itertools.product(range(1_000), CAPABILITIES):
