@@ -207,6 +207,40 @@ async def test_what_takes_away_is_written_soon_and_all_else_later(world: Directo
     assert written.org_ids() == {"acme"}
 
 
+async def test_a_keeper_rests_until_something_is_read_and_then_misses_no_change(
+    world: DirectoryWorld, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tallygate.ledger.directory.snapshot._STEP_SECONDS", 0.01)
+    monkeypatch.setattr("tallygate.ledger.directory.snapshot.CONFIRM_SECONDS", 3_600.0)
+    steps, step = 0, machine.keeper.step
+
+    async def counted() -> None:
+        nonlocal steps
+        steps += 1
+        await step()
+
+    monkeypatch.setattr(machine.keeper, "step", counted)
+    keeping = asyncio.create_task(machine.keeper.keep_forever())
+    await world.acme()
+    await machine.replica.read()
+    async with asyncio.timeout(30):  # nobody waits for the next hour
+        while steps < 3:
+            await asyncio.sleep(0.01)
+        assert not machine.file.path.exists()
+        machine.seconds += LATER_SECONDS
+        while not machine.file.path.exists():
+            await asyncio.sleep(0.01)
+        before = steps
+        await asyncio.sleep(0.1)
+        assert steps - before <= 1
+        machine.seconds, machine.now_ms = machine.seconds + 3_600, machine.now_ms + 7_000
+        await machine.replica.refresh()
+        while machine.keeper.samples().get(SNAPSHOT_AGE) != {(): 0.0}:
+            await asyncio.sleep(0.01)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+
+
 async def test_a_slow_disk_is_not_kept_busy(world: DirectoryWorld, written: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     write = written.file.write
     writes = []

@@ -15,7 +15,7 @@ from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.ledger.notices.deliveries import Deliveries, Result, count_results, count_waiting
 from tallygate.ledger.notices.record import DeliveryState
-from tallygate.webhooks.dispatcher import ATTEMPTS_MAX, DELAYS_MS, KEPT_MS, LEASE_MS, UNCONFIGURED_MS
+from tallygate.webhooks.dispatcher import ATTEMPTS_MAX, DELAYS_MS, IDLE_SECONDS, KEPT_MS, LEASE_MS, POLL_SECONDS, UNCONFIGURED_MS
 
 
 def endpoint_of(receiver: Receiver, name: str = "ops") -> WebhookEndpoint:
@@ -299,6 +299,26 @@ async def test_notices_are_kept_for_a_month_and_longer_while_they_wait(post: Pos
         post.clock.now += 1
         await post.deliveries.purge(post.clock.now - KEPT_MS)
         assert {row.event_id for row in await post.rows()} == {a_notice(2).event_id}
+
+
+async def test_a_dispatcher_looks_more_seldom_while_no_endpoint_is_configured(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 1:
+            post.endpoints.append(endpoint_of(receiver))
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr("tallygate.webhooks.dispatcher.tick", noted)
+    async with running_receiver(Receiver()) as receiver:
+        running = asyncio.ensure_future(post.dispatcher().send_forever())
+        async with asyncio.timeout(30):
+            while len(pauses) < 2:
+                await asyncio.sleep(0.001)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert pauses[:2] == [IDLE_SECONDS, POLL_SECONDS]
 
 
 async def test_a_running_dispatcher_outlives_an_outage_of_the_ledger(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ AUDIT_EVERY_SECONDS: Final = 60.0
 FOLD_EVERY_SECONDS: Final = 60.0  # every question adds what is recent: rows of it are few, as many as series that are in use
 DAILY_EVERY_SECONDS: Final = 3_600.0
 COPIES_EVERY_SECONDS: Final = 5.0
-DIGESTS_EVERY_SECONDS: Final = 1.0
+DIGESTS_EVERY_SECONDS: Final = 2.0
 PREPARE_BACKOFF_SECONDS: Final = 2.0
 _log = logging.getLogger(__name__)
 

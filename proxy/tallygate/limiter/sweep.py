@@ -36,6 +36,8 @@ class Sweeper:
         due: dict[int, list[str]] = {}
         for org in (org.decode() for reply in replies for org in reply):
             due.setdefault(partition_of(org), []).append(org)
+        if not due:  # as a rule
+            return 0
         return sum(await answers([self._sweep_orgs(orgs) for orgs in due.values()]))
 
     async def _sweep_orgs(self, orgs: Sequence[str]) -> int:

@@ -21,6 +21,7 @@ from tallygate.webhooks.message import message_of
 from tallygate.webhooks.sender import Sender
 
 POLL_SECONDS: Final = 1.0
+IDLE_SECONDS: Final = 5.0  # the same without endpoints: the first one that is configured waits so long
 TIDY_EVERY_SECONDS: Final = 30.0
 SENDING_MAX: Final = 16
 LEASE_MS: Final = 30_000  # longer than an attempt takes with its two transactions
@@ -99,7 +100,7 @@ class Dispatcher:
                 except Exception:  # noqa: BLE001 - the outermost handler: a fault must not end what sends
                     _log.exception("sending webhooks failed and is tried again")
                     pause = BACKOFF_MAX_SECONDS
-                await tick(pause)
+                await tick(pause if self._endpoints() else max(pause, IDLE_SECONDS))
         finally:
             tasks = list(self._busy.values())
             for task in tasks:

@@ -20,7 +20,7 @@ import msgspec
 from tallygate.ledger.database import newest_version
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 from tallygate.ledger.file_backup import sync_path
-from tallygate.shares.ticks import tick
+from tallygate.shares.ticks import Alarm, until_tick
 from tallygate.telemetry.metric import Samples
 from tallygate.telemetry.metrics import SNAPSHOT_AGE
 
@@ -31,7 +31,7 @@ LATER_SECONDS: Final = 60.0  # from any other change
 SHARE: Final = 20  # of the time, one part at most is spent on writing
 CONFIRM_SECONDS: Final = 10.0  # between two notes that the file is what the database has
 AHEAD_MS_MAX: Final = 60_000  # by which a file's time may lie in the future: clocks are set
-_STEP_SECONDS: Final = 1.0
+_STEP_SECONDS: Final = 1.0  # between two looks while a change is to be written
 _PIECE_LINES: Final = 1_000  # written at once
 _log = logging.getLogger(__name__)
 _Retired = Mapping[tuple[str, str], str]
@@ -178,6 +178,7 @@ class SnapshotKeeper:
         self._confirmed_at = 0.0
         self._kept_at_ms = 0  # 0: not known. What was never read is never confirmed
         self._is_failing = False
+        self._was_read = Alarm()  # until then there is nothing to do
 
     def begin(self) -> None:
         """Note that reading begins: what is read then is as of now."""
@@ -199,15 +200,18 @@ class SnapshotKeeper:
         self._retired, self._read_at_ms = retired, self._began_ms
         due = self._clock() + (SOON_SECONDS if takes_away else LATER_SECONDS)
         self._due = due if self._due is None else min(self._due, due)
+        self._was_read.set()
 
     def confirm(self) -> None:
         """Take that nothing has changed since the last time."""
         self._read_at_ms = self._began_ms
+        self._was_read.set()
 
     async def keep_forever(self) -> None:
         """Write and confirm until cancelled."""
         while True:
-            await tick(_STEP_SECONDS)
+            await self._was_read.wait(until_tick(CONFIRM_SECONDS if self._due is None else _STEP_SECONDS))
+            self._was_read.clear()
             await self.step()
 
     async def step(self) -> None:
