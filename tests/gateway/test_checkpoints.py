@@ -118,6 +118,21 @@ async def test_a_round_over_many_exchanges_takes_few_turns_of_a_busy_loop() -> N
     assert turns < number / 2
 
 
+async def test_what_is_relayed_meanwhile_waits_for_a_few_exchanges_at_a_time() -> None:
+    limiter = RenewedLeases()
+    services = services_of(limiter)
+    services.bounds.checkpoint_seconds = 60
+    answers: Any = {OpenAnswer(str(each)) for each in range(400)}
+    round_, most = asyncio.ensure_future(checkpoint_all(services, answers)), 0
+    while not round_.done():
+        before = len(limiter.names)
+        await asyncio.sleep(0)  # a turn of the loop
+        most = max(most, len(limiter.names) - before)
+
+    assert len(limiter.names) == 400
+    assert most == 8
+
+
 async def test_a_round_trip_that_fails_is_not_missing_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(account, "CHECKPOINTS_AT_ONCE", 2)
     answers: Any = {OpenAnswer(str(number)) for number in range(6)}

@@ -10,6 +10,8 @@ import psutil
 import redis
 from supervised import eventually, get
 
+from tallygate.processes.console import GIVES_WAY
+
 REFUSED = 'tallygate_refused_total{capability="chat",credential="acme-prod",limit="spend_limit_exceeded",org="acme"}'
 
 
@@ -27,6 +29,14 @@ def test_a_killed_worker_is_replaced_while_the_port_stays_open_and_its_counts_go
     assert supervised.metric(REFUSED) == 40
     eventually(lambda: supervised.metric('tallygate_worker_up{worker="1"}') == 1, "the second worker is up")
     eventually(lambda: supervised.metric('tallygate_worker_starts_total{worker="0"}') == 2, "the first one was started twice")
+
+
+def test_the_console_gives_way_to_the_workers(supervised):
+    ours = psutil.Process(supervised.process.pid).nice()
+    niceness = {
+        name: child.nice() for child in supervised.children() for name in child.cmdline() if name.startswith("placeholder_")
+    }
+    assert niceness == {"placeholder_worker": ours, "placeholder_console": ours + GIVES_WAY}
 
 
 def test_sigterm_lets_open_answers_finish_refuses_new_connections_and_ends_cleanly(supervised):

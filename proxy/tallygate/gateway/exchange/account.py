@@ -17,7 +17,8 @@ from tallygate.gateway.exchange.charging import Bill
 from tallygate.gateway.exchange.event import encode, event_of
 from tallygate.gateway.services import Services
 
-CHECKPOINTS_AT_ONCE: Final = 50  # exchanges whose accounts are made in one turn of the loop: a few milliseconds
+CHECKPOINTS_AT_ONCE: Final = 8  # exchanges whose accounts are made in one turn of the loop: a millisecond
+GROUPS_MOST: Final = 50  # of a round: of more exchanges than this many groups of eight, more share a turn
 _log: Final = logging.getLogger(__name__)
 
 
@@ -75,13 +76,15 @@ async def checkpoint_all(services: Services, answers: AbstractSet[Answer]) -> No
     """Renew the leases of open exchanges and record their cost so far, many in one round trip. Raises StoreError.
 
     A hold expires with its worker, and not because that is slow: counting has the time between two rounds, and what fails for one
-    exchange, or in one round trip, does so for no other. Of an overloaded loop, whose every turn is long, a round takes few turns:
-    many exchanges share them, and nobody waits for the store before all are sent.
+    exchange, or in one round trip, does so for no other. What is relayed meanwhile waits for a few exchanges at a time. Of an
+    overloaded loop, whose every turn is long, a round takes few turns: of many exchanges more share one, and nobody waits for the
+    store before all are sent.
     """
     until = services.loop.time() + services.bounds.checkpoint_seconds
     open_ones, sent = list(answers), []
-    for start in range(0, len(open_ones), CHECKPOINTS_AT_ONCE):
-        accounts = await asyncio.gather(*(_attempted(answer, until) for answer in open_ones[start : start + CHECKPOINTS_AT_ONCE]))
+    at_once = max(CHECKPOINTS_AT_ONCE, -(-len(open_ones) // GROUPS_MOST))
+    for start in range(0, len(open_ones), at_once):
+        accounts = await asyncio.gather(*(_attempted(answer, until) for answer in open_ones[start : start + at_once]))
         renewing = services.limiter.checkpoint([account for account in accounts if account is not None])
         sent.append(services.loop.create_task(renewing))
     for outcome in await asyncio.gather(*sent, return_exceptions=True):
