@@ -8,6 +8,7 @@ import weakref
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
+from uuid import uuid4
 
 import pytest
 
@@ -17,14 +18,20 @@ PATIENCE_SECONDS = 10.0
 
 
 @pytest.fixture
-async def threads() -> AsyncIterator[Threads]:
-    made = Threads(2, name="test")
+def name() -> str:
+    """Of this test's threads alone: those of others may still be about to end."""
+    return uuid4().hex
+
+
+@pytest.fixture
+async def threads(name: str) -> AsyncIterator[Threads]:
+    made = Threads(2, name=name)
     yield made
     made.close()
 
 
-def running() -> set[str]:
-    return {thread.name for thread in threading.enumerate() if thread.name.startswith("test_")}
+def running(name: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith(name)]
 
 
 async def test_work_is_done_in_another_thread_and_its_error_is_the_callers(threads: Threads) -> None:
@@ -34,17 +41,17 @@ async def test_work_is_done_in_another_thread_and_its_error_is_the_callers(threa
     assert await threads.do(lambda: 7) == 7
 
 
-async def test_one_thread_is_enough_for_what_comes_one_after_the_other(threads: Threads) -> None:
+async def test_one_thread_is_enough_for_what_comes_one_after_the_other(threads: Threads, name: str) -> None:
     assert len({await threads.do(threading.get_ident) for _ in range(5)}) == 1
-    assert running() == {"test_1"}
+    assert [thread.name for thread in running(name)] == [f"{name}_1"]
 
 
-async def test_work_beyond_the_most_waits_and_is_done_in_its_order() -> None:
-    threads, gate, done = Threads(1, name="test"), threading.Event(), list[int]()
+async def test_work_beyond_the_most_waits_and_is_done_in_its_order(name: str) -> None:
+    threads, gate, done = Threads(1, name=name), threading.Event(), list[int]()
     blocked = asyncio.ensure_future(threads.do(gate.wait))
     later = [asyncio.ensure_future(threads.do(lambda number=number: done.append(number))) for number in range(4)]  # type: ignore[misc]
     await asyncio.sleep(0)
-    assert running() == {"test_1"}
+    assert [thread.name for thread in running(name)] == [f"{name}_1"]
     later[1].cancel()
     gate.set()
     await asyncio.gather(blocked, *later, return_exceptions=True)
@@ -109,12 +116,12 @@ async def test_nothing_of_what_was_done_is_kept(threads: Threads) -> None:
         gc.enable()
 
 
-async def test_threads_end_once_nothing_is_left_to_do() -> None:
-    closed, gate = Threads(1, name="test"), threading.Event()
+async def test_threads_end_once_nothing_is_left_to_do(name: str) -> None:
+    closed, gate = Threads(1, name=name), threading.Event()
     first = asyncio.ensure_future(closed.do(gate.wait))
     second = asyncio.ensure_future(closed.do(lambda: 2))
     await asyncio.sleep(0)
-    (thread,) = [thread for thread in threading.enumerate() if thread.name.startswith("test_")]
+    (thread,) = running(name)
     closed.close()
     gate.set()
     assert await first
@@ -123,8 +130,8 @@ async def test_threads_end_once_nothing_is_left_to_do() -> None:
     assert not thread.is_alive()
 
 
-def test_a_loop_that_was_closed_meanwhile_disturbs_nobody(capfd: pytest.CaptureFixture[str]) -> None:
-    gate, threads = threading.Event(), Threads(1, name="test")
+def test_a_loop_that_was_closed_meanwhile_disturbs_nobody(capfd: pytest.CaptureFixture[str], name: str) -> None:
+    gate, threads = threading.Event(), Threads(1, name=name)
 
     async def leave() -> None:
         asyncio.ensure_future(threads.do(gate.wait))  # noqa: RUF006
@@ -133,7 +140,7 @@ def test_a_loop_that_was_closed_meanwhile_disturbs_nobody(capfd: pytest.CaptureF
     asyncio.run(leave())
     gate.set()
     until = time.monotonic() + PATIENCE_SECONDS
-    while running() and time.monotonic() < until:
+    while running(name) and time.monotonic() < until:
         time.sleep(0.001)
-    assert not running()
+    assert not running(name)
     assert not capfd.readouterr().err
