@@ -5,7 +5,7 @@ python -m bench.low_rate [--per-second 10] [--seconds 30] [--rounds 3] [--python
 At a low rate most of the cost is what is done by the clock. Told are CPU and bytes written to disk of each process, in a second
 without any request or scrape, and for each request while all of it goes on. Several interpreters, each of another checkout, are
 measured in turn within each round. Each has a gateway of its own, in a directory on the disk that --directory is on: a file system
-in memory counts no bytes.
+in memory counts no bytes. The first scrape of a process, which makes what others use, comes before anything is counted.
 """
 
 import argparse
@@ -74,6 +74,8 @@ async def _measured(tallygate: Tallygate, directory: Path, options: argparse.Nam
     before = _spent(contender, directory)
     await asyncio.sleep(options.seconds)
     at_rest = _since(contender, directory, before, units=options.seconds)
+    async with ClientSession() as session:
+        await _scrape(session, tallygate.console_port)
     load, before = SteadyLoad(contender.target, bodies), _spent(contender, directory)
     scraping = asyncio.ensure_future(_scrape_forever(tallygate.console_port, options.scrape_seconds))
     await load.run(per_second=options.per_second, seconds=options.seconds)
@@ -87,10 +89,14 @@ async def _measured(tallygate: Tallygate, directory: Path, options: argparse.Nam
 async def _scrape_forever(port: int, seconds: float) -> None:
     async with ClientSession() as session:
         while True:
-            async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
-                answer.raise_for_status()
-                await answer.read()
+            await _scrape(session, port)
             await asyncio.sleep(seconds)
+
+
+async def _scrape(session: ClientSession, port: int) -> None:
+    async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+        answer.raise_for_status()
+        await answer.read()
 
 
 def _spent(contender: Contender, directory: Path) -> Spent:
