@@ -64,6 +64,7 @@ async def test_windows_that_agree_are_read_once_and_others_before_and_after_the_
     await at_work.spend(ORGANIZATIONS[0], "acme-prod", 700)
     await at_work.writer.drain()
     reads: list[Any] = []
+    in_flight: list[int] = []
 
     class Counted:
         is_cluster = False
@@ -71,7 +72,10 @@ async def test_windows_that_agree_are_read_once_and_others_before_and_after_the_
 
         async def run_script(self, *call: Any) -> Any:
             reads.append(call)
-            return await at_work.store.run_script(*call)
+            in_flight.append(1 + (in_flight[-1] if in_flight else 0))
+            answer = await at_work.store.run_script(*call)
+            in_flight.append(in_flight[-1] - 1)
+            return answer
 
     audit = LimiterAudit(at_work.database, Counted(), at_work.scripts)
     windows = [window async for window, drifts in audit.windows(ORGANIZATIONS, await at_work.now_ms()) if not drifts]
@@ -81,6 +85,7 @@ async def test_windows_that_agree_are_read_once_and_others_before_and_after_the_
     reads.clear()
     assert not [drifts async for _, drifts in audit.windows(ORGANIZATIONS, await at_work.now_ms()) if drifts]
     assert len(reads) == 8 + 2 * 3, "of its organization and of its credential"
+    assert max(in_flight) == 2, "an admission waits for no more of them"
 
 
 async def test_a_limiter_that_lost_its_data_is_closed_until_the_ledger_has_rebuilt_it(at_work: LimiterAtWork) -> None:
