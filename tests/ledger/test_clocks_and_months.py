@@ -464,13 +464,19 @@ async def test_a_window_that_was_moved_is_rebuilt_without_a_request(redis_store:
     assert (reading.spent_nano_usd, await deployment.drifts(), deployment.clock.steps) == (8_010_000_000, [], 0)
 
 
-async def test_the_looks_of_each_tick_close_what_a_set_clock_has_moved_and_open_it_once_it_is_back(
-    redis_store: RedisConnection, database: Database
-) -> None:
+async def looked_at(redis_store: RedisConnection, database: Database) -> tuple[ShiftedStore, Upkeep]:
+    """A store whose clock and marks the ledger has looked at once."""
     store = ShiftedStore(redis_store)
     upkeep = Deployment(store, database).upkeep
     await upkeep.look_at_clock()
     await upkeep.look_at_marks()
+    return store, upkeep
+
+
+async def test_the_looks_of_each_tick_close_what_a_set_clock_has_moved_and_open_it_once_it_is_back(
+    redis_store: RedisConnection, database: Database
+) -> None:
+    store, upkeep = await looked_at(redis_store, database)
     assert await unmarked_partitions(redis_store) == ()
 
     store.ahead_ms = 31 * DAY_MS
@@ -487,10 +493,7 @@ async def test_the_looks_of_each_tick_close_what_a_set_clock_has_moved_and_open_
 async def test_no_partition_is_opened_by_a_clock_that_was_set_since_the_last_look_at_it(
     redis_store: RedisConnection, database: Database
 ) -> None:
-    store = ShiftedStore(redis_store)
-    upkeep = Deployment(store, database).upkeep
-    await upkeep.look_at_clock()
-    await upkeep.look_at_marks()
+    store, upkeep = await looked_at(redis_store, database)
     store.ahead_ms = 31 * DAY_MS
     await close_partition(redis_store, 3)
     await upkeep.look_at_marks()

@@ -143,6 +143,13 @@ class Looks:
         await self._intake.collect()
 
 
+def one_refused(tmp_path: Path, database: Database) -> tuple[Machine, Looks]:
+    """A machine whose worker has refused a request, and the looks at it."""
+    machine = Machine(tmp_path / "metrics")
+    machine.run(ACME)
+    return machine, Looks(machine, tmp_path, database)
+
+
 async def test_where_no_refusal_was_counted_nothing_is_looked_at_and_none_is_missed(tmp_path: Path, database: Database) -> None:
     machine = Machine(tmp_path / "metrics")
     looks = Looks(machine, tmp_path, database)
@@ -172,9 +179,7 @@ async def test_where_no_refusal_was_counted_nothing_is_looked_at_and_none_is_mis
 
 
 async def test_files_that_were_replaced_are_looked_at(tmp_path: Path, database: Database) -> None:
-    machine = Machine(tmp_path / "metrics")
-    looks = Looks(machine, tmp_path, database)
-    machine.run(ACME)
+    machine, looks = one_refused(tmp_path, database)
     await looks.at_rest()
     shutil.rmtree(tmp_path / "metrics")
     machine.run(ACME)
@@ -183,9 +188,7 @@ async def test_files_that_were_replaced_are_looked_at(tmp_path: Path, database: 
 
 
 async def test_what_could_not_be_added_is_looked_at_again(tmp_path: Path, database: Database) -> None:
-    machine = Machine(tmp_path / "metrics")
-    looks = Looks(machine, tmp_path, database)
-    machine.run(ACME)
+    _machine, looks = one_refused(tmp_path, database)
     looks.is_away = True
     for _ in range(3):
         with pytest.raises(LedgerUnavailableError):
@@ -196,9 +199,7 @@ async def test_what_could_not_be_added_is_looked_at_again(tmp_path: Path, databa
 
 
 async def test_a_line_that_waits_is_taken_without_a_new_count(tmp_path: Path, database: Database) -> None:
-    machine = Machine(tmp_path / "metrics")
-    looks = Looks(machine, tmp_path, database)
-    machine.run(ACME)
+    _machine, looks = one_refused(tmp_path, database)
     await looks.at_rest()
     lines = RefusalFile(tmp_path / "refusals", "worker-0", new_identity=lambda: 8)
     lines.write(b"not a line, and taken all the same")

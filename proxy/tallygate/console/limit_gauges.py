@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
 from operator import is_
 from typing import Final
 
@@ -134,15 +133,11 @@ class LimitGauges:
         def months_of(calendar: _Calendar) -> Months:
             return months_around(now_ms, *calendar)
 
-        waiting = iter(enumerate(reads))
-        found: list[Sequence[_Shown]] = [()] * len(reads)
-
-        async def read_on() -> None:
-            for number, read in waiting:
-                found[number] = await read.samples(self._store, months_of)
-
-        await asyncio.gather(*(read_on() for _ in range(READS_AT_ONCE)))
-        shown = list(chain.from_iterable(found))
+        shown: list[_Shown] = []
+        for start in range(0, len(reads), READS_AT_ONCE):
+            at_once = reads[start : start + READS_AT_ONCE]
+            for samples in await asyncio.gather(*(read.samples(self._store, months_of) for read in at_once)):
+                shown += samples
         return {**InParts.of(_GAUGES, shown), metrics.LIMITS_SKIPPED: {(): skipped}}
 
     def _reads_of(self, organizations: Sequence[Organization]) -> tuple[Sequence[_Read], int]:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tallygate.telemetry.count_file import opened
+
 DIRECTORY: Final = "refusals"  # within the data directory
 SLOT_BYTES: Final = 4_096
 SLOTS: Final = 1_024  # a sparse file of 4 MiB a worker
@@ -87,11 +89,8 @@ class RefusalFiles:
     def have_lines(self) -> bool:
         """Return whether some line waits: a few calls of the kernel, which wait for no disk."""
         for name in _rings(self._directory):
-            file = os.open(f"{self._directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-            try:
+            with opened(f"{self._directory}/{name}") as file:
                 head = os.pread(file, _HEAD.size, 0)
-            finally:
-                os.close(file)
             if head[_WRITTEN_AT:_TAKEN_AT] != head[_TAKEN_AT:]:
                 return True
         return False
