@@ -194,6 +194,31 @@ async def test_a_compaction_knows_whose_the_earlier_response_is(tmp_path: Path, 
         assert (await answer(session, "POST", "/v1/responses", BIG, named))[0] == 404
 
 
+@pytest.mark.parametrize("spelled", ["msg_acme", "\\u006dsg_acme"])
+async def test_a_message_that_a_compaction_repeats_belongs_to_who_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelled: str
+) -> None:
+    """OpenAI, "Compact a response": its answer has the users' messages as they were sent, and only the compaction is new."""
+    repeated = {"type": "message", "role": "user", "id": "msg_acme", "content": "Hi"}
+    async with with_objects(tmp_path, monkeypatch) as (_, upstream, session):
+        made = {"id": "resp_acme", "output": [{"type": "message", "role": "assistant", "id": "msg_acme", "content": []}]}
+        upstream.answers["POST", "/v1/responses"] = made
+        assert (await answer(session, "POST", "/v1/responses", ACME, {"model": "gpt-4o-mini", "input": "Hi"}))[0] == 200
+        upstream.answers["POST", "/v1/responses/compact"] = {
+            "id": "resp_compacted",
+            "object": "response.compaction",
+            "output": [repeated, {"type": "compaction", "id": "cmp_1", "encrypted_content": ""}],
+            "usage": {"input_tokens": 5, "output_tokens": 7},
+        }
+        asked = json.dumps({"model": "gpt-4o-mini", "input": [repeated]}).replace("msg_acme", spelled)
+        sent = BIG | {"content-type": "application/json"}
+        async with session.post("/v1/responses/compact", headers=sent, data=asked) as compacted:
+            assert compacted.status == 200
+        named = {"model": "gpt-4o-mini", "input": [{"type": "item_reference", "id": "msg_acme"}]}
+        assert (await answer(session, "POST", "/v1/responses", BIG, named))[0] == 404
+        assert (await answer(session, "POST", "/v1/responses", ACME, named))[0] == 200
+
+
 async def test_a_stored_prompt_is_held_at_the_dearest_model_and_charged_by_the_one_that_answers(tmp_path: Path) -> None:
     body = {"prompt": {"id": "pmpt_1", "version": "2", "variables": {"city": "Oslo"}}, "max_output_tokens": 100}
     async with simulated(tmp_path, acme_usd="0.18") as (harness, session):

@@ -73,8 +73,9 @@ class Caller:
         self._session, self._url, self._headers = session, url, headers
 
     async def __call__(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, Any, dict[str, str]]:
-        given = {} if body is None else {"json": body}
-        async with self._session.request(method, f"{self._url}{path}", headers=self._headers, **given, **options) as response:
+        given = {} if body is None else {"data" if isinstance(body, bytes) else "json": body}
+        typed = self._headers | ({"content-type": "application/json"} if isinstance(body, bytes) else {})
+        async with self._session.request(method, f"{self._url}{path}", headers=typed, **given, **options) as response:
             text = await response.text()
             headers = {name.lower(): value for name, value in response.headers.items()}
         try:
@@ -226,6 +227,9 @@ async def test_a_name_that_its_maker_chose_is_nobodys(tmp_path: Path) -> None:
         assert (await acme("GET", "/v1beta/files/g1"))[0] == 404
         assert (await acme("POST", "/v1beta/files", {"file": {"display_name": "mine"}}))[0] == 200
         assert (await acme("GET", "/v1beta/files/g2"))[0] == 200
+        for spelled in (b"files\\/g3", b"f\\u0069les/g4"):
+            assert (await acme("POST", "/v1beta/files", b'{"file": {"name": "%b"}}' % spelled))[0] == 200
+        assert [(await acme("GET", f"/v1beta/files/{name}"))[0] for name in ("g3", "g4")] == [404, 404], "however JSON spells it"
 
 
 @pytest.mark.usefixtures("operator_key")

@@ -32,8 +32,13 @@ _UPSERTED: Final = frozenset(
     {"content_item"}
 )  # kinds whose ids a client may choose: one that it sent may be somebody else's already
 _INGESTED: Final = "content_item"
+_ECHOING: Final = "/responses/compact"  # answers with the messages of its input, ids and all (OpenAI, "Compact a response")
 _BULK_QUERY: Final = frozenset({"publisher_id"})  # besides ids in the body; anything else may be a filter
+_NAMED_BY_GOOGLE: Final = "batch"
 _REFERRING: Final = "/messages/batches"  # in paths whose answers have a `results_url`
+# An escape of JSON's for a letter, a digit, a dot, a dash or an underscore, of which ids consist: no encoder writes one.
+_DISGUISE: Final = re.compile(rb"\\u00(?:2[de]|3\d|[46][1-9a-f]|[57][\da]|5f)", re.IGNORECASE)
+_SEARCHED_BYTES_MAX: Final = 4 << 20  # of a body, for a disguise: some 50 ms at the worst
 _NOT_KEPT: Final = {"response": re.compile(rb'(?<!\\)"store"\s*:\s*false')}
 
 
@@ -92,14 +97,20 @@ def answer_objects(head: Head, caller: Caller, body: bytes) -> AnswerObjects | N
     if not head.treatment.may_be_kept(objects.makes, body):
         return None
     # Google's file may have a name that its maker chose, and another may take once the file has ended (Files API, `File.name`).
-    sent = body if objects.makes in _UPSERTED or objects.prefix else b""
-    makes, compares = objects.makes, ""
+    is_named = objects.makes in _UPSERTED or objects.prefix or head.route.path.endswith(_ECHOING)
+    sent = body.replace(b"\\/", b"/") if is_named else b""
+    makes, compares = "" if objects.makes != _NAMED_BY_GOOGLE and _may_disguise(sent) else objects.makes, ""
     if makes == INGESTION:
         compares = _INGESTED
         if not all(name.startswith(f"{caller.organization.id}:") for name in all_producers(body)):
             makes = ""  # an item of that name may have been there, and the answer tells it like a new one
     refers = _REFERRING in head.route.path and head.client.request.method == "GET"
     return AnswerObjects(makes=makes, lists=objects.lists, prefix=objects.prefix, sent=sent, compares=compares, refers=refers)
+
+
+def _may_disguise(body: bytes) -> bool:
+    """Return whether a body may have an id that a search for its letters does not find."""
+    return b"\\u00" in body and (len(body) > _SEARCHED_BYTES_MAX or _DISGUISE.search(body) is not None)
 
 
 def asks_to_keep(makes: str, body: bytes) -> bool:
