@@ -76,8 +76,11 @@ class Upstream:
     def __init__(self) -> None:
         self.answer: dict[str, Any] = {}
 
-    async def handle(self, _request: web.Request) -> web.Response:
-        return web.json_response(self.answer)
+    async def handle(self, request: web.Request) -> web.Response:
+        if not (await request.json()).get("stream"):
+            return web.json_response(self.answer)
+        events = "".join(f"data: {json.dumps(event)}\n\n" for event in self.answer["events"])
+        return web.Response(text=f"{events}data: [DONE]\n\n", content_type="text/event-stream")
 
 
 class World:
@@ -89,7 +92,7 @@ class World:
         headers = {"Authorization": f"Bearer {self.key}"}
         body = {"model": MAIN} | body
         async with self.session.post(self.harness.url + path, json=body, headers=headers) as answer:
-            return answer.status, await answer.json()
+            return answer.status, {} if body.get("stream") else await answer.json()
 
     async def event(self, path: str, body: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
         self.upstream.answer = answer
@@ -166,6 +169,79 @@ async def test_tiers_and_sizes_cost_what_the_answer_says(tmp_path: Path, aiohttp
         reads = {"tools": [{"type": "mcp", "server_label": "peace"}]}  # so that all that fits in the context is held
         long = await world.respond(reads, tokens(300_000, 100_000, 2_000))
         assert (long["cost_nano_usd"], long["flags"]) == (2_190_000_000, [])  # 200,000 at 10, 100,000 at 1, 2,000 at 45
+
+
+FAILURE = {"code": "server_error", "message": "No."}
+FAILED_CHOICE = {"index": 0, "finish_reason": "error", "error": FAILURE, "message": {"role": "assistant", "content": "Pea"}}
+FAILED_CHUNK = {"index": 0, "finish_reason": "error", "error": FAILURE, "delta": {"content": "Pea"}}
+
+
+def failed_response(usage: dict[str, Any] | None) -> dict[str, Any]:
+    return {"object": "response", "status": "failed", "error": FAILURE, "model": MAIN, "output": [], "usage": usage}
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        (RESPONSES, failed_response(tokens(1_000, 0, 5))),
+        (RESPONSES, {"events": [{"type": "response.failed", "response": failed_response(tokens(1_000, 0, 5))}]}),
+        (
+            RESPONSES,
+            {
+                "events": [
+                    {"type": "error"} | FAILURE,
+                    {"type": "response.failed", "response": failed_response(tokens(1_000, 0, 5))},
+                ]
+            },
+        ),
+        (CHAT, {"model": MAIN, "choices": [FAILED_CHOICE], "usage": chat_tokens(1_000, 5)}),
+        (CHAT, {"model": MAIN, "choices": [], "error": FAILURE, "usage": chat_tokens(1_000, 5)}),
+        (CHAT, {"events": [{"model": MAIN, "choices": [FAILED_CHUNK], "usage": chat_tokens(1_000, 5)}]}),
+        (
+            CHAT,
+            {
+                "events": [
+                    {"model": MAIN, "choices": [FAILED_CHUNK]},
+                    {"model": MAIN, "choices": [], "usage": chat_tokens(1_000, 5)},
+                ]
+            },
+        ),
+    ],
+)
+async def test_a_failed_answer_costs_what_it_says(tmp_path: Path, aiohttp_server: Any, path: str, answer: dict[str, Any]) -> None:
+    asks = {"input": "Hi"} if path == RESPONSES else {"messages": [{"role": "user", "content": "Hi"}]}
+    async with bills(tmp_path, aiohttp_server) as world:
+        event = await world.event(path, asks | {"stream": "events" in answer}, answer)
+    assert (event["cost_nano_usd"], event["usage_source"]) == (5_150_000, "upstream")  # 1,000 at 5, 5 at 30
+    assert (event["outcome"], event["flags"]) == ("upstream_error", [])
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        (RESPONSES, failed_response(None)),
+        (RESPONSES, {"events": [{"type": "response.failed", "response": failed_response(None)}]}),
+        (CHAT, {"model": MAIN, "choices": [FAILED_CHOICE], "usage": chat_tokens(0, 0)}),
+        (
+            CHAT,
+            {
+                "events": [
+                    {"model": MAIN, "choices": [], "usage": chat_tokens(1_000, 5)},
+                    {"model": MAIN, "choices": [FAILED_CHUNK]},
+                ]
+            },
+        ),
+    ],
+)
+async def test_a_failed_answer_that_does_not_say_costs_what_may_have_been_generated(
+    tmp_path: Path, aiohttp_server: Any, path: str, answer: dict[str, Any]
+) -> None:
+    asks = {"input": "Hi"} if path == RESPONSES else {"messages": [{"role": "user", "content": "Hi"}]}
+    async with bills(tmp_path, aiohttp_server) as world:
+        event = await world.event(path, asks | {"stream": "events" in answer}, answer)
+    assert event["cost_nano_usd"] > 3_000 * 30_000
+    assert (event["usage_source"], event["outcome"]) == ("assumed", "upstream_error")
+    assert "assumed" in event["flags"]
 
 
 async def test_calls_of_tools_are_held_and_charged(tmp_path: Path, aiohttp_server: Any) -> None:

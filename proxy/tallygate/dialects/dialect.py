@@ -170,6 +170,7 @@ class MeterReading(msgspec.Struct, kw_only=True):
     response_model        the model that answered
     ended                 the dialect's own end was seen ([DONE], message_stop, finish reason, closed JSON ...)
     failed                an error object was seen inside a 2xx
+    is_failure_counted    usage was reported with the failure or after it, so that it is final
     ends_inside           the body ended inside an event: anything written after it would become part of that event
     unread_bytes          bytes of a body that the dialect cannot parse: only their number is known
     text                  generated text, tool arguments and reasoning not yet removed by `drain_text`
@@ -199,6 +200,7 @@ class MeterReading(msgspec.Struct, kw_only=True):
     is_output_zero: bool = False
     ended: bool = False
     failed: bool = False
+    is_failure_counted: bool = False
     ends_inside: bool = False
     unread_bytes: int = 0
     text: list[str] = []

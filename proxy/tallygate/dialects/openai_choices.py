@@ -242,6 +242,7 @@ def _read_about(reading: MeterReading, body: ChoicesBody, stated: StatedUsage) -
     if counts is None:
         return False
     reading.usage = counts
+    reading.is_failure_counted = reading.failed
     reading.is_output_zero = stated.is_output_zero and reading.has_text_after_usage
     if not MEMBERS.isdisjoint(usage):
         read_billed(reading, stated.members)

@@ -371,6 +371,7 @@ class ResponsesStreamMeter(EventStreamMeter):
         if end in _ENDS:
             reading.ended = True
             reading.failed = reading.failed or end == "failed" or bool(error)
+            reading.is_failure_counted = reading.failed and counts is not None
             if isinstance(nested, dict):
                 self._read_last_words(nested.get("service_tier"), nested.get("tool_usage"), nested.get("tools"))
             else:
@@ -412,6 +413,7 @@ class ResponsesJsonMeter(JsonMeter):
             _read_item_text(reading, item)
         stated = StatedUsage(RESPONSES)
         reading.usage = stated.add(answer.usage, reading.flags)
+        reading.is_failure_counted = reading.failed and reading.usage is not None
         if self._facts.job_kind is not None:
             reading.job_id = name_or_none(answer.id)
         reading.awaits_final_usage = self._runs_on(answer.status)

@@ -140,7 +140,8 @@ def _has_ended(answer: Answer) -> bool:
     if not answer.relay.is_complete and answer.held.call.facts.choices > 1:
         return False
     is_early = reading.awaits_final_usage or reading.is_usage_midstream or reading.has_text_after_usage
-    return reading.ended and not reading.failed and not is_early
+    is_broken = reading.failed and not reading.is_failure_counted
+    return reading.ended and not is_broken and not is_early
 
 
 def _may_hide(answer: Answer) -> bool:
