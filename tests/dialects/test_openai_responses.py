@@ -45,6 +45,11 @@ def test_a_compaction_is_one_more_answer_over_the_prompt() -> None:
         assert read(RESPONSES, request(context_management=nothing)).choices == 1
 
 
+def test_labels_of_a_request_are_no_prompt() -> None:
+    labels = {"metadata": {"team": "a"}, "client_metadata": {"thread_id": "t", "x-codex-turn-metadata": "long" * 100}}
+    assert read(RESPONSES, request(**labels)).prompt == read(RESPONSES, request()).prompt
+
+
 def test_a_trigger_among_the_items_is_the_wish_for_a_compaction() -> None:
     said = {"role": "user", "content": "Hi"}
     facts = read(RESPONSES, request(input=[said, {"type": "compaction_trigger", "id": "cmp_of_nobody"}]))

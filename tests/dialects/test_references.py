@@ -135,6 +135,7 @@ def test_gemini_names_its_files_caches_and_stores(body: dict[str, Any], expected
     ("dialect", "body"),
     [
         (CHAT, {"metadata": {"file_id": "mine"}}),
+        (RESPONSES, {"client_metadata": {"thread_id": "mine", "turn_id": "mine"}}),  # Codex names its own session
         (CHAT, {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"default": {"file_id": "mine"}}}}]}),
         (MESSAGES, {"messages": said({"type": "tool_use", "id": "t", "name": "f", "input": {"file_id": "mine"}})}),
         (MESSAGES, {"tools": [{"name": "f", "input_schema": {"default": {"file_id": "mine"}}}]}),

@@ -22,6 +22,7 @@ _NO_PROMPT: Final = frozenset(
     {"metadata", "user", "user_id", "safety_identifier", "prompt_cache_key", "stop", "stop_sequences", "logit_bias", "include"}
     | {"service_tier", "tool_choice", "reasoning", "reasoning_effort", "verbosity", "truncation", "thinking", "modalities"}
     | {"audio", "stream_options", "inference_geo", "speed", "encoding_format", "cache_control"}
+    | {"client_metadata"}  # Codex's labels of its turn (openai/codex, `ResponsesApiRequest`)
 )
 
 

@@ -70,7 +70,7 @@ _BRACKETS: Final = re.compile(r"[\[\].]+")
 
 # Data for a model or the client's own code: the provider looks up nothing in it.
 DATA: Final = frozenset(
-    {"arguments", "args", "metadata", "labels", "response", "attributes", "env", "input_examples"}
+    {"arguments", "args", "metadata", "client_metadata", "labels", "response", "attributes", "env", "input_examples"}
     | {"parameters", "parametersJsonSchema", "parameters_json_schema", "input_schema", "schema", "json_schema"}
     | {"responseSchema", "response_schema", "responseJsonSchema", "response_json_schema"}
 )
