@@ -92,7 +92,10 @@ class Visit:
 
 @asynccontextmanager
 async def running_client_gateway(directory: Path, **settings: str) -> AsyncIterator[ClientGateway]:
-    """settings: TALLYGATE_* by lower-case name. The operator's key goes upstream, so what clients name must be their organization's."""
+    """settings: TALLYGATE_* by lower-case name.
+
+    The operator's key goes upstream, so what clients name must be their organization's.
+    """
     asked: list[Asked] = []
     async with running_stack(directory, upstream_api_key="sk-operator", **settings) as stack:
         address = urlsplit(stack.url)

@@ -110,7 +110,7 @@ SERIES: Final = Table(
 
 # Sums of entries at several levels (`ledger/rollups.py`). Rows are ordered by level, organization and time, as they are read.
 # Tables of PostgreSQL have no order, so each detail has a partition there: without, queries over ten million events took up to 30 %
-# more CPU (docs/performance.md). length_ms comes first because PostgreSQL estimates the order of an index by its first column:
+# more CPU (docs/where-the-time-goes.md). length_ms comes first: PostgreSQL estimates the order of an index by its first column, and
 # `detail` is constant within a partition, so the planner expected neighboring rows, and read them one by one.
 ROLLUPS: Final = Table(
     "rollups",
