@@ -45,7 +45,11 @@ def refused(run: Result) -> str:
 
 
 def serve(data_dir: Path) -> Result:
-    return CliRunner().invoke(main, ["serve", "--data-dir", str(data_dir)])
+    before = os.umask(0o077)  # which serving sets
+    try:
+        return CliRunner().invoke(main, ["serve", "--data-dir", str(data_dir)])
+    finally:
+        os.umask(before)
 
 
 def finding(data_dir: Path, check: str) -> tuple[bool, str]:
@@ -81,6 +85,26 @@ def test_tables_of_a_newer_version(tmp_path: Path) -> None:
 def test_a_ledger_whose_file_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_bytes(b"no database" * 1_000)
     assert refused(serve(tmp_path)).endswith("ledger.db takes no writes: its file is damaged, or is no SQLite database")
+
+
+@pytest.mark.parametrize("name", ["lock", "configuration.json", "running.json", "admin_token.sha256", "sign_in_link.sha256"])
+def test_a_directory_in_the_place_of_a_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    ended = serve(tmp_path)
+    assert (ended.exit_code, isinstance(ended.exception, SystemExit)) == (1, True)
+    assert f"Error: {tmp_path / name} cannot be used: Is a directory" in ended.stderr
+
+
+@pytest.mark.process
+def test_a_disk_that_is_full_at_the_first_start(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounts a small disk")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=700", "tmpfs", tmp_path], check=True)
+    try:
+        ended = serve(tmp_path)
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    assert f"Error: {tmp_path} cannot be used: No space left on device" in ended.stderr
 
 
 @pytest.mark.process

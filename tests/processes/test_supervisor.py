@@ -245,6 +245,13 @@ def test_the_admin_token_is_made_at_the_first_start_and_never_shown_again(superv
     assert token.encode() not in kept
 
 
+def test_an_admin_token_whose_digest_the_disk_had_no_room_for_is_made_again(supervisors, tmp_path):
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / "data" / "admin_token.sha256").touch()
+
+    assert supervisors().serving["admin_token"].startswith("tga_")
+
+
 def _connects(url: str) -> bool:
     parts = urlsplit(url)
     try:

@@ -5,6 +5,7 @@ import logging
 from urllib.parse import urlsplit
 
 from tallygate.app.clocks import now_ms
+from tallygate.config.admin_token import kept_admin_digest
 from tallygate.config.settings import Settings
 from tallygate.config.sign_in_link import STARTED_LINK
 from tallygate.config.urls import is_loopback
@@ -72,13 +73,7 @@ def _public_host(settings: Settings) -> str:
 
 
 def _platform_sha256(settings: Settings) -> bytes | None:
-    found = _digest(settings.admin_token.get_secret_value())
-    if found is not None:
-        return found
-    try:
-        return bytes.fromhex((settings.data_dir / "admin_token.sha256").read_text(encoding="ascii"))
-    except FileNotFoundError:
-        return None
+    return _digest(settings.admin_token.get_secret_value()) or kept_admin_digest(settings.data_dir)
 
 
 def _digest(token: str) -> bytes | None:

@@ -130,6 +130,9 @@ def _run(role: Role, flags: Mapping[str, str | None]) -> int:
             return serve_role(role, settings, flags, on_ready=_show, is_watched=sys.stdout.isatty())
         except (DirectoryInUseError, TooOpenError, ListenError) as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            path = error.filename2 or error.filename or settings.data_dir  # a write to a full disk names none
+            raise click.ClickException(f"{os.fsdecode(path)} cannot be used: {error.strerror or error}") from error
 
 
 def _refuse_unusable(role: Role, settings: Settings) -> None:

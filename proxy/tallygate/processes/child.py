@@ -41,11 +41,12 @@ class Backoff:
 
 
 class ChildFailedError(Exception):
-    """A child ended before it was ever ready, so restarting it would fail again."""
+    """A child ended before it was ever ready, or could not even be started, so trying again would fail again."""
 
-    def __init__(self, name: str, returncode: int, fault: str) -> None:
-        """fault: its last words about what is wrong, if any."""
-        super().__init__(f"{name} ended with {returncode} before it was ready{': ' if fault else ''}{fault}")
+    def __init__(self, name: str, returncode: int | None, fault: str) -> None:
+        """returncode: None if no process was started. fault: its last words about what is wrong, if any, or why none was."""
+        ended = "cannot be started" if returncode is None else f"ended with {returncode} before it was ready"
+        super().__init__(f"{name} {ended}{': ' if fault else ''}{fault}")
         self.returncode = returncode
 
 
@@ -150,26 +151,36 @@ class Child:
                     self.first_ready.exception()  # one reported failure is enough: mark the others as retrieved
                     return
                 delay = backoff.after(self._clock() - started)
-                _LOG.warning(
-                    "process ended and is started again",
-                    extra={"fields": {"child": self._spec.name, "status": returncode, "after_seconds": delay}},
-                )
+                if returncode is None:
+                    _LOG.error(
+                        "process cannot be started: it is tried again",
+                        extra={"fields": {"child": self._spec.name, "reason": self._fault, "after_seconds": delay}},
+                    )
+                else:
+                    _LOG.warning(
+                        "process ended and is started again",
+                        extra={"fields": {"child": self._spec.name, "status": returncode, "after_seconds": delay}},
+                    )
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), delay)
         finally:
             self.ended.set_result(None)
 
-    async def _live(self) -> int:
-        """Run one process from start to end; return its exit code, negative for a signal."""
-        process = await asyncio.create_subprocess_exec(
-            *self._spec.command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=dict(self._spec.environment),
-            pass_fds=self._spec.descriptors,
-            process_group=0,
-            limit=LINE_BYTES_MAX,
-        )
+    async def _live(self) -> int | None:
+        """Run one process from start to end; return its exit code, negative for a signal; None if it cannot be started now."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._spec.command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=dict(self._spec.environment),
+                pass_fds=self._spec.descriptors,
+                process_group=0,
+                limit=LINE_BYTES_MAX,
+            )
+        except (OSError, RuntimeError) as error:  # no room for one more process, or an upgrade replaces the interpreter
+            self._fault = str(error)
+            return None
         self._process = process
         try:
             if self._stopping.is_set():

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tallygate.config.admin_token import ADMIN_TOKEN
 from tallygate.config.sign_in_link import STARTED_LINK
 
 LOCK_FILE: Final = "lock"
@@ -70,16 +71,9 @@ class DataDirectory:
                 os.pwrite(descriptor, str(os.getpid()).encode(), 0)
                 return descriptor
 
-    def admin_digest(self) -> bytes | None:
-        """SHA-256 of the admin token made at the first start; None before it."""
-        try:
-            return bytes.fromhex((self.root / "admin_token.sha256").read_text())
-        except (FileNotFoundError, ValueError):
-            return None
-
     def keep_admin_token(self, token: str) -> None:
         """Store the digest; the token itself is shown once and never written."""
-        self._keep_digest("admin_token.sha256", token)
+        self._keep_digest(ADMIN_TOKEN, token)
 
     def keep_link(self, secret: str) -> None:
         """Store the digest of a link to sign in, for the console that starts next."""

@@ -13,6 +13,7 @@ from random import Random
 from tallygate.app.clocks import event_id_source, now_ms
 from tallygate.app.machine import raise_descriptors
 from tallygate.app.role import Role
+from tallygate.config.admin_token import kept_admin_digest
 from tallygate.config.in_force import InForceFile
 from tallygate.config.reloading import ConfigWatch
 from tallygate.config.settings import Settings, variable_name
@@ -69,7 +70,7 @@ def serve(
 
     is_watched   whether what is shown is seen on a terminal, and kept nowhere: a link to sign in is then made for each start
 
-    Raises DirectoryInUseError, TooOpenError and ListenError.
+    Raises DirectoryInUseError, TooOpenError and ListenError; OSError for a file of the data directory that cannot be used.
     """
     os.umask(OWN_ONLY_UMASK)
     close_directory(settings.data_dir)
@@ -174,7 +175,7 @@ def _first_admin_token(role: Role, settings: Settings, data: DataDirectory) -> s
     """Make an admin token if none is configured or was made before; if only /metrics needs one, the metrics token is enough."""
     if not role.has_api and settings.metrics_token.get_secret_value():
         return None
-    if settings.admin_token.get_secret_value() or data.admin_digest() is not None:
+    if settings.admin_token.get_secret_value() or kept_admin_digest(data.root) is not None:
         return None
     token = "tga_" + base64.b32encode(secrets.token_bytes(25)).decode().lower()
     data.keep_admin_token(token)
