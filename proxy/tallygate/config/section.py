@@ -14,7 +14,7 @@ import yaml
 
 from tallygate.config.problems import Problems, nearest
 from tallygate.domain.declared import NAMES_MAX, TEXT_CHARS_MAX, is_text
-from tallygate.domain.instants import UNIT_MS, duration_text
+from tallygate.domain.instants import INSTANT_MAX_MS, UNIT_MS, duration_text
 
 T = TypeVar("T")
 
@@ -371,12 +371,12 @@ def instant_ms(text: str) -> int:
     """Unix milliseconds of "2026-01-31" (midnight UTC at its start) or "2026-01-31T12:00:00Z". Raises ValueError."""
     try:
         instant = datetime.fromisoformat(f"{text}T00:00:00+00:00" if _DATE.fullmatch(text) else text)
-        since_epoch = instant - _EPOCH if instant.tzinfo else timedelta(-1)
+        at_ms = (instant - _EPOCH) // timedelta(milliseconds=1) if instant.tzinfo else -1
     except (ValueError, OverflowError):
-        since_epoch = timedelta(-1)
-    if since_epoch < timedelta(0):
+        at_ms = -1
+    if not 0 <= at_ms <= INSTANT_MAX_MS:
         raise ValueError(f"must be a date such as 2026-01-31, or a time such as 2026-01-31T12:00:00Z, got {show(text)}")
-    return since_epoch // timedelta(milliseconds=1)
+    return at_ms
 
 
 def duration_ms(text: str) -> int:

@@ -14,13 +14,12 @@ from functools import lru_cache
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 from zoneinfo import ZoneInfo
 
-from tallygate.domain.instants import duration_text, optional_instant
+from tallygate.domain.instants import INSTANT_MAX_MS, duration_text, optional_instant
 from tallygate.domain.model_patterns import MODEL_PATTERN
 from tallygate.domain.money import usd_text
 
 TEXT_CHARS_MAX: Final = 256
 NAMES_MAX: Final = 1_000  # of one list
-_INSTANT_MAX_MS: Final = 253_402_300_799_000  # the last second of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class Instant(Kind):
 
     def is_sound(self, value: Any, capabilities: Collection[str] = ()) -> bool:
         del capabilities
-        return value is None or 0 <= value <= _INSTANT_MAX_MS
+        return value is None or 0 <= value <= INSTANT_MAX_MS
 
 
 @dataclass(frozen=True, slots=True)

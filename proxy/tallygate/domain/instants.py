@@ -6,6 +6,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 _UNIT_WORDS: Final = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
+INSTANT_MAX_MS: Final = 253_402_300_799_000  # the last second of the year 9999, beyond which no text goes
 UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
