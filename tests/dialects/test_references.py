@@ -62,6 +62,12 @@ def contents(*parts: Any) -> list[dict[str, Any]]:
         ({"tools": [{"type": "code_interpreter", "container": "cntr_1"}]}, [("container", "cntr_1")]),
         ({"tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-1"]}}]}, [("file", "file-1")]),
         ({"tools": [{"type": "image_generation", "input_image_mask": {"file_id": "file-1"}}]}, [("file", "file-1")]),
+        ({"tools": [{"type": "azure_ai_search", "azure_ai_search": {"indexes": [{"project_connection_id": "c1"}]}}]},
+         [("connection", "c1")]),
+        ({"tools": [{"type": "memory_search", "memory_store_name": "m1"}]}, [("memory_store", "m1")]),
+        ({"tools": [{"type": "collections_search", "collection_ids": ["c1", "c2"]}]}, [("collection", "c1"), ("collection", "c2")]),
+        ({"tools": [{"type": "document_library", "library_ids": ["l1"]}]}, [("library", "l1")]),
+        ({"agent_id": "ag_1", "metadata": {"agent_id": "mine"}}, [("agent", "ag_1")]),
         ({"newer": {"deep": [{"file_ids": ["file-1"]}]}}, [("file", "file-1")]),
         ({"newer": {"file_ids": [{"id": "file-1"}]}}, [("file", "file-1")]),
         ({"type": "tool_use", "input": said({"type": "input_file", "file_id": "file-1"})}, [("file", "file-1")]),
@@ -88,6 +94,24 @@ def test_a_response_names_what_it_continues_and_reads(body: dict[str, Any], expe
 )  # fmt: skip
 def test_a_chat_names_files_and_earlier_audio(body: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert references(CHAT, **body) == expected
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"index_name": "i"}, "https://a/i"),  # Azure OpenAI, "On Your Data": without authentication, the resource's own identity
+        ({"index_name": "i", "authentication": {"type": "system_assigned_managed_identity"}}, "https://a/i"),
+        ({"index_name": "i", "authentication": {"type": ["api_key"]}}, "https://a/i"),
+        ({"index_name": "i", "authentication": {"type": "api_key", "key": "own"}}, None),
+        ({}, "https://a"),
+    ],
+)
+def test_a_source_of_data_is_the_accounts_unless_the_request_brings_access_to_it(
+    parameters: dict[str, Any], expected: str | None
+) -> None:
+    sources = [{"type": "azure_search", "parameters": {"endpoint": "https://a"} | parameters}, "none"]
+    assert references(CHAT, data_sources=sources) == ([] if expected is None else [("data_source", expected)])
+    assert [named.id for named in stored_references({"data_sources": [{"type": "azure_search"}]})] == ["data_source"]
 
 
 @pytest.mark.parametrize(
@@ -197,6 +221,11 @@ def test_other_fields_name_nothing(name: str) -> None:
         ("https://example.com/v1beta/files/own/../a", "whole"),
         ("https://example.com/files/a", None),
         ("https://www.youtube.com/watch?v=a", None),
+        ("data:text/plain,a", None),
+        ("gs://bucket/a.pdf", "whole"),
+        ("GS://bucket/a.pdf", "whole"),
+        ("s3://bucket/a.pdf", "whole"),
+        (" https://example.com/a", "whole"),
     ],
 )
 def test_a_uri_that_may_be_a_file_of_googles_is_one(uri: str, expected: str | None) -> None:

@@ -3,7 +3,8 @@
 A reference is recognised by the name of its member, anywhere: in parts, tools, tool resources, and members newer than
 this code. Data for the model (arguments, schemas, metadata) is skipped: ids in it name nothing at the provider.
 Sources: OpenAI's and Anthropic's API references (members `file_id`, `vector_store_ids`, `container`, `conversation`, `prompt` …),
-Google's "Files API", "Context caching" and "File search".
+Google's "Files API", "Context caching" and "File search"; Azure's "On Your Data" (`data_sources`) and tools of Foundry
+(`project_connection_id`, `memory_store_name`, agents), Mistral's document libraries, xAI's collections.
 """
 
 import re
@@ -53,6 +54,14 @@ _BY_NAME: Final[Mapping[str, StoredKind]] = {
     "item_ids": StoredKind.CONTENT_ITEM,
     "fileName": StoredKind.FILE,
     "file_name": StoredKind.FILE,
+    "project_connection_id": StoredKind.CONNECTION,
+    "memory_store_name": StoredKind.MEMORY_STORE,
+    "collection_id": StoredKind.COLLECTION,
+    "collection_ids": StoredKind.COLLECTION,
+    "library_id": StoredKind.LIBRARY,
+    "library_ids": StoredKind.LIBRARY,
+    "agent_id": StoredKind.AGENT,
+    "data_sources": StoredKind.DATA_SOURCE,
     "operationName": StoredKind.OPERATION,
     "operation_name": StoredKind.OPERATION,
 }
@@ -64,6 +73,11 @@ REFERENCE_NAMES: Final = frozenset(_BY_NAME) - _RESOURCE_NAMES
 REFERENCE_KEYS: Final = frozenset(f'"{name}":'.encode() for name in _BY_NAME)  # in the form of `ParsedBody.keys`
 # Objects whose `type` determines what their `id` names.
 _BY_TYPE: Final[Mapping[str, StoredKind]] = {"item_reference": StoredKind.ITEM, "file_id": StoredKind.FILE}
+# A source that is reached with what the request itself brings; any other is read as the account of the service may read it, also
+# where nothing is stated (Azure OpenAI, "On Your Data", `authentication`).
+_OWN_ACCESS: Final = frozenset(
+    {"access_token", "api_key", "connection_string", "encoded_api_key", "key_and_key_id", "username_and_password"}
+)
 _CURSORS: Final = frozenset({"after", "before", "afterid", "beforeid"})  # folded
 _UPDATE: Final = "update"  # docs.gloo.com, "Upload Files": the `item_id` whose content is replaced
 _BRACKETS: Final = re.compile(r"[\[\].]+")
@@ -80,6 +94,7 @@ _CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 _PROVIDERS_OWN_SKILL: Final = "anthropic"
 _GEMINI_FILE: Final = re.compile(r"(?:^|/)(files/[A-Za-z0-9_-]+)/?(?:[?#:].*)?$", re.ASCII)
 _URI_CHARS_MAX: Final = 8_192  # a search in megabytes of text would block the interpreter
+_WEB: Final = ("http://", "https://", "data:")
 _GEMINI_HOST: Final = "generativelanguage"  # .googleapis.com, .mtls.googleapis.com
 _VERSIONED: Final = re.compile(r"/v1[a-z0-9]*/+files/", re.ASCII)
 
@@ -181,7 +196,7 @@ def _add(kind: StoredKind, name: str, value: object, holder: dict[str, Any], fou
     if name in _ONLY_BY_ID and not isinstance(value, dict):
         return
     for item in value if isinstance(value, list) else [value]:
-        each = item.get("id") if isinstance(item, dict) else item
+        each = data_source(item) if kind is StoredKind.DATA_SOURCE else item.get("id") if isinstance(item, dict) else item
         if not isinstance(each, str) or not each:
             continue
         if kind is StoredKind.SKILL and holder.get("type") == _PROVIDERS_OWN_SKILL:
@@ -194,19 +209,31 @@ def _add(kind: StoredKind, name: str, value: object, holder: dict[str, Any], fou
 
 
 def google_file(uri: str) -> str:
-    """The name of a file at the Gemini API; empty for any other URI, such as a public page or a video.
+    """The name of a file at the Gemini API; empty for a page or a video that anybody can read.
 
-    A URI at Google's host that names no file in the expected form is returned whole, since nobody owns such a file.
-    A URI that is too long to be searched is returned whole as well.
+    A URI at Google's host that names no file in the expected form is returned whole, since nobody owns such a file. So is one that
+    is too long to be searched, and one that leads past the web (`gs://`), where the account of the service reads.
     """
     if len(uri) > _URI_CHARS_MAX:
         return uri
     lower = unquote(uri).lower()
-    is_own = "://" not in uri or _GEMINI_HOST in lower or _VERSIONED.search(lower) is not None
+    is_own = not lower.startswith(_WEB) or _GEMINI_HOST in lower or _VERSIONED.search(lower) is not None
     if not is_own:
         return ""
     named = _GEMINI_FILE.search(uri)
     return named[1] if named is not None else uri
+
+
+def data_source(source: object) -> str:
+    """What an entry of `data_sources` names that the account of the service reads: `<endpoint>/<index_name>`; empty for nothing."""
+    if not isinstance(source, dict):
+        return ""
+    read = source.get("parameters")
+    stated = read if isinstance(read, dict) else {}
+    access = stated.get("authentication")
+    if isinstance(access, dict) and isinstance(access.get("type"), str) and access["type"] in _OWN_ACCESS:
+        return ""
+    return "/".join(str(name) for name in (stated.get("endpoint"), stated.get("index_name")) if name) or StoredKind.DATA_SOURCE
 
 
 def operation_id(name: str) -> str:
