@@ -160,6 +160,12 @@ def _directory() -> list[Panel]:
 def _spools() -> list[Panel]:
     return [
         figure(
+            "Workers without room",
+            "Workers that admit nothing, since their spool is full or the disk has no room for it.",
+            at_the_end(or_zero("sum (tallygate_spool_full_workers)")),
+            colours=look.never(),
+        ).no_value(look.NO_GATEWAY),
+        figure(
             "Spooled settlements without a copy",
             "Settlements on the machines' disks that PostgreSQL has no copy of: a lost disk takes them with it.",
             at_the_end(or_zero("sum (tallygate_spool_uncopied)")),

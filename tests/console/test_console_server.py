@@ -18,7 +18,7 @@ from tallygate.console import write_checks
 from tallygate.console.api_access import Access, PlatformToken
 from tallygate.console.known_hosts import KnownHosts
 from tallygate.console.ports import Totals
-from tallygate.console.readiness import Readiness, backlog_probe, database_probe, store_probe, workers_probe
+from tallygate.console.readiness import Readiness, backlog_probe, database_probe, spool_probe, store_probe, workers_probe
 from tallygate.console.scrape import ORGANIZATIONS_MAX, Scrape
 from tallygate.console.server import ConsoleServer
 from tallygate.console.workers import Workers
@@ -153,7 +153,7 @@ async def console(tmp_path):
     store_writes = WriteCheck("store", store.check_writes, thorough=store.check_commands, now_ms=lambda: clock.now_ms)
     database_writes = WriteCheck("database", totals.check_writes, now_ms=lambda: clock.now_ms)
     probes = (store_probe(store, store_writes, needs_data=True), database_probe(database_writes, is_needed=False))
-    readiness = Readiness([*probes, backlog_probe(store), workers_probe(workers)])
+    readiness = Readiness([*probes, backlog_probe(store), workers_probe(workers), spool_probe(workers)])
     scrape = Scrape(
         workers=workers,
         store=store,
@@ -412,6 +412,19 @@ async def test_a_gateway_is_unready_while_as_much_waits_for_the_ledger_as_may(co
 
     assert status == 503
     assert "as much usage waits for the ledger as may, so nothing is admitted" in text
+
+
+async def test_a_gateway_is_unready_while_no_worker_has_room_for_what_it_would_settle(console):
+    cell = console.counts.allocate(metrics.SPOOL_FULL.name)
+    console.counts.cells[cell] = 1
+
+    status, _, text = await console.get("/readyz")
+
+    assert status == 503
+    assert "worker 0 admits nothing: its spool is full, or has no room on the disk" in text
+    assert "tallygate_spool_full_workers 1.0" in (await console.get("/metrics"))[2]
+    console.counts.cells[cell] = 0
+    assert (await console.get("/readyz"))[0] == 200
 
 
 async def test_one_that_does_not_answer_neither_takes_nor_refuses_writes(console):

@@ -1,3 +1,4 @@
+import asyncio
 import struct
 import zlib
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from tallygate.domain.errors import StoreError
 from tallygate.gateway.settling.settler import REMEMBERED_MS, REPLAY_BATCH, Settler
 from tallygate.gateway.settling.spool import Spool, SpoolFullError, spools_without_worker
 from tallygate.limiter.redis_limiter import ENDED_MS
-from tallygate.telemetry.metrics import SPOOL_EVENTS
+from tallygate.telemetry.metrics import SPOOL_EVENTS, SPOOL_FULL
 
 
 def a_record(number: int, *, owed: bool = True) -> Account:
@@ -119,6 +120,28 @@ async def test_a_full_spool_says_so_and_takes_what_was_already_admitted(tmp_path
 
     assert spool.is_full
     await spool.append(a_record(1))
+    spool.close()
+
+
+async def test_a_disk_without_room_is_counted_and_told_once_and_again_when_it_is_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    limiter, metrics, path = FlakyLimiter(), RecordingMetrics(), tmp_path / "spool" / "0.spool"
+    path.mkdir(parents=True)  # no file can be there
+    spool = Spool(path, bytes_max=10_000)
+    settler = Settler(limiter, spool, metrics, finished=Ledger(), now_ms=lambda: NOW_MS)  # type: ignore[arg-type]
+    assert metrics.levels[SPOOL_FULL] == 1
+    await spool.keep_room()
+    path.rmdir()
+    replaying = asyncio.ensure_future(settler.replay_forever())
+    async with asyncio.timeout(10):
+        while metrics.levels[SPOOL_FULL]:
+            await asyncio.sleep(0)
+    replaying.cancel()
+    assert [record.getMessage() for record in caplog.records] == [
+        "spool 0.spool: it cannot be used: Is a directory; nothing is admitted",
+        "spool 0.spool has its room again",
+    ]
     spool.close()
 
 

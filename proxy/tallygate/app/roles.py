@@ -30,6 +30,7 @@ from tallygate.console.readiness import (
     database_probe,
     directory_probe,
     lag_probe,
+    spool_probe,
     store_probe,
     workers_probe,
 )
@@ -92,8 +93,8 @@ def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
 
 
 def workers_part(workers: Workers) -> Part:
-    """The part that shows the workers. Ready if at least one worker is up."""
-    return Part(workers=workers, probes=(workers_probe(workers),))
+    """The part that shows the workers. Ready if at least one worker is up, and one has room for what it would settle."""
+    return Part(workers=workers, probes=(workers_probe(workers), spool_probe(workers)))
 
 
 def directory_part(resources: Resources, workers: Workers) -> Part:

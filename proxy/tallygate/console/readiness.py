@@ -117,6 +117,18 @@ def workers_probe(workers: Workers) -> Probe:
     return probe
 
 
+def spool_probe(workers: Workers) -> Probe:
+    """Probe that a worker admits requests. Others that do not, for want of room for what they would settle, are still reported."""
+
+    async def probe() -> Check:
+        processes = workers.processes()
+        full = [process.worker for process in processes if process.is_full]
+        reason = f"worker {', '.join(full)} admits nothing: its spool is full, or has no room on the disk" if full else ""
+        return Check(name="spool", reason=reason, is_needed=not any(process.up and not process.is_full for process in processes))
+
+    return probe
+
+
 def directory_probe(workers: Workers, *, has_others: Callable[[], bool]) -> Probe:
     """Probe that the workers know the organizations of the database.
 

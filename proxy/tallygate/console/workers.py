@@ -11,6 +11,7 @@ from tallygate.telemetry.metric import Lasts, Samples
 from tallygate.telemetry.metrics import (
     DIRECTORY_SNAPSHOT,
     DIRECTORY_UNREAD,
+    SPOOL_FULL,
     WORKER_CPU,
     WORKER_FILES,
     WORKER_MEMORY,
@@ -24,7 +25,7 @@ _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _STAT_BYTES_MAX: Final = 4_096  # it has some hundreds
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 # A dead process has nothing open, but its spooled settlements wait; a slot that no longer runs has left its spool to another.
-_STATE: Final = (*STATE, DIRECTORY_UNREAD.name, DIRECTORY_SNAPSHOT.name)
+_STATE: Final = (*STATE, DIRECTORY_UNREAD.name, DIRECTORY_SNAPSHOT.name, SPOOL_FULL.name)
 _GONE: Final = frozenset(metric.name for metric in WORKER_METRICS if metric.lasts is Lasts.PROCESS)
 _GONE_FOR_GOOD: Final = frozenset(metric.name for metric in WORKER_METRICS if metric.lasts is not Lasts.FOR_GOOD)
 
@@ -36,12 +37,14 @@ class WorkerProcess:
     is_hidden   its count file was there and is not any more: whether it is up cannot be seen
     is_unread   it could not read the organizations of the database yet
     is_behind   the same, and it serves them from a snapshot
+    is_full     it admits nothing, since its spool has no room
     """
 
     worker: str
     up: bool
     is_unread: bool = False
     is_behind: bool = False
+    is_full: bool = False
     is_hidden: bool = False
     starts: int
     cpu_seconds: float | None = None
@@ -104,6 +107,7 @@ class Workers:
             up=up,
             is_unread=up and bool(series.get((DIRECTORY_UNREAD.name, ()), (0,))[0]),
             is_behind=up and bool(series.get((DIRECTORY_SNAPSHOT.name, ()), (0,))[0]),
+            is_full=up and bool(series.get((SPOOL_FULL.name, ()), (0,))[0]),
             is_hidden=not series and slot in self._seen,
             starts=status.starts,
             cpu_seconds=cpu_seconds,

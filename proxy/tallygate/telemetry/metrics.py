@@ -580,6 +580,13 @@ SPOOL_UNCOPIED: Final = Metric(
     help="Settlements among them that PostgreSQL has no copy of: a lost disk takes them with it. Not counted beside SQLite.",
     lasts=Lasts.SLOT,
 )
+SPOOL_FULL: Final = Metric(
+    name="tallygate_spool_full_workers",
+    source=Source.WORKERS,
+    kind=Kind.GAUGE,
+    help="Workers that admit nothing, since their spool is full or the disk has no room for it.",
+    lasts=Lasts.PROCESS,
+)
 FAIL_OPEN: Final = Metric(
     name="tallygate_fail_open_total",
     source=Source.WORKERS,

@@ -14,7 +14,7 @@ from tallygate.gateway.settling.spool import Spool, SpoolFullError
 from tallygate.limiter.port import Limiter
 from tallygate.shares.seldom import Seldom
 from tallygate.telemetry.metric import Metrics
-from tallygate.telemetry.metrics import LIMITER_ERRORS, LIMITER_SECONDS, SPEND_WARNINGS, SPOOL_EVENTS
+from tallygate.telemetry.metrics import LIMITER_ERRORS, LIMITER_SECONDS, SPEND_WARNINGS, SPOOL_EVENTS, SPOOL_FULL
 
 REPLAY_BATCH: Final = 256  # records read at once, so that not all are read while the limiter is away
 REMEMBERED_MS: Final = 300_000  # the limiter remembers settlements for twice as long, if they were handed to anybody
@@ -156,6 +156,7 @@ class Settler:
         while True:
             try:
                 await self._spool.keep_room()
+                self._count_spooled()
                 await self.replay()
             except OSError as error:
                 self._tell(logging.ERROR, "spool not replayed: %s", error.strerror)
@@ -209,3 +210,4 @@ class Settler:
 
     def _count_spooled(self) -> None:
         self._metrics.set(SPOOL_EVENTS, self._spool.count)
+        self._metrics.set(SPOOL_FULL, int(self._spool.is_full))

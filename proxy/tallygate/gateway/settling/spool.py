@@ -93,6 +93,7 @@ class Spool:
         self._dropped = 0  # records since the start
         self._cut_off = 0  # bytes that the file has lost in front of its records since the start
         self._reserved = 0  # length of the file, with allocated blocks
+        self._trouble = ""  # why the room cannot be reserved
         path.parent.mkdir(parents=True, exist_ok=True)
         self._load()
 
@@ -206,7 +207,7 @@ class Spool:
                 self._reserved = self._end
                 self._reserve(file)
         except OSError as error:
-            _log.error("spool %s cannot be used: %s", self._path.name, error.strerror)
+            self._note(f"it cannot be used: {error.strerror}")
 
     def _opened(self) -> BinaryIO:
         return os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
@@ -219,7 +220,19 @@ class Spool:
             _allocate(file, self._end, self._room_bytes + _STEP_BYTES)
             self._reserved = self._end + self._room_bytes + _STEP_BYTES
         except OSError as error:
-            _log.error("spool %s: no room on the disk: %s", self._path.name, error.strerror)
+            self._note(f"no room on the disk: {error.strerror}")
+        else:
+            self._note("")
+
+    def _note(self, trouble: str) -> None:
+        """Log what closes admission, once however often it is tried, and once that nothing does any more."""
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        if trouble:
+            _log.error("spool %s: %s; nothing is admitted", self._path.name, trouble)
+        else:
+            _log.warning("spool %s has its room again", self._path.name)
 
     def _append(self, frames: bytes, count: int) -> None:
         with self._opened() as file:
