@@ -60,13 +60,14 @@ async def simulated(tmp_path: Path, **options: Any) -> AsyncIterator[tuple[Harne
 
 @asynccontextmanager
 async def with_objects(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any
 ) -> AsyncIterator[tuple[Harness, ObjectUpstream, ClientSession]]:
     """The shipped routes in front of an upstream that keeps everything under the operator's one key."""
     monkeypatch.setenv("OBJECTS_UPSTREAM_KEY", "sk-operator")
     async with object_upstream() as upstream:
         auth = {"kind": "bearer", "secret_env": "OBJECTS_UPSTREAM_KEY"}
         config = {"prices": PRICES, "upstreams": {"upstreams": {"default": {"base_url": upstream.url, "auth": auth}}}}
+        config |= changes
         async with (
             running_gateway(tmp_path, config=config, upstream_url=upstream.url) as harness,
             ClientSession(harness.url) as session,
@@ -273,6 +274,38 @@ async def test_what_is_stored_is_its_makers_at_every_shipped_route(
             assert (await answer(session, method, f"{collection}/{made}{below}", ACME, sent))[0] == 200, (method, below)
         await harness.at_rest()
         assert all(event["cost_nano_usd"] == 0 for event in harness.events() if event["usage_source"] == "none")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"model": "mistral-large-latest", "inputs": "Hi"},
+        {"agent_id": "a", "inputs": "Hi"},
+        {"inputs": "On"},
+        {"items": [], "completion_args": {}},
+    ],
+)
+async def test_a_conversation_asks_no_model_past_the_meter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    """Mistral, "Conversations": the same paths start and continue one, and a model answers."""
+    async with with_objects(tmp_path, monkeypatch) as (_, upstream, session):
+        _, made = await answer(session, "POST", "/v1/conversations", ACME, {"items": [], "metadata": {"topic": "x"}})
+        arrived = len(upstream.requests)
+        for below in ("", f"/{made['id']}", f"/{made['id']}/items"):
+            status, refused = await answer(session, "POST", f"/v1/conversations{below}", ACME, asked)
+            assert (status, refused["error"]["code"]) == (400, "invalid_request")
+            assert refused["error"]["param"] in asked
+        assert len(upstream.requests) == arrived
+
+
+async def test_a_conversation_with_a_fee_may_ask_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    route = {"method": "POST", "path": "/v1/conversations", "capability": "chat", "fee_usd": "0.01"}
+    async with with_objects(tmp_path, monkeypatch, routes={"with_shipped": True, "routes": [route]}) as (harness, _, session):
+        asked = {"model": "mistral-large-latest", "inputs": "Hi"}
+        assert (await answer(session, "POST", "/v1/conversations", ACME, asked))[0] == 200
+        await harness.at_rest()
+        assert [event["cost_nano_usd"] for event in harness.events()] == [10_000_000]
 
 
 @pytest.mark.parametrize(("collection", "cursor"), [("chat/completions", "after"), ("messages/batches", "after_id")])

@@ -64,6 +64,10 @@ _SPECIAL: Final[Mapping[tuple[str, str], str]] = {  # objects created at paths w
     ("POST", "/ingestion/v1/real_time_upload"): INGESTION,
     ("POST", "/ai/ingestion/v1/real_time_upload"): INGESTION,
 }
+# OpenAI's conversations are written to, and no model reads them there. At Mistral ("Conversations") the same paths generate, by
+# members that OpenAI's do not have: nothing would be held or charged.
+_CONVERSATIONS: Final = re.compile(r"/conversations(?:/\{\w+\}(?:/items)?)?$")
+_WRITTEN: Final = ("items", "metadata")
 _BY_IDS: Final[Mapping[tuple[str, str], str]] = {  # Gloo's cookbook, "rag-pipeline-part-2": edit, bulk edit and clean-up
     ("PATCH", "/engine/v2/item"): "content_item",
     ("PATCH", "/engine/v2/items"): "content_item",
@@ -88,6 +92,7 @@ class RouteObjects:
     prefix    before a parameter's value in an id: Google's ids are resource names ("files/abc")
     is_bulk   deletes or changes objects without naming them
     by_ids    the kind of object that a body must name by ids, so that the request affects nothing else; "" for none
+    written   the only members that a body may have, as any other may ask some service to generate; empty for all
     asks      (parameter, kind) required in the query: without it the answer would cover everybody's objects
     needs_no_name  a request may have no name of a stored object, in its path or anywhere else
     """
@@ -99,6 +104,7 @@ class RouteObjects:
     prefix: str = ""
     is_bulk: bool = False
     by_ids: str = ""
+    written: tuple[str, ...] = ()
     asks: tuple[str, str] | None = None
     needs_no_name: bool = field(init=False, compare=False, repr=False)
 
@@ -130,6 +136,7 @@ def route_objects(
         prefix=derived.prefix,
         is_bulk=not has_owner and (method == "DELETE" or (method == "PATCH" and _is_collection(path))),
         by_ids=_BY_IDS.get((method, path), ""),
+        written=_WRITTEN if method == "POST" and _CONVERSATIONS.search(path) else (),
         asks=_ASKS.get((method, path)),
     )
 

@@ -5,12 +5,12 @@ ids. OpenAI's API reference, "Create eval" (`data_source_config.type`: `logs`, `
 (`data_source.source.type`: `responses`, `stored_completions`): a run reads all stored answers that match its filters.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import keys_of, parse_body
+from tallygate.dialects.body import ParsedBody, keys_of, parse_body
 from tallygate.dialects.references import DATA, REFERENCE_KEYS, folded, item_reference, stored_references
 from tallygate.dialects.vocabulary import KEY_BYTES_MAX, Vocabulary, folded_key
 from tallygate.domain.errors import RequestRejectedError
@@ -38,16 +38,21 @@ _BULK: Final[dict[str, frozenset[str]]] = {
 _WRITTEN_OUT: Final = "filecontent"  # the type of a source whose `content` is the client's own data
 
 
-def references_of_any(body: bytes, *, put: str = "", is_shared: bool = True) -> tuple[StoredReference, ...]:
+def references_of_any(
+    body: bytes, *, put: str = "", is_shared: bool = True, written: Sequence[str] = ()
+) -> tuple[StoredReference, ...]:
     """The references of the body; lists of `input` or `items` are read like a response's. Raises RequestRejectedError.
 
     put        the kind of object that the body changes or creates under an id of its own; empty if it states none
     is_shared  whether organizations share the upstream's stored objects, so that reading them in bulk is refused
+    written    the only members that the body may have; empty for all
 
     A key that spells the name of a reference differently is refused: some servers read it as that name.
     """
     parsed = parse_body(body, _ANYTHING)
     (_PUT_VOCABULARY if put else _VOCABULARY).check(parsed)
+    if written:
+        _refuse_others(parsed, written)
     if not put and not _may_refer(parsed.keys_anywhere):
         return ()
     whole = parsed.fields
@@ -59,6 +64,15 @@ def references_of_any(body: bytes, *, put: str = "", is_shared: bool = True) -> 
         found |= dict.fromkeys(StoredReference(put, id_) for id_ in _ids(whole))
         found |= dict.fromkeys(StoredReference(PRODUCER, id_) for id_ in _producers(whole))
     return tuple(found)
+
+
+def _refuse_others(parsed: ParsedBody[Any], written: Sequence[str]) -> None:
+    """Refuse a body with a member that could have it generate, at a cost that nobody would hold. Raises RequestRejectedError."""
+    if parsed.keys <= keys_of(written):
+        return
+    other = next((name for name in parsed.fields if name not in written), "") if isinstance(parsed.fields, dict) else ""
+    message = f"Unknown member '{other[:100]}': this endpoint is not metered, and takes {' and '.join(written)} alone."
+    raise RequestRejectedError(message, param=other[:100] or None)
 
 
 def _may_refer(keys: frozenset[bytes]) -> bool:

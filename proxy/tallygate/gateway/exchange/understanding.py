@@ -217,7 +217,8 @@ class Understanding:
         await work_on(self._services, org, size, partial(check_unread_model, head, caller.credential, body))
         try:
             streamed_form(head, is_body_read=intake.is_body_read)
-            reading = partial(references_of_any, body, put=put_kind(objects), is_shared=head.is_shared)
+            written = () if head.route.fee_nano_usd else objects.written
+            reading = partial(references_of_any, body, put=put_kind(objects), is_shared=head.is_shared, written=written)
             references = await work_on(self._services, org, size, reading) if body else ()
         except RequestRejectedError as error:
             raise Refused(rejected(error)) from None
