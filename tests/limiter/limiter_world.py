@@ -66,8 +66,8 @@ async def redis_world(store: ScriptStore) -> World:
     await store.command(b"MSET", *(part for p in range(PARTITIONS) for part in (partition_keys(p).generation, b"g1")))  # mark_all
 
     async def sweep(org: str) -> int:
-        handled, _expired = await store.run_script(
-            scripts.expire, org_keys(org).all, (b"%d" % clock(), encode_sweep(org, 64, EXPIRED_MS))
+        handled, _expired, _looked_at = await store.run_script(
+            scripts.expire, org_keys(org).all, (b"%d" % clock(), encode_sweep([org], 64, EXPIRED_MS))
         )
         return int(handled)
 

@@ -94,8 +94,9 @@ class Upgraded:
         return self
 
     async def sweep(self, org: str = ORG, most: int = 64) -> list[list[int]]:
-        args = (b"%d" % self.clock(), encode_sweep(org, most, EXPIRED_MS))
-        return [list(self.model.sweep(org, most)), await self.store.run_script(self._scripts.expire, org_keys(org).all, args)]
+        args = (b"%d" % self.clock(), encode_sweep([org], most, EXPIRED_MS))
+        handled, expired, _looked_at = await self.store.run_script(self._scripts.expire, org_keys(org).all, args)
+        return [list(self.model.sweep(org, most)), [handled, expired]]
 
     async def state(self) -> Snapshot:
         return await self._state(ORG)

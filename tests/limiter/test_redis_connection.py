@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator
+from unittest.mock import AsyncMock
 
 import pytest
 from fault_proxy import FaultProxy
@@ -22,7 +23,7 @@ from tallygate.limiter.keys import org_keys, partition_keys, partition_of
 from tallygate.limiter.probe import probe_server
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
-from tallygate.limiter.sweep import Sweeper
+from tallygate.limiter.sweep import AT_ONCE, ENTRIES_MAX, Sweeper
 
 
 @pytest.fixture
@@ -305,6 +306,41 @@ async def test_the_sweep_ends_holds_of_organizations_at_rest(connection: RedisCo
         await limiter.admit(a_request(f"r-{org}", 10, org=org, lease_ms=0, floor_nano_usd=3))
     assert await sweeper.step() == 3
     assert await sweeper.step() == 0
+    assert await spent_and_held(limiter) == (3, 0)
+
+
+async def test_a_step_of_the_sweep_is_one_script_for_many_organizations_in_bounded_parts(
+    connection: RedisConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, scripts = Clock(), load_scripts()
+    limiter, sweeper = RedisLimiter(connection, scripts, now_ms=clock), Sweeper(connection, scripts, now_ms=clock)
+    await mark_all(connection, "g1")
+    orgs = [f"org-{number}" for number in range(AT_ONCE + 2)]
+    for org in orgs:
+        await limiter.admit(a_request(f"r-{org}", 10, org=org, lease_ms=1))
+    clock.now_ms += 1
+    asked = AsyncMock(wraps=connection.run_script)
+    monkeypatch.setattr(connection, "run_script", asked)
+    assert await sweeper.step() == len(orgs)
+    assert asked.await_count == 3  # who is due, and two parts
+    for number in range(ENTRIES_MAX + 2):
+        await limiter.admit(a_request(f"r-{number}", 1, org="globex", lease_ms=1))
+    await limiter.admit(a_request("r-acme", 1, lease_ms=1))
+    clock.now_ms += 1
+    assert await sweeper.step() == ENTRIES_MAX + 1  # a part of one organization, and the other
+    assert await sweeper.step() == 2
+    assert await sweeper.step() == 0
+
+
+async def test_an_organization_whose_keys_cannot_be_read_keeps_the_sweep_from_no_other(connection: RedisConnection) -> None:
+    limiter, sweeper = RedisLimiter(connection, load_scripts()), Sweeper(connection, load_scripts())
+    await mark_all(connection, "g1")
+    for org in ("acme", "globex"):
+        await limiter.admit(a_request(f"r-{org}", 10, org=org, lease_ms=0, floor_nano_usd=3))
+    assert partition_of("globex") < partition_of("acme")  # so it comes first
+    await connection.command(b"SET", org_keys("globex").due, b"no sorted set")
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        await sweeper.step()
     assert await spent_and_held(limiter) == (3, 0)
 
 

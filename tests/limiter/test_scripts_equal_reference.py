@@ -34,8 +34,9 @@ async def follow(store: ScriptStore, *, steps: int, seed: int) -> int:
     await mark_all(store, "g1")
 
     async def sweep(org: str, most: int) -> list[list[int]]:
-        args = (b"%d" % clock(), encode_sweep(org, most, EXPIRED_MS))
-        return [list(reference.sweep(org, most)), await store.run_script(scripts.expire, org_keys(org).all, args)]
+        args = (b"%d" % clock(), encode_sweep([org], most, EXPIRED_MS))
+        handled, expired, _looked_at = await store.run_script(scripts.expire, org_keys(org).all, args)
+        return [list(reference.sweep(org, most)), [handled, expired]]
 
     closings = 0
     driver = TraceDriver(seed, clock, (reference, limiter), sweep)

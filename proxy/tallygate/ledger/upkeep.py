@@ -42,7 +42,7 @@ from tallygate.telemetry.metrics import (
     STORE_CLOCK_STEPS,
 )
 
-LOOK_EVERY_SECONDS: Final = 0.5  # at the store's clock, and at its marks
+LOOK_EVERY_SECONDS: Final = 1.0  # at the store's clock, and at its marks
 SWEEP_EVERY_SECONDS: Final = 1.0
 MONTHS_EVERY_SECONDS: Final = 2.0
 LAST_USED_EVERY_SECONDS: Final = 10.0

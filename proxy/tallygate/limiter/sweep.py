@@ -4,17 +4,18 @@ Of admissions one in eight does the same for its own organization, and each that
 sweep does it for organizations at rest.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from tallygate.limiter import wire
-from tallygate.limiter.keys import named_keys, org_keys, partition_of
+from tallygate.limiter.keys import named_keys, org_keys
 from tallygate.limiter.redis_limiter import EXPIRED_MS
 from tallygate.limiter.script import Scripts, ScriptStore, asked_together
 from tallygate.shares.together import answers
 
 ORGS_MAX: Final = 64  # organizations of a partition in one step
-ENTRIES_MAX: Final = 64  # due entries of an organization in one step: a script blocks every other caller
+AT_ONCE: Final = 64  # organizations in one script
+ENTRIES_MAX: Final = 64  # due entries in one script, which blocks every other caller
 
 
 class Sweeper:
@@ -33,21 +34,19 @@ class Sweeper:
         args = (self._time(), b"%d" % ORGS_MAX)
         asked = asked_together(self._store)
         replies = await answers([self._store.run_script(self._scripts.due_orgs, named_keys("orgs", some), args) for some in asked])
-        due: dict[int, list[str]] = {}
-        for org in (org.decode() for reply in replies for org in reply):
-            due.setdefault(partition_of(org), []).append(org)
-        if not due:  # as a rule
-            return 0
-        return sum(await answers([self._sweep_orgs(orgs) for orgs in due.values()]))
+        due = [[org.decode() for org in reply] for reply in replies]  # of nobody, as a rule
+        return sum(await answers([self._sweep_orgs(orgs) for orgs in due if orgs]))
 
-    async def _sweep_orgs(self, orgs: Sequence[str]) -> int:
-        """Of one partition, one after the other."""
-        return sum([await self._sweep_org(org) for org in orgs])
-
-    async def _sweep_org(self, org: str) -> int:
-        args = (self._time(), wire.encode_sweep(org, ENTRIES_MAX, self._expired_ms))
-        _handled, expired = await self._store.run_script(self._scripts.expire, org_keys(org).all, args)
-        return int(expired)
+    async def _sweep_orgs(self, orgs: list[str]) -> int:
+        """A script does what is bounded of them; the next one begins behind it."""
+        expired = 0
+        while orgs:
+            some = orgs[:AT_ONCE]
+            keys = tuple(key for org in some for key in org_keys(org).all)
+            args = (self._time(), wire.encode_sweep(some, ENTRIES_MAX, self._expired_ms))
+            _handled, more, looked_at = await self._store.run_script(self._scripts.expire, keys, args)
+            expired, orgs = expired + int(more), orgs[looked_at:]
+        return expired
 
     def _time(self) -> bytes:
         return b"%d" % self._now_ms() if self._now_ms else b""

@@ -215,8 +215,8 @@ def encode_posted(posted: Sequence[tuple[int, int]]) -> bytes:
     return _encode(posted)
 
 
-def encode_sweep(org: str, most: int, memory_ms: int) -> bytes:
-    return _encode((org, most, memory_ms))
+def encode_sweep(orgs: Sequence[str], most: int, memory_ms: int) -> bytes:
+    return _encode((orgs, most, memory_ms))
 
 
 def encode_admit(request: AdmissionRequest, *, takes: bool, is_full: bool, memory_ms: int) -> bytes:
