@@ -284,9 +284,9 @@ async def test_a_running_writer_goes_on_when_the_database_is_back(redis_store: R
 
 async def test_where_events_trickle_in_the_writer_gathers_until_enough_come_at_once() -> None:
     gathering = Gathering()
-    assert [gathering.pause_after(found) for found in (0, 1, 0, 2, 4, 8, 16, 99)] == [0.4, 0.8, 1.6, 1.6, 1.6, 1.6, 1.6, 1.6]
-    assert [gathering.pause_after(found) for found in (100, 300, 300, 500, 500, 500)] == [0.8, 0.4, 0.2, 0.2, 0.2, 0.2]
-    assert [gathering.pause_after(found) for found in (1, 0, 0, 1)] == [0.4, 0.8, 1.6, 1.6]
+    assert [gathering.pause_after(found) for found in (0, 1, 0, 2, 4, 8, 16, 99)] == [0.4, 0.8, 1.6, 1.8, 1.8, 1.8, 1.8, 1.8]
+    assert [gathering.pause_after(found) for found in (100, 300, 300, 500, 500, 500)] == [0.9, 0.45, 0.225, 0.2, 0.2, 0.2]
+    assert [gathering.pause_after(found) for found in (1, 0, 0, 1)] == [0.4, 0.8, 1.6, 1.8]
 
 
 class OneLongPause(Gathering):

@@ -10,7 +10,7 @@ import pytest
 from directory_world import DirectoryWorld, load
 
 from tallygate.ledger.database import Database
-from tallygate.ledger.directory.replica import QUIET_POLLS, DirectoryReplica
+from tallygate.ledger.directory.replica import QUIET_BEATS, DirectoryReplica
 
 _POLL_SECONDS = 0.002
 
@@ -39,7 +39,8 @@ class CountedReplica(DirectoryReplica):
 
 @pytest.fixture
 def world(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DirectoryWorld:
-    monkeypatch.setattr("tallygate.ledger.directory.replica.POLL_SECONDS", _POLL_SECONDS)
+    for name in ("POLL_SECONDS", "BEAT_SECONDS"):
+        monkeypatch.setattr(f"tallygate.ledger.directory.replica.{name}", _POLL_SECONDS)
     return DirectoryWorld(database, load(tmp_path / "config"))
 
 
@@ -56,7 +57,7 @@ async def test_while_changes_are_announced_the_database_is_asked_seldom_and_has_
     world: DirectoryWorld, database_url: str
 ) -> None:
     async with following(world) as copy:
-        await copy.after(lambda: copy.looks > 5 * QUIET_POLLS)
+        await copy.after(lambda: copy.looks > 5 * QUIET_BEATS)
         assert 4 <= copy.refreshes <= 7
         if world.database.dialect == "postgresql":
             observer = await asyncpg.connect(database_url)
@@ -67,7 +68,7 @@ async def test_while_changes_are_announced_the_database_is_asked_seldom_and_has_
 
         copy.is_heard = False
         before = copy.refreshes
-        await copy.after(lambda: copy.refreshes > before + QUIET_POLLS)
+        await copy.after(lambda: copy.refreshes > before + QUIET_BEATS)
 
 
 async def test_a_change_that_is_announced_is_read_at_once(world: DirectoryWorld) -> None:
@@ -76,7 +77,7 @@ async def test_a_change_that_is_announced_is_read_at_once(world: DirectoryWorld)
         looks = copy.looks
         copy.wake()
         await copy.after(lambda: "acme" in copy.organizations)
-        assert copy.looks - looks < QUIET_POLLS
+        assert copy.looks - looks < QUIET_BEATS
 
 
 async def test_what_was_changed_while_nobody_announced_is_read_at_the_next_poll(world: DirectoryWorld) -> None:
@@ -93,4 +94,4 @@ async def test_new_rules_are_applied_without_an_announcement(world: DirectoryWor
         looks = copy.looks
         world.without_plan("pay_as_you_go")
         await copy.after(lambda: not copy.organizations["acme"].plan.api_access)
-        assert copy.looks - looks < QUIET_POLLS
+        assert copy.looks - looks < QUIET_BEATS

@@ -2,21 +2,21 @@
 
 import asyncio
 
-from tallygate.shares.ticks import Alarm, last_tick, tick, until_tick
+from tallygate.shares.ticks import Alarm, last_beat, tick, until_tick
 
 
-async def test_whoever_waits_for_a_tick_wakes_at_a_whole_multiple_of_its_seconds() -> None:
+async def test_whoever_waits_for_a_tick_wakes_at_a_whole_multiple_of_its_seconds_or_of_the_beats_that_they_have() -> None:
     loop = asyncio.get_running_loop()
-    loop.time = lambda: 1_000.3  # type: ignore[method-assign]
-    assert [round(until_tick(every), 6) for every in (0.5, 1.0, 2.0, 10.0)] == [0.2, 0.7, 1.7, 9.7]
+    loop.time = lambda: 990.3  # type: ignore[method-assign]  # 1,100 beats have passed, which are 110 of 9 s
+    assert [until_tick(most) for most in (0.02, 0.5, 0.9, 1.0, 2.0, 9.5)] == [0.02, 0.2, 0.6, 0.6, 1.5, 8.7]
 
-    loop.time = lambda: 1_000.5  # type: ignore[method-assign]
-    assert [until_tick(every) for every in (0.5, 1.0)] == [0.5, 0.5], "a tick that is now was waited for"
+    loop.time = lambda: 990.0  # type: ignore[method-assign]
+    assert [until_tick(most) for most in (0.5, 1.0)] == [0.5, 0.9], "a tick that is now was waited for"
 
 
-async def test_a_pause_of_several_ticks_ends_with_one() -> None:
-    asyncio.get_running_loop().time = lambda: 1_000.25  # type: ignore[method-assign]
-    assert [last_tick(most, 0.5) for most in (0.1, 0.25, 0.5, 0.75, 1.6, 2.0)] == [0.1, 0.25, 0.25, 0.75, 1.25, 1.75]
+async def test_a_pause_of_several_beats_ends_with_one() -> None:
+    asyncio.get_running_loop().time = lambda: 990.2  # type: ignore[method-assign]
+    assert [round(last_beat(most), 6) for most in (0.1, 0.7, 0.9, 1.5, 1.6, 1.8)] == [0.1, 0.7, 0.7, 0.7, 1.6, 1.6]
 
 
 async def test_whoever_waits_for_the_same_tick_is_woken_by_one_timer_in_their_order() -> None:

@@ -30,7 +30,7 @@ from tallygate.ledger.writer import Writer
 from tallygate.limiter.last_used import claim_last_used, delete_claimed
 from tallygate.limiter.script import ScriptStore, Store
 from tallygate.shares.seldom import Seldom
-from tallygate.shares.ticks import tick
+from tallygate.shares.ticks import BEAT_SECONDS, tick
 from tallygate.telemetry.metric import Labels, Metric, Samples
 from tallygate.telemetry.metrics import (
     LEDGER_DRIFT,
@@ -42,8 +42,8 @@ from tallygate.telemetry.metrics import (
     STORE_CLOCK_STEPS,
 )
 
-LOOK_EVERY_SECONDS: Final = 1.0  # at the store's clock, and at its marks
-SWEEP_EVERY_SECONDS: Final = 1.0
+LOOK_EVERY_SECONDS: Final = BEAT_SECONDS  # at the store's clock, and at its marks
+SWEEP_EVERY_SECONDS: Final = BEAT_SECONDS
 MONTHS_EVERY_SECONDS: Final = 2.0
 LAST_USED_EVERY_SECONDS: Final = 10.0
 AUDIT_EVERY_SECONDS: Final = 60.0

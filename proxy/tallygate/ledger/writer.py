@@ -24,15 +24,14 @@ from tallygate.ledger.notices.notice import NOTICE_KIND, Notice, notice_of_strea
 from tallygate.ledger.stored_objects import ObjectChange, object_changes
 from tallygate.ledger.stream_positions import newest_of
 from tallygate.limiter.keys import partition_of
-from tallygate.shares.ticks import Alarm, last_tick
+from tallygate.shares.ticks import BEAT_SECONDS, Alarm, last_beat
 
 BATCH_MAX: Final = 1_000  # entries of one transaction
 READ_MAX: Final = 200  # entries of one partition in one read: at most 12,800 are in memory, about 20 MB
 POLL_SECONDS: Final = 0.2  # between two reads at the start, at load, and while somebody asks
-GATHER_SECONDS: Final = 1.6  # the most between two reads where few events come, or none
+GATHER_SECONDS: Final = 2 * BEAT_SECONDS  # the most between two reads where few events come, or none: the ledger may lag for 2 s
 ENOUGH: Final = 100  # events of one transaction: with more of them, an event costs hardly less
 HURRY_SECONDS: Final = 5.0  # since somebody asked last
-TICK_SECONDS: Final = 0.5  # of long pauses, so that the store is asked along with what else is asked by the clock
 CLAIM_EVERY_SECONDS: Final = 10.0
 BACKOFF_FIRST_SECONDS: Final = 0.1
 BACKOFF_MAX_SECONDS: Final = 5.0
@@ -119,7 +118,7 @@ class Writer:
         began = self._loop_time()
         self._asked.clear()
         if began >= self._hurries_until:
-            await self._asked.wait(last_tick(seconds, TICK_SECONDS) if seconds > 2 * TICK_SECONDS else seconds)
+            await self._asked.wait(last_beat(seconds) if seconds > BEAT_SECONDS else seconds)
             if not self._asked.is_set:
                 return
         await asyncio.sleep(max(began + POLL_SECONDS - self._loop_time(), 0))

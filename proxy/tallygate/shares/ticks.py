@@ -8,26 +8,44 @@ from collections.abc import MutableMapping
 from typing import Final
 from weakref import WeakKeyDictionary
 
+# What is done every so many seconds is done at whole multiples of it: what may be a second old each time, and what may be two seconds
+# old, such as what the ledger reads, each second time.
+BEAT_SECONDS: Final = 0.9
+
 _Waiting = list["asyncio.Future[None]"]
 _WAITING: Final[MutableMapping[asyncio.AbstractEventLoop, dict[int, _Waiting]]] = WeakKeyDictionary()  # by the ms of their wake-up
 
 
-def until_tick(every: float) -> float:
-    """The seconds from now to the next whole multiple of `every` seconds on the loop's clock."""
-    return every - asyncio.get_running_loop().time() % every
+def until_tick(most: float) -> float:
+    """The seconds from now to the next whole multiple, on the loop's clock, of the most beats that `most` seconds have.
+
+    If they have none, to the next multiple of themselves.
+    """
+    now = _now_ms(asyncio.get_running_loop())
+    return (_next_tick_ms(now, most) - now) / 1000
 
 
-def last_tick(most: float, every: float) -> float:
-    """The seconds from now to the last such multiple that is at most so many away; if none is, those."""
-    first = until_tick(every)
-    return most if first > most else first + (most - first) // every * every
+def last_beat(most: float) -> float:
+    """The seconds from now to the last beat that is at most so many away; if none is, those."""
+    first = until_tick(BEAT_SECONDS)
+    return most if first > most else first + (most - first) // BEAT_SECONDS * BEAT_SECONDS
 
 
-async def tick(every: float) -> None:
-    """Wait for the next whole multiple of `every` seconds on the loop's clock."""
+async def tick(most: float) -> None:
+    """Wait for the next such multiple."""
     loop = asyncio.get_running_loop()
-    now, step = round(loop.time() * 1000), round(every * 1000)  # whole, so that a timer that is early by a hair is no second tick
-    await _woken_at(loop, now - now % step + step)
+    await _woken_at(loop, _next_tick_ms(_now_ms(loop), most))
+
+
+def _next_tick_ms(now_ms: int, most: float) -> int:
+    every, beat = round(most * 1000), round(BEAT_SECONDS * 1000)
+    if every > beat:
+        every -= every % beat
+    return now_ms - now_ms % every + every
+
+
+def _now_ms(loop: asyncio.AbstractEventLoop) -> int:
+    return round(loop.time() * 1000)  # whole, so that a timer that is early by a hair is no second tick
 
 
 def _woken_at(loop: asyncio.AbstractEventLoop, at_ms: int) -> "asyncio.Future[None]":

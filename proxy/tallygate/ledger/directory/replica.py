@@ -18,10 +18,10 @@ from tallygate.ledger.directory.rows import organizations_with_credentials
 from tallygate.ledger.directory.rules import Rules
 from tallygate.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION, RETIRED_CLIENT_IDS
 from tallygate.ledger.directory.snapshot import Snapshot, SnapshotKeeper, row_line
-from tallygate.shares.ticks import Alarm, until_tick
+from tallygate.shares.ticks import BEAT_SECONDS, Alarm, until_tick
 
 POLL_SECONDS: Final = 0.5  # the most that a copy lags if nobody announces changes
-QUIET_POLLS: Final = 30  # of which one is made while changes are announced: sessions of PostgreSQL are dear, and others' too
+QUIET_BEATS: Final = 16  # between two while changes are announced: sessions of PostgreSQL are dear, and others' too
 CHUNK: Final = 200  # organizations read at once, in a few milliseconds, so that the event loop runs in between
 ANNOUNCED_MAX: Final = 2_000  # changed organizations announced at once, for the same reason
 LOWERED_NAMED_MAX: Final = 20  # organizations that one line of the log names
@@ -128,8 +128,8 @@ class DirectoryReplica:
         """
         is_away = self.source is not StoredSource.DATABASE  # which was logged
         while True:
-            for _ in range(QUIET_POLLS):
-                await self._woken.wait(until_tick(POLL_SECONDS))
+            for _ in range(QUIET_BEATS):
+                await self._woken.wait(until_tick(BEAT_SECONDS if self._is_quiet() else POLL_SECONDS))
                 if is_away or self._woken.is_set or not self._is_quiet():
                     break
             self._woken.clear()
