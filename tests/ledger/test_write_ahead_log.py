@@ -21,3 +21,15 @@ async def test_the_log_of_a_great_write_is_cut_again(tmp_path: Path) -> None:
 
     assert log.stat().st_size <= WAL_BYTES_MAX
     await database.close()
+
+
+async def test_what_the_log_has_is_carried_over_when_that_is_asked_for(tmp_path: Path) -> None:
+    database = await new_ledger(tmp_path)
+    file = tmp_path / "ledger.db"
+    async with database.write() as connection:
+        await connection.execute(text("CREATE TABLE blobs (content BLOB)"))
+        await connection.execute(text("INSERT INTO blobs VALUES (randomblob(1000000))"))
+    assert file.stat().st_size < 1_000_000
+    await database.carry_over()
+    assert file.stat().st_size > 1_000_000
+    await database.close()

@@ -364,6 +364,14 @@ class Database:
         if before != reached:  # and not another process, meanwhile
             _log.info("the ledger's tables were brought to version %s", reached, extra={"fields": {"before": first}})
 
+    async def carry_over(self) -> None:
+        """Write what SQLite's log has into its file now, as far as nobody reads it. Raises LedgerUnavailableError."""
+        if self.dialect == "sqlite":
+            with _translated():
+                async with self._turn, self._writer.connect() as connection:
+                    driver: Any = (await connection.get_raw_connection()).driver_connection
+                    await driver.execute_fetchall("PRAGMA wal_checkpoint")
+
     async def _migrated(self) -> tuple[str | None, str]:
         """The version that the tables had, and the one that they were brought to: the newest, or a milestone on the way there."""
         for waits_left in reversed(range(self._migration_waits)):

@@ -210,6 +210,7 @@ class Upkeep:
     async def _prepare(self) -> None:
         await self._database.migrate()
         await self._daily_partitions()
+        await self._database.carry_over()  # of a new ledger more than a megabyte, which is not left to the first events
 
     async def _daily_partitions(self) -> None:
         now = self._now_ms()

@@ -8,8 +8,8 @@ from collections.abc import MutableMapping
 from typing import Final
 from weakref import WeakKeyDictionary
 
-# What is done every so many seconds is done at whole multiples of it: what may be a second old each time, and what may be two seconds
-# old, such as what the ledger reads, each second time.
+# What is done every so many seconds is done at whole multiples of it: what may be a second old each time, what may be two seconds
+# old every other time.
 BEAT_SECONDS: Final = 0.9
 
 _Waiting = list["asyncio.Future[None]"]
