@@ -21,17 +21,19 @@ texts = some.text(some.characters(blacklist_categories=("Cs",)), max_size=8) | s
 )
 counts = some.integers(0, 2**53 - 1)
 metrics = some.builds(
-    lambda kind, labels, stem, help_text: Metric(
+    lambda kind, labels, stem, help_text, per_unit: Metric(
         name={Kind.COUNTER: f"{stem}_total"}.get(kind, stem),
         kind=kind,
         help=help_text,
         labels=tuple(labels),
         buckets=(50_000, 1_000_000, 2_500_000_000) if kind is Kind.HISTOGRAM else (),
+        per_unit=per_unit,
     ),
     kind=some.sampled_from(Kind),
     labels=some.lists(some.sampled_from(NAMES), unique=True),
     stem=some.sampled_from(["tallygate_things", "tallygate_wait_seconds", "tallygate_size_bytes"]),
     help_text=texts,
+    per_unit=some.sampled_from([1, 1_000, 10**9]),
 )
 exemplars = some.none() | some.builds(
     Exemplar, nanos=counts, at_ms=some.integers(0, 2**42), request_id=some.text("0123456789abcdef", max_size=32)
@@ -48,7 +50,7 @@ def families(draw):
     if metric.kind is Kind.HISTOGRAM:
         return Family(metric=metric, histograms=draw(some.dictionaries(labels, histograms, max_size=3)))
     numbers = draw(some.dictionaries(labels, counts, max_size=3))
-    return Family(metric=metric, numbers=numbers, scale=draw(some.sampled_from([float, lambda nano: nano / 10**9])))
+    return Family(metric=metric, numbers=numbers)
 
 
 def theirs(family):
@@ -57,7 +59,7 @@ def theirs(family):
     kind = {Kind.COUNTER: CounterMetricFamily, Kind.GAUGE: GaugeMetricFamily, Kind.HISTOGRAM: HistogramMetricFamily}[metric.kind]
     made = kind(metric.name, metric.help, labels=metric.labels, unit=metric.unit)
     for labels, value in family.numbers.items():
-        made.add_metric(labels, family.scale(value))
+        made.add_metric(labels, value / metric.per_unit)
     for labels, reading in family.histograms.items():
         running, buckets = 0, []
         for bound, count, exemplar in zip(("5e-05", "0.001", "2.5", "+Inf"), reading.counts, reading.exemplars, strict=True):
@@ -116,14 +118,16 @@ def gather(*parts):
 
 def test_the_lines_of_a_part_that_stands_are_written_once():
     metric = Metric(name="tallygate_things", kind=Kind.GAUGE, help="Things.", labels=("org",))
-    written, family = [], gather(Standing([(("first",), 1)]), Standing([(("second",), 2)]))
+    written = []
 
-    def scale(number):
-        written.append(number)
-        return float(number)
+    class Noted(int):
+        def __truediv__(self, per_unit):
+            written.append(self)
+            return super().__truediv__(per_unit)
 
+    family = gather(Standing([(("first",), Noted(1))]), Standing([(("second",), Noted(2))]))
     for wanted in TextFormat:
-        list(text_of(Family(metric=metric, numbers=family, scale=scale), wanted))
+        list(text_of(Family(metric=metric, numbers=family), wanted))
 
     assert written == [1, 2]
 

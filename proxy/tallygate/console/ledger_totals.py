@@ -135,32 +135,27 @@ def _overall_samples(totals: OverallTotals) -> dict[Metric, dict[Labels, int]]:
 
 def _samples_of(totals: OrganizationTotals) -> _Shown:
     """The samples of one organization, without zeros."""
-    shown = [NOTHING] * len(_METRICS)
-
-    def show(place: int, labels: Labels, number: int) -> None:
-        if shown[place] is NOTHING:
-            shown[place] = Standing()
-        shown[place][labels] = number
-
+    shown = [Standing() for _ in _METRICS]
+    requests, spent_on, credited_on = shown[_REQUESTS], shown[_SPENT], shown[_CREDITED]
     for row in totals.exchanges:
         labels = _outcome_of(row)
-        show(_REQUESTS, labels, shown[_REQUESTS].get(labels, 0) + row[_LABELS])
+        requests[labels] = requests.get(labels, 0) + row[_LABELS]
     served = [row for row in totals.exchanges if row[_OUTCOME] != _REFUSED]
     for labels, rows in groupby(served, _exchange_of):
         for (place, kind), amount in zip(_EXCHANGE_AMOUNTS, _sums(rows)[1:], strict=True):
             if amount:
-                show(place, labels + kind, amount)
+                shown[place][labels + kind] = amount
     for labels, rows in groupby(sorted(served, key=_model_of), _model_of):
         sums = _sums(rows)
-        show(_MODEL_REQUESTS, labels, sums[0])
+        shown[_MODEL_REQUESTS][labels] = sums[0]
         for index, place, kind in _MODEL_AMOUNTS:
             if sums[index]:
-                show(place, labels + kind, sums[index])
+                shown[place][labels + kind] = sums[index]
     for org, credential, capability, kind_of, spent, credited in totals.spend:
         unit = org, credential, capability, kind_of
-        show(_SPENT, unit, spent)
+        spent_on[unit] = spent
         if credited:
-            show(_CREDITED, unit, credited)
+            credited_on[unit] = credited
     return shown
 
 

@@ -121,7 +121,7 @@ def _gathered(counted: Sequence[Mapping[Series, tuple[int, ...]]]) -> dict[str, 
 def _family(metric: Metric, numbers: Any, wanted: TextFormat) -> Family:
     if metric.source is Source.WORKERS:
         return _summed(metric, numbers, has_exemplars=wanted is TextFormat.OPENMETRICS)
-    return _from_samples(metric, numbers)
+    return Family(metric=metric, numbers=numbers)
 
 
 def _summed(metric: Metric, series: Mapping[Labels, Sequence[tuple[int, ...]]], *, has_exemplars: bool) -> Family:
@@ -146,9 +146,3 @@ def _histogram(metric: Metric, slots: Sequence[tuple[int, ...]], *, has_exemplar
 
 def _noted_at(exemplar: Exemplar) -> int:
     return exemplar.at_ms
-
-
-def _from_samples(metric: Metric, samples: Mapping[Labels, float]) -> Family:
-    """Below 2**53 nano-USD the shortest decimal of the quotient has the nano-USD again."""
-    per_unit = metric.per_unit
-    return Family(metric=metric, numbers=samples, scale=float if per_unit == 1 else lambda stored: stored / per_unit)

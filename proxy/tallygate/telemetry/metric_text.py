@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client.utils import floatToGoString
 
@@ -51,11 +51,10 @@ class HistogramCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """One metric's series by the values of its labels: numbers, or histograms. scale: from a stored number to the one shown."""
+    """One metric's series by the values of its labels: numbers as they are stored, or histograms."""
 
     metric: Metric
     numbers: Mapping[Labels, float] = field(default_factory=dict)
-    scale: Callable[[Any], float] = float
     histograms: Mapping[Labels, HistogramCounts] = field(default_factory=dict)
 
 
@@ -80,9 +79,12 @@ def end_of(wanted: TextFormat) -> str:
     return "# EOF\n" if wanted is TextFormat.OPENMETRICS else ""
 
 
-def number_text(number: float) -> str:
-    """As Go writes it, and Python below a million."""
-    number = float(number)
+def number_text(number: float, per_unit: int = 1) -> str:
+    """So many units as Go writes them, and Python below a million.
+
+    Of less than 2**53 nano-USD the shortest decimal of the quotient has every one.
+    """
+    number /= per_unit  # one division, rounded once: of 1, it is the number as a float
     return repr(number) if 0.0 <= number < _PLAIN_MAX else _go_text(number)
 
 
@@ -104,13 +106,14 @@ def _head(metric: Metric, wanted: TextFormat) -> Sequence[str]:
 
 def _number_family(family: Family) -> Iterator[tuple[str, int]]:
     """Texts, each with its number of lines. Parts that stand as they did have theirs."""
-    metric, scale = family.metric, family.scale
+    metric, per_unit = family.metric, family.metric.per_unit
 
     def written(part: Standing) -> str:
         part.heads = part.heads or [_line_head(metric.name, metric.labels, labels) for labels in part]
         lines = ""
         for head, stored in zip(part.heads, part.values(), strict=True):
-            lines += f"{head}{number_text(scale(stored))}\n"
+            number = stored / per_unit  # as `number_text`: a call of it takes as long as all else
+            lines += f"{head}{number if 0.0 <= number < _PLAIN_MAX else _go_text(number)}\n"
         part.lines = lines
         return lines
 
@@ -120,7 +123,7 @@ def _number_family(family: Family) -> Iterator[tuple[str, int]]:
             yield "".join([part.lines or written(part) for part in some]), sum(map(len, some))
     else:
         for labels, value in family.numbers.items():
-            yield f"{_number_head(metric, labels)}{number_text(scale(value))}\n", 1
+            yield f"{_number_head(metric, labels)}{number_text(value, per_unit)}\n", 1
 
 
 @lru_cache(NUMBERS_KEPT_MAX)
