@@ -49,6 +49,43 @@ def test_a_stream_tells_the_same_in_any_pieces(size: int) -> None:
         assert found("response", whole, content_type=content_type, size=size) == IN_RESPONSE
 
 
+CITED = {"type": "container_file_citation", "container_id": "cntr_4", "file_id": "cfile_1", "filename": "a.png"}
+UNKEPT_ITEMS: list[dict[str, Any]] = [
+    {"id": "ws_1", "type": "web_search_call", "action": {"type": "search", "query": "peace"}},
+    {"id": "fc_1", "type": "function_call", "call_id": "c", "arguments": json.dumps({"id": "x", "container_id": "cntr_9"})},
+    {"id": "rs_1", "type": "reasoning", "encrypted_content": "abc", "summary": []},
+    {"id": "ci_1", "type": "code_interpreter_call", "container_id": "cntr_4"},
+    {"id": "mcpl_1", "type": "mcp_list_tools", "tools": [{"annotations": [CITED], "file_id": "file-9", "content": [CITED]}]},
+    {"id": "msg_1", "type": "message", "content": [{"type": "output_text", "text": "Hi", "annotations": [CITED]}]},
+]
+IN_UNKEPT = {("item", "ws_1"), ("item", "ci_1"), ("item", "mcpl_1"), ("container", "cntr_4"), ("file", "cfile_1")}
+
+
+@pytest.mark.parametrize("size", [1, 64, 10**6])
+def test_a_response_that_is_not_kept_tells_of_what_its_items_name_when_they_are_handed_back(size: int) -> None:
+    whole = {"id": "resp_1", "output": UNKEPT_ITEMS}
+    events = [{"type": "response.output_item.done", "output_index": at, "item": item} for at, item in enumerate(UNKEPT_ITEMS)]
+    stream = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
+
+    assert set(found("unkept_response", json.dumps(whole).encode(), size=size)) == IN_UNKEPT
+    assert set(found("unkept_response", stream, content_type="text/event-stream", size=size)) == IN_UNKEPT
+    assert ("file", "cfile_1") in found("response", json.dumps(whole).encode())
+
+
+@pytest.mark.parametrize("size", [1, 64, 10**6])
+def test_a_message_tells_of_the_files_that_its_code_wrote_and_of_none_that_a_tool_of_the_client_named(size: int) -> None:
+    written = {
+        "content": {"type": "bash_code_execution_result", "content": [{"type": "bash_code_execution_output", "file_id": "f_1"}]}
+    }
+    said = {"type": "mcp_tool_result", "content": {"content": [{"type": "text", "file_id": "f_2"}]}}
+    blocks: list[Any] = [{"type": "text", "text": "Hi"}, said, {"type": "bash_code_execution_tool_result"} | written]
+    events = [{"type": "content_block_start", "index": at, "content_block": block} for at, block in enumerate(blocks)]
+    stream = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
+
+    assert found("message", json.dumps({"id": "msg_1", "content": blocks}).encode(), size=size) == [("file", "f_1")]
+    assert found("message", stream, content_type="text/event-stream", size=size) == [("file", "f_1")]
+
+
 @pytest.mark.parametrize("cut", [20, 40, 150])
 def test_a_cut_answer_tells_what_came(cut: int) -> None:
     assert found("response", json.dumps(RESPONSE).encode()[:cut])[:1] == [("response", "resp_1")]

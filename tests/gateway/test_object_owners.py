@@ -110,6 +110,35 @@ def without_what_differs(answer: tuple[int, Any, dict[str, str]]) -> tuple[int, 
 
 
 @pytest.mark.usefixtures("operator_key")
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_an_answer_showed_can_be_handed_back_though_nothing_was_kept(tmp_path: Path, stream: bool) -> None:
+    """Codex and others keep the context themselves: all items of the answer come again with the next request."""
+    item = {"id": "ws_1", "type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "peace"}}
+    usage = {"input_tokens": 5, "output_tokens": 7, "total_tokens": 12}
+    whole = {"id": "resp_1", "object": "response", "status": "completed", "model": "gpt-4o-mini", "output": [item], "usage": usage}
+
+    async def answer(_request: web.Request) -> web.Response:
+        if not stream:
+            return web.json_response(whole)
+        events: list[dict[str, Any]] = [
+            {"type": "response.output_item.done", "output_index": 0, "item": item},
+            {"type": "response.completed", "response": whole},
+        ]
+        text = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+        return web.Response(text=text, content_type="text/event-stream")
+
+    async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, big):
+        upstream.answers["POST", "/v1/responses"] = answer
+        first = {"model": "gpt-4o-mini", "input": "hi", "max_output_tokens": 9, "store": False, "stream": stream}
+        then = first | {"input": [{"role": "user", "content": "hi"}, item, {"role": "user", "content": "go on"}]}
+        assert (await acme("POST", "/v1/responses", first))[0] == 200
+
+        assert (await acme("POST", "/v1/responses", then))[0] == 200
+        assert (await big("POST", "/v1/responses", then))[0] == 404
+        assert (await acme("POST", "/v1/responses", first | {"previous_response_id": "resp_1"}))[0] == 404
+
+
+@pytest.mark.usefixtures("operator_key")
 @pytest.mark.parametrize("collection", [*(f"/v1/{name}" for name in ID_PREFIXES), "/v1beta/files", "/v1beta/cachedContents"])
 async def test_an_object_is_there_for_who_made_it_and_for_nobody_else(tmp_path: Path, collection: str) -> None:
     async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, big):

@@ -13,7 +13,7 @@ import msgspec
 from tallygate.dialects.cut_json import closed_json
 from tallygate.dialects.first_bytes import Framing, framing, framing_of, without_lead
 from tallygate.dialects.lenient import lenient_decode
-from tallygate.dialects.references import google_file, operation_id
+from tallygate.dialects.references import google_file, item_reference, operation_id
 from tallygate.dialects.sse import SseEvent, SseParser
 from tallygate.domain.made_object import ID_CHARS_MAX, MADE_MAX
 from tallygate.domain.stored_object import StoredReference
@@ -21,6 +21,9 @@ from tallygate.domain.stored_object import StoredReference
 BODY_BYTES_MAX: Final = 4 << 20  # of an answer that is parsed whole; of a longer or cut answer only the beginning is
 TOKENS_MAX: Final = 2**53
 _BEGINNING_BYTES: Final = 64 << 10
+RESPONSE: Final = "response"
+# A response that is not kept: nothing of it can be named later, but clients hand back the items of tools that ran at the provider.
+UNKEPT_RESPONSE: Final = "unkept_response"
 _MESSAGE, _CONTAINER = "message", b'"container"'
 _OPERATION, _GENERATED = "operation", "file"  # of videos at Google, whose answers name both otherwise than requests do
 _STORED_AS: Final = {"openai_responses": "response", "anthropic_messages": _MESSAGE}  # what answers of a dialect are stored as
@@ -43,12 +46,13 @@ _PATHS: Final[Mapping[str, _Paths]] = {
         (_GENERATED, ("response", "generateVideoResponse", "generatedSamples", "[]", "video", "uri")),
     ),
     _MESSAGE: (("container", ("container", "id")),),
-    "response": (
-        ("response", ("id",)),
+    RESPONSE: (
+        (RESPONSE, ("id",)),
         ("conversation", ("conversation", "id")),
         ("item", ("output", "[]", "id")),
         ("container", ("output", "[]", "container_id")),
     ),
+    UNKEPT_RESPONSE: (("container", ("output", "[]", "container_id")), ("container", ("item", "container_id"))),
     "run": (("thread", ("thread_id",)),),
     "upload": (("upload", ("id",)), ("file", ("file", "id"))),
     "video": (("video", ("id",)), ("video", ("request_id",))),  # xAI's is named by the request that asked for it
@@ -60,7 +64,7 @@ _GOOGLE_NAME: Final = re.compile(r"[a-zA-Z]{1,32}/[A-Za-z0-9_-]{1,128}")
 
 # Events of a stream that name an object, and the path of the answer in them.
 _STREAMED: Final[Mapping[str, Mapping[bytes, tuple[str, ...]]]] = {
-    "response": {
+    RESPONSE: {
         b"response.created": ("response",),
         b"response.queued": ("response",),
         b"response.in_progress": ("response",),
@@ -68,11 +72,15 @@ _STREAMED: Final[Mapping[str, Mapping[bytes, tuple[str, ...]]]] = {
         b"response.incomplete": ("response",),
         b"response.failed": ("response",),
     },
-    "message": {b"message_start": ("message",), b"message_delta": ("delta",)},
+    UNKEPT_RESPONSE: {b"response.output_item.done": ()},
+    _MESSAGE: {b"message_start": ("message",), b"message_delta": ("delta",), b"content_block_start": ()},
     "chat_completion": {b"chat.completion.chunk": ()},
     "chat": {b"chat_id": ()},
     "run": {b"thread.run.created": ()},
 }
+# Blocks of Claude's code execution, whose results name the files that it wrote ("Code execution tool", "Retrieve generated files").
+_EXECUTED: Final = frozenset({"code_execution_tool_result", "bash_code_execution_tool_result"})
+_CITED: Final = "container_file_citation"  # a file that code wrote, in OpenAI's text ("Code interpreter", "Working with files")
 _MARK_WITHIN: Final = 400  # bytes from an event's beginning: its type or its kind stands there
 _ANYTHING: Final = msgspec.json.Decoder()
 _decode: Final = _ANYTHING.decode
@@ -91,7 +99,34 @@ def objects_in(answer: object, kind: str, *, prefix: str = "") -> list[StoredRef
                 found[StoredReference(made or kind, text)] = None
                 if prefix == _BATCHES and not made:  # `/v1/batches/{batch_id}` is also where other APIs name a batch by its id
                     found[StoredReference(kind, text.removeprefix(_BATCHES))] = None
+    found.update(dict.fromkeys(each for each in _handed_back(answer, kind) if len(each.id) <= ID_CHARS_MAX))
     return list(found)[:MADE_MAX]
+
+
+def _handed_back(answer: object, kind: str) -> Iterator[StoredReference]:
+    """What parts of an answer, or of an event, name beside themselves: a client that hands a part back names it again.
+
+    Only parts that the provider writes are read, never what a tool of the client's choice said.
+    """
+    if not isinstance(answer, dict):
+        return
+    if kind in (RESPONSE, UNKEPT_RESPONSE):
+        for item in _objects(answer.get("output") or [answer.get("item")]):
+            if kind == UNKEPT_RESPONSE and (named := item_reference(item)) is not None:
+                yield named
+            for part in _objects(item.get("content")):
+                for cited in _objects(part.get("annotations")):
+                    if cited.get("type") == _CITED:
+                        yield from (StoredReference("container", each) for each in _at(cited, ("container_id",)))
+                        yield from (StoredReference("file", each) for each in _at(cited, ("file_id",)))
+    elif kind == _MESSAGE:
+        for block in _objects(answer.get("content") or [answer.get("content_block")]):
+            if block.get("type") in _EXECUTED:
+                yield from (StoredReference("file", each) for each in _at(block, ("content", "content", "[]", "file_id")))
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 class MadeReader:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from tallygate.config.route_objects import INGESTION, SHARED, RouteObjects
 from tallygate.dialects.form_fields import FormFields
+from tallygate.dialects.made_objects import RESPONSE, UNKEPT_RESPONSE
 from tallygate.dialects.references import folded, query_references
 from tallygate.dialects.unread_body import PRODUCER, all_producers
 from tallygate.domain.errors import ErrorCode, Refusal, Refused, StoreError
@@ -26,7 +27,8 @@ FORM: Final = "multipart/form-data"
 _UPLOADED: Final = frozenset({"file"})  # kinds whose routes take bytes of any type
 _KEPT_ONLY: Final = {  # the members with which a request asks to store the answer's object
     "chat_completion": (b'"store"', b'"audio"'),
-    "message": (b'"container"', b"code_execution"),
+    # Searches of 2026 and later filter their results by code, with no tool for it (Anthropic, "Web search tool", Dynamic filtering)
+    "message": (b'"container"', b"code_execution", b'"web_search_202', b'"web_fetch_202'),
 }
 _UPSERTED: Final = frozenset(
     {"content_item"}
@@ -39,7 +41,7 @@ _REFERRING: Final = "/messages/batches"  # in paths whose answers have a `result
 # An escape of JSON's for a letter, a digit, a dot, a dash or an underscore, of which ids consist: no encoder writes one.
 _DISGUISE: Final = re.compile(rb"\\u00(?:2[de]|3\d|[46][1-9a-f]|[57][\da]|5f)", re.IGNORECASE)
 _SEARCHED_BYTES_MAX: Final = 4 << 20  # of a body, for a disguise: some 50 ms at the worst
-_NOT_KEPT: Final = {"response": re.compile(rb'(?<!\\)"store"\s*:\s*false')}
+_NOT_KEPT: Final = {RESPONSE: re.compile(rb'(?<!\\)"store"\s*:\s*false')}
 
 
 def check_bodiless(head: Head) -> None:
@@ -94,12 +96,13 @@ def answer_objects(head: Head, caller: Caller, body: bytes) -> AnswerObjects | N
     objects = head.route.objects
     if not (objects.makes or objects.lists) or not head.is_shared:
         return None
-    if not head.treatment.may_be_kept(objects.makes, body):
+    makes = head.treatment.makes(objects.makes, body)
+    if not (makes or objects.lists):
         return None
     # Google's file may have a name that its maker chose, and another may take once the file has ended (Files API, `File.name`).
     is_named = objects.makes in _UPSERTED or objects.prefix or head.route.path.endswith(_ECHOING)
     sent = body.replace(b"\\/", b"/") if is_named else b""
-    makes, compares = "" if objects.makes != _NAMED_BY_GOOGLE and _may_disguise(sent) else objects.makes, ""
+    makes, compares = "" if objects.makes != _NAMED_BY_GOOGLE and _may_disguise(sent) else makes, ""
     if makes == INGESTION:
         compares = _INGESTED
         if not all(name.startswith(f"{caller.organization.id}:") for name in all_producers(body)):
@@ -113,10 +116,12 @@ def _may_disguise(body: bytes) -> bool:
     return b"\\u00" in body and (len(body) > _SEARCHED_BYTES_MAX or _DISGUISE.search(body) is not None)
 
 
-def asks_to_keep(makes: str, body: bytes) -> bool:
-    """Return whether a body that a dialect has read may ask to keep what is made."""
+def made_as_asked(makes: str, body: bytes) -> str:
+    """The kind of what a body that a dialect has read may make; empty if its answer names nothing that can be named later."""
     kept, lost = _KEPT_ONLY.get(makes), _NOT_KEPT.get(makes)
-    return (kept is None or _has_any(body, kept)) and (lost is None or lost.search(body) is None)
+    if kept is not None and not _has_any(body, kept):
+        return ""
+    return UNKEPT_RESPONSE if lost is not None and lost.search(body) is not None else makes
 
 
 def _has_any(body: bytes, words: Sequence[bytes]) -> bool:
@@ -126,9 +131,9 @@ def _has_any(body: bytes, words: Sequence[bytes]) -> bool:
     return False
 
 
-def may_be_kept(_makes: str, _body: bytes) -> bool:
-    """Return whether a body may ask to keep what is made, where no dialect has read it."""
-    return True
+def made_at_route(makes: str, _body: bytes) -> str:
+    """The kind of what a body may make that no dialect has read."""
+    return makes
 
 
 async def check_objects(

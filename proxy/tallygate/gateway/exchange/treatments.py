@@ -24,7 +24,7 @@ from tallygate.gateway.exchange.estimate import Estimate
 from tallygate.gateway.exchange.event import assumed, assumed_batch, none_used
 from tallygate.gateway.exchange.finish import count_answer, count_nothing, tokens_made, tokens_stated
 from tallygate.gateway.exchange.intake import any_query, readable_query
-from tallygate.gateway.exchange.object_checks import asks_to_keep, may_be_kept, reads_always, reads_references
+from tallygate.gateway.exchange.object_checks import made_as_asked, made_at_route, reads_always, reads_references
 from tallygate.gateway.exchange.understanding import Understanding
 from tallygate.gateway.passages import Passage, ReadablePassage
 
@@ -37,7 +37,7 @@ class Treatment(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     reads_body          whether the body is read before it is forwarded
     query               the query to forward; refuses parameters and headers that would make the answer unreadable
     understand          the facts of a request, its cost at most, and the objects that it names
-    may_be_kept         whether a request of a kind (`RouteObjects.makes`) may lead to an object that the upstream keeps
+    makes               the kind of objects to look for in the answer, of a route's (`RouteObjects.makes`); empty for none
     first_word          source and flags of the event of an exchange of which only the admission is known
     passage             the conditions under which headers go up
     buffered_bytes_max  of a 2xx answer that is held back, so that its cost can stand in its head
@@ -51,7 +51,7 @@ class Treatment(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     reads_body: Callable[[Head, Caller], bool]
     query: Callable[[Head, str], str]
     understand: Callable[[Understanding, Head, Caller, Intake, Received], Awaitable[Understood]]
-    may_be_kept: Callable[[str, bytes], bool]
+    makes: Callable[[str, bytes], str]
     first_word: Callable[[Estimate], tuple[UsageSource, tuple[str, ...]]]
     passage: type[Passage]
     buffered_bytes_max: int
@@ -66,7 +66,7 @@ READ: Final = Treatment(
     reads_body=reads_always,
     query=readable_query,
     understand=Understanding.read,
-    may_be_kept=asks_to_keep,
+    makes=made_as_asked,
     first_word=assumed,
     passage=ReadablePassage,
     buffered_bytes_max=BUFFERED_BYTES_MAX,
@@ -88,7 +88,7 @@ UNREAD: Final = Treatment(
     reads_body=reads_references,
     query=any_query,
     understand=Understanding.leave_unread,
-    may_be_kept=may_be_kept,
+    makes=made_at_route,
     first_word=none_used,
     passage=Passage,
     buffered_bytes_max=0,
