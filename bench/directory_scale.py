@@ -41,9 +41,10 @@ from tallygate.dialects.registry import dialects
 from tallygate.domain.errors import StoreError
 from tallygate.ledger.audit import LimiterAudit
 from tallygate.ledger.audit_turns import AuditTurns
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.ledger.directory.schema import AUDIT_LOG, CREDENTIALS, DIRECTORY_VERSION, ORGANIZATIONS
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.schema import SPEND_BUCKETS

@@ -25,10 +25,11 @@ from sqlalchemy import text
 from bench import procfs
 from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry, Kind
 from tallygate.ledger.entry_months import EntryMonths
 from tallygate.ledger.history import Dimension, EntriesQuery, OrgScope, UsageQuery
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.rollups import FINEST, LEVELS
 from tallygate.ledger.schema import AMOUNTS, ROLLUP_AMOUNTS
 from tallygate.ledger.series import Detail

@@ -25,8 +25,9 @@ from bench import procfs
 from bench.samples import spread
 from bench.tallygate import ORGANIZATIONS
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
 from tallygate.ledger.event_stream import StreamEntry
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.writer import Writer
 
 FIRST_MS = time.time_ns() // 1_000_000

@@ -40,7 +40,7 @@ from bench.stepped import ask, serves
 from bench.tallygate import ADMIN_TOKEN, configuration
 from bench.workload import Target
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import open_database
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.upkeep import FOLD_EVERY_SECONDS
 
 PLAN: Final = "pay_as_you_go"  # of the directory's organizations

@@ -36,7 +36,8 @@ from tallygate.domain.admission import Account, AdmissionRequest, RateDemand, Sp
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.rate_limit import Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_TOTALS
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection

@@ -9,7 +9,8 @@ from pathlib import Path
 import asyncpg
 from postgres_process import PostgresProcess
 
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
+from tallygate.ledger.opening import open_database
 
 _TEMPLATE = "template_ledger"
 _names = itertools.count()

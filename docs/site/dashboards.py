@@ -41,8 +41,8 @@ from tallygate.demo.history import fill_history
 from tallygate.demo.stage import Stage, running_stage
 from tallygate.demo.traffic import send_traffic
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import open_database
 from tallygate.ledger.entry import Entry, Kind
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.schema import ENTRIES
 from tallygate.telemetry.metric import Kind as MetricKind
 from tallygate.telemetry.metric import Labels, Metric

@@ -9,8 +9,9 @@ from api_world import World, served
 from new_ledger import new_ledger, postgres_ledger
 from postgres_process import PostgresProcess
 
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
 from tallygate.ledger.entry_months import EntryMonths
+from tallygate.ledger.opening import open_database
 
 sys.path.append(str(Path(__file__).parents[1] / "ledger"))  # where the ledger's tests keep their notices
 

@@ -8,7 +8,7 @@ from api_world import World
 
 from tallygate.console.api_times import RANGE_DAYS_MAX
 from tallygate.domain.errors import LimiterWipedError, StoreError
-from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.usage_queries import UsageQueries
 
 OPENAI = "/v1/organization/usage/completions"

@@ -16,8 +16,10 @@ from postgres_process import PostgresProcess, running_standby
 from sqlalchemy import Connection, text
 
 from tallygate.domain.instants import instant_text, millisecond_text
-from tallygate.ledger.database import Database, LedgerUnavailableError, LogPosition, open_database, open_read_replica
+from tallygate.ledger.database import Database, LogPosition
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.entry_months import EntryMonths
+from tallygate.ledger.opening import open_database, open_read_replica
 from tallygate.ledger.read_replica import LAG_MS_MAX, NO_STANDBY, REST_LOOKS, ReadReplica, ReplicaLostError
 from tallygate.telemetry.metrics import LEDGER_READS, READ_REPLICA_LAG
 

@@ -10,7 +10,7 @@ from tallygate.demo.callers import demo_callers
 from tallygate.demo.history import DAY_MS, HOUR_MS, OPENAI_PAST, fill_history
 from tallygate.dialects.registry import dialects
 from tallygate.ledger.audit import LedgerAudit
-from tallygate.ledger.database import open_database
+from tallygate.ledger.opening import open_database
 
 NOW_MS = 1_795_980_000_000
 DAYS = 9

@@ -21,7 +21,7 @@ from valkey_process import ValkeyProcess
 from tallygate.cli import main
 from tallygate.config.key_lookup import KeyLookup
 from tallygate.doctor.examination import _key_lookup
-from tallygate.ledger.database import open_database
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.schema import SPOOL_COPIES
 from tallygate.limiter.keys import partition_keys
 from tallygate.outbound.way_out import WayOut

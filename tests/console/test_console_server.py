@@ -30,7 +30,7 @@ from tallygate.domain.obstacle import Obstacle
 from tallygate.domain.organization import Organization, Plan
 from tallygate.domain.rate_limit import LimitScope
 from tallygate.domain.spend_limit import SpendLimit
-from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.limiter.backlog import Backlog
 from tallygate.telemetry import metrics
 from tallygate.telemetry.count_file import CountFile

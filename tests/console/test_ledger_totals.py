@@ -12,7 +12,8 @@ from sqlalchemy import insert
 from tallygate.console import ledger_totals
 from tallygate.console.ledger_totals import LedgerTotals
 from tallygate.domain.usage import UsageSource
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.lifetime_queries import ORGS_AT_ONCE
 from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_SPEND, LIFETIME_TOTALS
 from tallygate.telemetry import metrics

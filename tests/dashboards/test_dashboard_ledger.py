@@ -17,11 +17,12 @@ from postgres_process import PostgresProcess
 
 from grafana.generator.ledger_sql import BILLED_MONTH, RENAMED
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry, Kind
 from tallygate.ledger.invoice.billing_period import BillingPeriod
 from tallygate.ledger.invoice.invoice import Amounts, Invoice
 from tallygate.ledger.invoice.read_invoice import BilledOrganization, read_invoice
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.schema import ENTRIES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

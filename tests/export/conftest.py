@@ -7,7 +7,8 @@ import pytest
 from new_ledger import new_ledger, postgres_ledger
 
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
+from tallygate.ledger.opening import open_database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

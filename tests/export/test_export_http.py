@@ -23,7 +23,8 @@ from tallygate.console.usage_api import ExportSettings, export_routes
 from tallygate.domain.billing import PeriodKind
 from tallygate.domain.organization import Organization, Plan
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.series import SeriesLabels
 
 ENTERPRISE = Plan(id="enterprise", export=True)

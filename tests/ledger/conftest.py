@@ -9,7 +9,8 @@ from marked_partitions import mark_all
 from new_ledger import ledger_file, postgres_ledger
 
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.usage_queries import UsageQueries
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection

@@ -14,7 +14,9 @@ from new_ledger import new_ledger
 from sqlalchemy import delete, func, select, update
 
 from tallygate.ledger.continuity import Continuity
-from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.schema import STREAM_POSITIONS
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.generation import close_partition, unmarked_partitions

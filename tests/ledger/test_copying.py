@@ -15,9 +15,10 @@ from sqlalchemy import func, insert, select, text
 from tallygate.ledger import copying
 from tallygate.ledger.book import Book
 from tallygate.ledger.copying import copy_ledger
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
 from tallygate.ledger.directory.schema import AUDIT_LOG, CREDENTIALS, ORGANIZATIONS
 from tallygate.ledger.file_backup import BackupError, checked
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.schema import METADATA, SERIES
 
 MONTH_MS = 31 * 86_400_000

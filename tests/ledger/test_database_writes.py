@@ -17,8 +17,10 @@ from tallygate.app.stores import open_ledger
 from tallygate.config.settings import load_settings
 from tallygate.domain.errors import StoreError
 from tallygate.domain.obstacle import Obstacle
-from tallygate.ledger import database as database_module
-from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
+from tallygate.ledger import opening
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
+from tallygate.ledger.opening import open_database
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ async def test_a_full_disk_is_named(small_disk: Path) -> None:
 
 
 async def test_a_database_that_another_process_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "BUSY_MS", 10)
+    monkeypatch.setattr(opening, "BUSY_MS", 10)
     (tmp_path / "ledger.db").write_bytes(await ledger_file())
     opened = open_database("", tmp_path)
     with sqlite3.connect(tmp_path / "ledger.db", isolation_level=None) as other:
@@ -95,8 +97,8 @@ async def test_a_database_that_another_process_locks_is_named(tmp_path: Path, mo
 
 
 async def test_a_command_waits_longer_for_others_writes_than_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "BUSY_MS", 10)
-    monkeypatch.setattr(database_module, "COMMAND_BUSY_MS", 20_000)
+    monkeypatch.setattr(opening, "BUSY_MS", 10)
+    monkeypatch.setattr(opening, "COMMAND_BUSY_MS", 20_000)
     (tmp_path / "ledger.db").write_bytes(await ledger_file())
     server, command = open_database("", tmp_path), open_database("", tmp_path, is_command=True)
     with sqlite3.connect(tmp_path / "ledger.db", isolation_level=None) as other:
@@ -114,7 +116,7 @@ async def test_a_command_waits_longer_for_others_writes_than_a_server(tmp_path: 
 
 
 async def test_a_command_that_waited_in_vain_says_so_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "COMMAND_BUSY_MS", 10)
+    monkeypatch.setattr(opening, "COMMAND_BUSY_MS", 10)
     (tmp_path / "ledger.db").write_bytes(await ledger_file())
     with sqlite3.connect(tmp_path / "ledger.db", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -16,7 +16,8 @@ from tallygate.domain.organization import Organization, Plan
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.ledger import usage_queries
 from tallygate.ledger.book import Book, RefusalCount
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.notices import digests as digests_module
 from tallygate.ledger.notices.deliveries import Deliveries
 from tallygate.ledger.notices.digest import AFTER_MS, Digest, DigestNotice, LimitAtEnd, Share, Sums, due_week, week_from

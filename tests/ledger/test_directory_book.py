@@ -17,7 +17,8 @@ from tallygate.config.model import GatewayConfig
 from tallygate.domain.instants import instant_text
 from tallygate.domain.money import nano_usd_from_usd, usd_text
 from tallygate.domain.organization import Organization
-from tallygate.ledger.database import Database, UnstorableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import UnstorableError
 from tallygate.ledger.directory import admin_tokens
 from tallygate.ledger.directory.changes import read_audit_log
 from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError, ManagedByFileError, NotFoundError

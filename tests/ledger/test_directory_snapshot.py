@@ -13,7 +13,8 @@ import pytest
 from directory_world import ME, DirectoryWorld, load
 
 from tallygate.config.directory import StoredSource
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.ledger.directory.snapshot import (
     CONFIRM_SECONDS,

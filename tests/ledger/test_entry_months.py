@@ -19,10 +19,11 @@ from tallygate.domain.organization import Organization
 from tallygate.ledger import entry_months, expired_months
 from tallygate.ledger.audit import LedgerAudit, lifetime_drifts
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.entry_months import EntryMonth, EntryMonths
 from tallygate.ledger.expired_months import ExpiredMonths
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.retention import Retention, visible_from_ms
 from tallygate.ledger.schema import LIFETIME_SPEND, PURGED_TOTALS, SPEND_BUCKETS
 from tallygate.ledger.time_buckets import DAY_MS

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from tallygate.ledger.database import Database, LedgerUnavailableError, newest_version, open_database, versions
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
+from tallygate.ledger.opening import open_database
+from tallygate.ledger.table_version import newest_version, versions
 
 _SET = text("UPDATE ledger_version SET version_num = :version")
 

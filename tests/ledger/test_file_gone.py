@@ -8,7 +8,8 @@ from new_ledger import ledger_file, new_ledger
 from sqlalchemy import func, select
 
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.schema import ENTRIES
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, event, text
 from tallygate.ledger.audit import LedgerAudit
 from tallygate.ledger.book import Book
 from tallygate.ledger.copying import copy_ledger
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.entry_months import EntryMonth, EntryMonths
 from tallygate.ledger.export.entry_pages import count_entries, entry_pages
@@ -32,6 +32,7 @@ from tallygate.ledger.invoice.billing_period import BillingPeriod
 from tallygate.ledger.invoice.read_invoice import BilledOrganization, read_invoice
 from tallygate.ledger.lifetime_spend import spend_of_entries
 from tallygate.ledger.migrations.versions import v0024_stray_days
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.schema import ENTRIES
 from tallygate.ledger.time_buckets import DAY_MS
 from tallygate.ledger.usage_queries import UsageQueries

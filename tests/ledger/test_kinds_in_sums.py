@@ -18,7 +18,8 @@ from tallygate.domain.unit import Unit
 from tallygate.domain.unit_kind import KIND_COSTS
 from tallygate.ledger.audit import LedgerAudit, lifetime_drifts
 from tallygate.ledger.book import Book, RefusalCount
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.history import Dimension, OrgScope, Usage, UsageQuery
 from tallygate.ledger.migrations.versions import (
@@ -218,7 +219,7 @@ KILLED_NEAR_ITS_END = """
 import asyncio, os, signal, sys
 from pathlib import Path
 import sqlalchemy
-from tallygate.ledger.database import open_database
+from tallygate.ledger.opening import open_database
 
 text = sqlalchemy.text
 

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 import tallygate.ledger.directory.schema  # noqa: F401  # its tables are of the same metadata
 from tallygate.ledger.book import Book, Malformed, RefusalCount
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.entry import Entry, Kind, MalformedEntryError, entry_of_stream
 from tallygate.ledger.history import Dimension, EntriesQuery, OrgScope, UsageQuery
 from tallygate.ledger.schema import AMOUNTS, ENTRIES, MALFORMED, METADATA

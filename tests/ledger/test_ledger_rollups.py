@@ -194,7 +194,7 @@ KILLED_BEFORE_ITS_END = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from alembic import op
-from tallygate.ledger.database import open_database
+from tallygate.ledger.opening import open_database
 
 drop_table = op.drop_table
 

@@ -15,8 +15,8 @@ from search import cases
 
 from tallygate.domain.calendar_months import month_at
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import open_database
 from tallygate.ledger.history import Dimension, OrgScope, UsageQuery
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges, bucket_of, cover, stretches
 from tallygate.ledger.usage_queries import UsageQueries
 

@@ -13,7 +13,8 @@ from sqlalchemy import select
 from tallygate.domain.usage_event import UsageEvent
 from tallygate.ledger import writer as writer_module
 from tallygate.ledger.book import Book, Recorded
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.event_stream import EventStreams
 from tallygate.ledger.schema import ENTRIES, MALFORMED
 from tallygate.ledger.writer import Gathering, Writer

@@ -18,9 +18,10 @@ from tallygate.domain.usage import STANDARD, usage_of_totals
 from tallygate.ledger.audit import lifetime_drifts
 from tallygate.ledger.book import Book
 from tallygate.ledger.corrections import Corrections, Figures
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
 from tallygate.ledger.directory.changes import Changes
 from tallygate.ledger.entry import Entry, entry_of_stream
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.reprice import RepriceQuery, Repricing
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.schema import ENTRIES, LIFETIME_SPEND, LIFETIME_TOTALS

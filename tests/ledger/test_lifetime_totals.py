@@ -15,10 +15,12 @@ from sqlalchemy import Connection, func, select, update
 from tallygate.domain.organization import Organization, Plan
 from tallygate.ledger.audit import lifetime_drifts
 from tallygate.ledger.book import Book, RefusalCount
-from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.entry import Entry, Kind
 from tallygate.ledger.lifetime import TotalKey, charged_model
 from tallygate.ledger.migrations.versions import v0004_lifetime_totals
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.schema import AMOUNTS, LIFETIME_AMOUNTS, LIFETIME_SUMS, LIFETIME_TOTALS
 from tallygate.ledger.time_buckets import DAY_MS

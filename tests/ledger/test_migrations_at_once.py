@@ -13,15 +13,18 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from postgres_process import PostgresProcess
 
-from tallygate.ledger import database as database_module
-from tallygate.ledger.database import LedgerUnavailableError, newest_version, open_database
+from tallygate.ledger import opening, table_version
+from tallygate.ledger.database import MIGRATION_WAITS
+from tallygate.ledger.database_errors import LedgerUnavailableError
+from tallygate.ledger.opening import open_database
+from tallygate.ledger.table_version import newest_version
 
 AT_ONCE = 5
 SECONDS_MAX = 60
 PROGRAM = """
 import asyncio, logging, sys
 from pathlib import Path
-from tallygate.ledger.database import open_database
+from tallygate.ledger.opening import open_database
 
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s %(message)s")
 
@@ -81,9 +84,10 @@ async def test_the_version_before_is_the_one_that_the_tables_had_at_first(
 ) -> None:
     caplog.set_level(logging.INFO)
     database = open_database("", tmp_path)
+    known = [version for version in table_version.versions() if version <= "0023"]
     with monkeypatch.context() as older:
-        older.setattr(database_module, "newest_version", lambda: "0023")
-        older.setattr(database_module, "MILESTONES", ())
+        older.setattr(table_version, "versions", lambda: known)
+        older.setattr(table_version, "MILESTONES", ())
         await database.migrate()
     await database.migrate()
     await database.migrate()
@@ -101,7 +105,7 @@ def test_the_newest_version_is_what_the_migrations_end_at() -> None:
 async def test_who_starts_while_another_process_migrates_waits_several_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "BUSY_MS", 20)
+    monkeypatch.setattr(opening, "BUSY_MS", 20)
     writing = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
     writing.execute("PRAGMA journal_mode=WAL")
     writing.execute("BEGIN IMMEDIATE")
@@ -115,12 +119,12 @@ async def test_who_starts_while_another_process_migrates_waits_several_times(
     def counted() -> object:
         nonlocal tries
         tries += 1
-        if tries == database_module.MIGRATION_WAITS:
+        if tries == MIGRATION_WAITS:
             writing.execute("ROLLBACK")
         return write()
 
     monkeypatch.setattr(database, "write", counted)
     await database.migrate()
-    assert tries == database_module.MIGRATION_WAITS + len(database_module.MILESTONES)
+    assert tries == MIGRATION_WAITS + len(table_version.MILESTONES)
     writing.close()
     await database.close()

@@ -11,7 +11,8 @@ from test_ledger_writer import a_writer, append, backlog
 
 from tallygate.config.section import is_identifier
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.entry import MalformedEntryError
 from tallygate.ledger.notices.notice import WORD_CHARS_MAX, Notice, NoticeType, notice_of_stream
 from tallygate.ledger.notices.schema import DELIVERIES, NOTICES

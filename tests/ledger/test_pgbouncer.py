@@ -12,7 +12,8 @@ from postgres_process import PostgresProcess
 from sqlalchemy import text
 
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
+from tallygate.ledger.opening import open_database
 
 pytestmark = pytest.mark.process
 

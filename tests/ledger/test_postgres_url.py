@@ -12,7 +12,9 @@ from postgres_process import USER, PostgresProcess, running_postgres
 from sqlalchemy import text
 
 from tallygate.domain.errors import ConfigError
-from tallygate.ledger.database import Database, LedgerUnavailableError, open_database, open_read_replica
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
+from tallygate.ledger.opening import open_database, open_read_replica
 from tallygate.ledger.postgres_url import CONNECT_SECONDS, parse_postgres_url
 
 _PASSWORD = "p%40ss/w?rd"

@@ -16,7 +16,8 @@ from sqlalchemy import func, select
 from tallygate.domain.organization import Organization, Plan
 from tallygate.domain.refused_request import RefusedRequest
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.history import OrgScope
 from tallygate.ledger.refusal_intake import RefusalIntake, WorkerRefusals
 from tallygate.ledger.refused_requests import DAYS_KEPT, RefusalsQuery, RefusedRequests, fair_level

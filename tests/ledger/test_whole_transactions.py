@@ -12,7 +12,8 @@ from sqlalchemy import Connection, func, select, text
 
 from tallygate.console.ledger_totals import LedgerTotals
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, LedgerUnavailableError, UnstorableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError, UnstorableError
 from tallygate.ledger.schema import ENTRIES
 
 

@@ -11,7 +11,8 @@ from sqlalchemy import func, select
 
 from tallygate.domain.errors import ErrorCode
 from tallygate.ledger.book import Book, RefusalCount
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.refusal_intake import RefusalIntake, WorkerRefusals
 from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.ledger.schema import LIFETIME_TOTALS, REFUSALS_TAKEN

@@ -5,7 +5,7 @@ from pathlib import Path
 from new_ledger import new_ledger
 from sqlalchemy import text
 
-from tallygate.ledger.database import WAL_BYTES_MAX
+from tallygate.ledger.opening import WAL_BYTES_MAX
 
 
 async def test_the_log_of_a_great_write_is_cut_again(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from msgspec.structs import replace
 from stack import AMPLE_PLANS, Stack, eventually, running_stack
 
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import open_database
 from tallygate.ledger.history import EntriesQuery, OrgScope
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.usage_queries import UsageQueries
 
 ADMIN_TOKEN = "tga_" + "a" * 40

@@ -15,9 +15,10 @@ from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
 from tallygate.domain.organization import Organization
 from tallygate.ledger.audit import Drift, LedgerAudit, LimiterAudit, lifetime_drifts
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
 from tallygate.ledger.entry import FINAL
 from tallygate.ledger.notices.schema import NOTICES
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.schema import ENTRIES, SPOOL_COPIES
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection

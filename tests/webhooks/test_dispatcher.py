@@ -12,7 +12,7 @@ from post import Post
 from receiver import KEY, Receiver, running_receiver
 
 from tallygate.config.webhook_endpoint import WebhookEndpoint
-from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.notices.deliveries import Deliveries, Result, count_results, count_waiting
 from tallygate.ledger.notices.record import DeliveryState
 from tallygate.webhooks.dispatcher import ATTEMPTS_MAX, DELAYS_MS, IDLE_SECONDS, KEPT_MS, LEASE_MS, POLL_SECONDS, UNCONFIGURED_MS

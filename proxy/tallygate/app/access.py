@@ -12,7 +12,7 @@ from tallygate.config.urls import is_loopback
 from tallygate.console.api_access import Access, PlatformToken
 from tallygate.console.known_hosts import KnownHosts
 from tallygate.domain.errors import ConfigError
-from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.directory import records
 from tallygate.ledger.directory.sign_ins import LINK_MS, SignIns
 

@@ -10,7 +10,9 @@ from tallygate.config.settings import Settings
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
 from tallygate.ledger.continuity import Continuity, Lack
-from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
+from tallygate.ledger.opening import open_database
 from tallygate.limiter.script import load_scripts
 
 

@@ -12,7 +12,8 @@ from tallygate.config.model import GatewayConfig
 from tallygate.config.settings import Settings
 from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.domain.organization import Organization
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.ledger.directory.snapshot import SnapshotKeeper
 from tallygate.ledger.read_replica import ReadReplica

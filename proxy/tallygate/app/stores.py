@@ -15,16 +15,12 @@ from tallygate.config.holder import ConfigHolder
 from tallygate.config.settings import Settings
 from tallygate.domain.errors import ConfigError, StoreError
 from tallygate.domain.obstacle import SILENT
-from tallygate.ledger.database import (
-    Database,
-    LedgerUnavailableError,
-    newest_version,
-    open_database,
-    open_read_replica,
-    version_problem,
-)
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.ledger.directory.snapshot import SnapshotFile, SnapshotKeeper, SnapshotUnusableError
+from tallygate.ledger.opening import open_database, open_read_replica
+from tallygate.ledger.table_version import newest_version, version_problem
 from tallygate.limiter.address import RedisAddress, parse_address
 from tallygate.limiter.commands import check_commands
 from tallygate.limiter.fence import Fence

@@ -73,7 +73,7 @@ def copy(file: Path, **flags: Path | str | None) -> None:
 
     async def work() -> "Contents":
         from tallygate.ledger.copying import copy_ledger
-        from tallygate.ledger.database import open_database
+        from tallygate.ledger.opening import open_database
 
         settings = _chosen(flags)
         _lock_beside(file)

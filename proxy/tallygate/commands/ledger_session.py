@@ -96,7 +96,7 @@ def require_ledger(settings: Settings) -> None:
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Print errors that an operator can fix as a line instead of a traceback."""
-    from tallygate.ledger.database import LedgerUnavailableError
+    from tallygate.ledger.database_errors import LedgerUnavailableError
 
     try:
         yield

@@ -18,7 +18,7 @@ from tallygate.console.api_usage import FILTERS, TO, zone_of
 from tallygate.console.export_slots import ExportSlots, check_plan
 from tallygate.domain.instants import millisecond_text
 from tallygate.domain.organization import Organization
-from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.export.encoder import FILE_TYPES, Encoder, Format, FormatUnavailableError
 from tallygate.ledger.export.entry_pages import count_entries
 from tallygate.ledger.export.selection import Selection

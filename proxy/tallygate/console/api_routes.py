@@ -16,7 +16,7 @@ from tallygate.console.api_errors import ApiError, json_answer, unavailable
 from tallygate.console.api_parameters import Parameter, Place, read_parameters
 from tallygate.console.packed import packed
 from tallygate.domain.errors import StoreError
-from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.read_replica import ReplicaLostError
 
 _LOG: Final = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from tallygate.console.ports import Totals
 from tallygate.dialects.dialect import JobKind
 from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.jobs import count_jobs
 from tallygate.ledger.lifetime import OTHER
 from tallygate.ledger.lifetime_queries import SUMS, LifetimeQueries, OrganizationTotals, OverallTotals

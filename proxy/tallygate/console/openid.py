@@ -20,7 +20,7 @@ from tallygate.console.api_errors import unknown_host
 from tallygate.console.openid_discovery import Discovered, OpenIdDiscovery
 from tallygate.console.openid_tokens import TokenRefusedError, key_id_of, verify_id_token
 from tallygate.console.sessions import ConsoleSessions
-from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.directory.records import Access
 from tallygate.ledger.directory.sign_ins import NAME_CHARS_MAX, Method, SignedIn
 from tallygate.outbound.session import FetchError, fetch

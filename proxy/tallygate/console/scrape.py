@@ -13,7 +13,7 @@ from tallygate.console.workers import Workers
 from tallygate.console.write_checks import WriteCheck, write_samples
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
-from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.limiter.backlog import Backlog
 from tallygate.shares.threads import Threads
 from tallygate.telemetry import metrics

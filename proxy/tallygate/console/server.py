@@ -24,7 +24,7 @@ from tallygate.http1.client_port import ClientPort
 from tallygate.http1.faults import Fault
 from tallygate.http1.received_head import asks_about_nothing, fault_of_request, offers_websocket
 from tallygate.http1.server_connection import last_answer, put_before
-from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.database_errors import LedgerUnavailableError
 
 _LOG: Final = logging.getLogger(__name__)
 HEADER_BYTES_MAX: Final = 8_190

@@ -10,7 +10,7 @@ from typing import Final
 
 from tallygate.domain.errors import StoreError
 from tallygate.domain.obstacle import SILENT, SLOW, Obstacle
-from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.telemetry.metric import Labels
 
 THOROUGH_MS: Final = 30_000  # between two checks that try everything, which a server counts as errors of commands

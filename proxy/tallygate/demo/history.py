@@ -22,8 +22,8 @@ from tallygate.domain.errors import ErrorCode
 from tallygate.domain.usage import STANDARD, UsageSource, usage_of_totals
 from tallygate.domain.usage_event import Outcome, UsageEvent
 from tallygate.ledger.book import Book, RefusalCount
-from tallygate.ledger.database import open_database
 from tallygate.ledger.entry import Entry, entry_of_stream
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.time_buckets import QUARTER_MS
 
 HOUR_MS: Final = 3_600_000

@@ -12,10 +12,13 @@ from tallygate.config.settings import Settings
 from tallygate.doctor.finding import Finding
 from tallygate.domain.errors import ConfigError, StoreError
 from tallygate.domain.obstacle import Obstacle
-from tallygate.ledger.database import Database, LedgerUnavailableError, newest_version, open_database, version_problem
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.directory.snapshot import SnapshotUnusableError
+from tallygate.ledger.opening import open_database
 from tallygate.ledger.read_replica import LAG_MS_MAX, NO_STANDBY
 from tallygate.ledger.spool_copies import waiting_copies
+from tallygate.ledger.table_version import newest_version, version_problem
 from tallygate.limiter.address import RedisAddress, parse_address, place_text
 from tallygate.limiter.backlog import Backlog, read_backlog
 from tallygate.limiter.commands import access_list, check_commands, check_permissions, needed_commands

@@ -20,7 +20,8 @@ from tallygate.domain.job import Job
 from tallygate.domain.price import Price
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
 from tallygate.domain.usage_event import Outcome
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.entry import FINAL, Entry, Kind, following, is_posted_again, row_of
 from tallygate.ledger.jobs import end_jobs, record_jobs
 from tallygate.ledger.lifetime import OTHER, Changes, changes_of, charged_model, refused_changes

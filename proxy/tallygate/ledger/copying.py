@@ -9,12 +9,13 @@ from typing import Any, Final
 from sqlalchemy import Boolean, Table, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tallygate.ledger.database import Database, newest_version
+from tallygate.ledger.database import Database
 from tallygate.ledger.directory.schema import DIRECTORY_VERSION
 from tallygate.ledger.entry_months import EntryMonths
 from tallygate.ledger.file_backup import BackupError, Contents, contents, reading
 from tallygate.ledger.notices import schema as notices_schema
 from tallygate.ledger.schema import ENTRIES, METADATA
+from tallygate.ledger.table_version import newest_version
 
 ROWS_AT_ONCE: Final = 5_000  # in memory, and in one COPY: a few megabytes
 Progress = Callable[[int, int], None]  # of so many rows, how many are done

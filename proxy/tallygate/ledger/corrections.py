@@ -21,7 +21,8 @@ from tallygate.domain.price import Price
 from tallygate.domain.unit_kind import KIND_COSTS
 from tallygate.domain.usage import TOKENS_MAX
 from tallygate.ledger.book import Book, entries_of
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.directory.changes import Changes
 from tallygate.ledger.entry import SUMMED_FIELDS, Entry, Kind, last_word, sums_of
 from tallygate.ledger.lifetime import charged_model, is_guess

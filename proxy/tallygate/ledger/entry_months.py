@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tallygate.ledger.database import LOCKED, Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LOCKED, LedgerUnavailableError
 from tallygate.ledger.schema import ENTRIES
 
 MONTHS_AHEAD: Final = 2  # partitions that exist before their month begins

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
-from tallygate.ledger.database import LOCKED, Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LOCKED, LedgerUnavailableError
 from tallygate.ledger.entry_months import LOCK_TIMEOUT, EntryMonth, EntryMonths
 from tallygate.ledger.lifetime_spend import add_to_lifetime_spend, purged_spend, spend_within
 from tallygate.ledger.schema import ENTRIES, POSTED_AMOUNTS, SPEND_BUCKETS

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tallygate.ledger.database import VERSION_TABLE, newest_version
+from tallygate.ledger.table_version import VERSION_TABLE, newest_version
 
 PAGES_AT_ONCE: Final = 2_000  # 8 MB between two reports of progress
 _SIDE_FILES: Final = ("", "-wal", "-shm")

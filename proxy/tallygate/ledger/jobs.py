@@ -31,7 +31,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.domain.errors import StoreError
 from tallygate.domain.job import DEFERRED, OPEN_JOBS_MAX, Job
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.entry import FINAL, Entry, MalformedEntryError, storable
 from tallygate.ledger.schema import ENTRIES, METADATA, NAME
 

@@ -15,7 +15,8 @@ from typing import Final, NamedTuple, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tallygate.ledger.database import Database, LedgerUnavailableError, LogPosition, log_position
+from tallygate.ledger.database import Database, LogPosition, log_position
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.telemetry.metric import Samples
 from tallygate.telemetry.metrics import LEDGER_READS, READ_REPLICA_LAG
 

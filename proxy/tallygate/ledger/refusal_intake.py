@@ -11,7 +11,7 @@ from typing import Final
 
 from tallygate.domain.errors import ErrorCode
 from tallygate.ledger.book import Book, RefusalCount
-from tallygate.ledger.database import LedgerUnavailableError, UnstorableError
+from tallygate.ledger.database_errors import LedgerUnavailableError, UnstorableError
 from tallygate.ledger.refused_requests import RefusedRequests
 from tallygate.shares.ticks import tick
 from tallygate.telemetry.count_file import CountReader, owners

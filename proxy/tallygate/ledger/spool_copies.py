@@ -19,7 +19,8 @@ from sqlalchemy import delete, func, literal, select, tuple_
 from tallygate.domain.admission import Account
 from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.ledger.book import finished_events
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.jobs import JOBS
 from tallygate.ledger.schema import SPOOL_COPIES
 from tallygate.limiter.port import Limiter

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, delete, select, tuple_
 from tallygate.domain.errors import StoreError
 from tallygate.domain.job import Job
 from tallygate.domain.made_object import ID_CHARS_MAX, MadeObject
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.schema import STORED_OBJECTS
 

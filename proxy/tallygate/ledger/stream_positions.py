@@ -6,7 +6,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tallygate.ledger.database import Database, LedgerUnavailableError, run_in_sqlite, sqlite_text
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
+from tallygate.ledger.row_statements import run_in_sqlite, sqlite_text
 from tallygate.ledger.schema import STREAM_POSITIONS
 
 

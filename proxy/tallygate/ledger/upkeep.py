@@ -16,7 +16,8 @@ from tallygate.ledger.audit import LimiterAudit
 from tallygate.ledger.audit_turns import AuditTurns
 from tallygate.ledger.book import Book
 from tallygate.ledger.continuity import Lack
-from tallygate.ledger.database import Database, LedgerUnavailableError, UnstorableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError, UnstorableError
 from tallygate.ledger.directory.credentials import Credentials
 from tallygate.ledger.entry_months import EntryMonths
 from tallygate.ledger.event_stream import EventStreams

@@ -34,7 +34,7 @@ from tallygate.domain.calendar_months import day_start_ms, local_date
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
 from tallygate.ledger.book import entries_of
-from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.entry import Entry, model_label
 from tallygate.ledger.entry_spans import EntrySpans, Span
 from tallygate.ledger.history import Dimension, EntriesPage, EntriesQuery, OrgScope, QueryTooLargeError, Usage, UsageQuery, UsageRow

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from tallygate.domain.errors import StoreError
 from tallygate.domain.job import Job
 from tallygate.ledger.book import Book, Malformed
-from tallygate.ledger.database import LedgerUnavailableError, UnstorableError
+from tallygate.ledger.database_errors import LedgerUnavailableError, UnstorableError
 from tallygate.ledger.entry import Entry, MalformedEntryError, entry_of_stream
 from tallygate.ledger.event_stream import EventStreams, StreamEntry
 from tallygate.ledger.jobs import JOB_KIND, job_of_stream

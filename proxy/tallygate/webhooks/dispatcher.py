@@ -12,7 +12,7 @@ from random import Random
 from typing import Final
 
 from tallygate.config.webhook_endpoint import WebhookEndpoint
-from tallygate.ledger.database import LedgerUnavailableError, UnstorableError
+from tallygate.ledger.database_errors import LedgerUnavailableError, UnstorableError
 from tallygate.ledger.notices.deliveries import Claimed, Deliveries
 from tallygate.ledger.notices.notice import Notice
 from tallygate.shares.ticks import tick

@@ -11,7 +11,6 @@ from tallygate.config.directory import generate_key
 from tallygate.config.section import is_identifier
 from tallygate.domain.declared import values_of
 from tallygate.domain.organization import CREDENTIAL_FIELDS, Credential, Organization
-from tallygate.ledger.database import run_in_sqlite, sqlite_text
 from tallygate.ledger.directory.changes import Change, Changes
 from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError, NotFoundError
 from tallygate.ledger.directory.organizations import merged_limits, refuse_unknown, with_fields
@@ -19,6 +18,7 @@ from tallygate.ledger.directory.records import LIMIT_KEYS, StoredCredential, Sto
 from tallygate.ledger.directory.rows import credentials_of, holder_of_key, the_credential, the_organization
 from tallygate.ledger.directory.rules import CREDENTIALS_OF_ONE_MAX, Rules
 from tallygate.ledger.directory.schema import CREDENTIALS, RETIRED_CLIENT_IDS
+from tallygate.ledger.row_statements import run_in_sqlite, sqlite_text
 
 FIELDS: Final = (*(declared.key for declared in CREDENTIAL_FIELDS), *LIMIT_KEYS)
 OVERLAP_DEFAULT_MS: Final = 24 * 3_600_000

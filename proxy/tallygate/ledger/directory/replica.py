@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tallygate.config.directory import EVERYWHERE, StoredSource
 from tallygate.config.model import GatewayConfig
 from tallygate.domain.organization import Credential, Organization, Plan
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.directory.errors import InvalidChangeError
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 from tallygate.ledger.directory.rows import organizations_with_credentials

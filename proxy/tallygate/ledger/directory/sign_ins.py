@@ -19,7 +19,8 @@ from sqlalchemy.schema import Table
 
 from tallygate.config.sign_in_link import new_link_secret
 from tallygate.domain.instants import instant_text
-from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.database import Database
+from tallygate.ledger.database_errors import LedgerUnavailableError
 from tallygate.ledger.directory.changes import Changes
 from tallygate.ledger.directory.errors import InvalidChangeError
 from tallygate.ledger.directory.records import Access

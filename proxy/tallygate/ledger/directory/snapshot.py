@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.ledger.database import newest_version
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 from tallygate.ledger.file_backup import sync_path
+from tallygate.ledger.table_version import newest_version
 from tallygate.shares.ticks import Alarm, until_tick
 from tallygate.telemetry.metric import Samples
 from tallygate.telemetry.metrics import SNAPSHOT_AGE

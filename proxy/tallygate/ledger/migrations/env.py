@@ -4,8 +4,8 @@ from alembic import context
 
 import tallygate.ledger.directory.schema
 import tallygate.ledger.notices.schema  # noqa: F401 - the tables of both are of the same metadata
-from tallygate.ledger.database import VERSION_TABLE
 from tallygate.ledger.schema import METADATA
+from tallygate.ledger.table_version import VERSION_TABLE
 
 context.configure(
     connection=context.config.attributes["connection"],
