@@ -95,7 +95,7 @@ def body_for(collection: str) -> dict[str, Any]:
         return {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}], "store": True, "max_tokens": 9}
     if collection == "responses":
         return {"model": "gpt-4o-mini", "input": "hi", "max_output_tokens": 9}
-    return {"name": "mine"}
+    return {"metadata": {"name": "mine"}}
 
 
 def without_what_differs(answer: tuple[int, Any, dict[str, str]]) -> tuple[int, Any, dict[str, str]]:
