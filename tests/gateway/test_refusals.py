@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from msgspec.structs import replace
 
@@ -170,6 +172,28 @@ def test_headers_name_every_bucket_and_warn_near_the_spend_limit() -> None:
     assert headers[b"ratelimit"] == b'"requests_per_1m";r=59;t=1, "tokens_per_1m";r=999;t=1'
     assert headers[b"tallygate-spend-warning"] == b'"spend_7d";crossed=0.8;used=0.84'
     assert headers[b"tallygate-spend-used-usd"] == b"21.00"
+
+
+@pytest.mark.parametrize(
+    ("spent", "named"),
+    [
+        ((21 * 10**9, 8 * 10**9), b'"spend_7d";crossed=0.8;used=0.84'),
+        ((21 * 10**9, 9 * 10**9), b'"spend_day";crossed=0.9;used=0.9'),
+        ((12 * 10**9, 7_500_000_000), b'"spend_day";crossed=0.7;used=0.75'),
+        ((12 * 10**9, 9 * 10**9), b'"spend_day";crossed=0.9;used=0.9'),  # the other has crossed nothing
+    ],
+)
+def test_of_several_spend_limits_the_fullest_is_warned_of(spent: tuple[int, int], named: bytes) -> None:
+    daily = SpendLimit(name="spend_day", limit_nano_usd=10 * 10**9, window_ms=86_400_000, warn_at_permille=(700, 900))
+    bound = limits_of(dataclasses.replace(ACME, plan=dataclasses.replace(PLAN, spend_limits=(SPEND, daily))), KEY, "chat")
+    decided = decision(None)
+    states = [
+        replace(decided.spend[0], spent_nano_usd=nano_usd, limit_nano_usd=limit.limit_nano_usd)
+        for nano_usd, (_, limit) in zip(spent, bound.spend, strict=True)
+    ]
+    headers = dict(headers_shown(replace(decided, spend=tuple(states)), bound, QUIET))
+
+    assert headers[b"tallygate-spend-warning"] == named
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,7 @@ async def probe_server(store: ScriptStore) -> ServerFacts:
     facts = await server_facts(store)
     problems = []
     if facts.version < VERSION_MIN:
-        problems.append(
-            f"Redis {'.'.join(map(str, facts.version)) or 'of unknown version'} is too old: use Redis 6.2, Valkey 7.2 or later"
-        )
+        problems.append(f"Redis {_version_text(facts.version)} is too old: use Redis 6.2, Valkey 7.2 or later")
     if facts.policy != "noeviction":
         problems.append(
             f"Redis maxmemory-policy is {facts.policy}, which may evict the spend that limits rest on: "
@@ -91,10 +89,10 @@ async def check_scripts(store: ScriptStore) -> None:
 def _warnings(software: str, version: tuple[int, ...], info: dict[str, str]) -> tuple[str, ...]:
     warnings = []
     patched = _PATCHED[software]
-    major, minor, patch = (*version, 0, 0)[:3]
+    major, minor, patch = (*version, 0, 0, 0)[:3]
     series = (major, minor)
     if patch < patched.get(series, 0) or (series not in patched and series < max(patched)):
-        warnings.append(f"{software} {'.'.join(map(str, version))} lacks the fix of CVE-2025-49844 in its Lua engine: upgrade")
+        warnings.append(f"{software} {_version_text(version)} lacks the fix of CVE-2025-49844 in its Lua engine: upgrade")
     if info.get("aof_enabled") == "0":
         warnings.append(
             "the append-only file is off: a restart of Redis loses open reservations, and spend until it is rebuilt from the ledger"
@@ -102,6 +100,10 @@ def _warnings(software: str, version: tuple[int, ...], info: dict[str, str]) -> 
     if int(info.get("connected_slaves", 0)) and not _is_held_back(info):
         warnings.append(UNHELD_MASTER)
     return tuple(warnings)
+
+
+def _version_text(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version)) or "of unknown version"
 
 
 def _is_held_back(info: dict[str, str]) -> bool:
