@@ -29,6 +29,7 @@ WRONG = [
     ("/api/usage", {"bucket": "minute"}, "bucket"),
     ("/api/usage", {"bucket": ["day", "day"]}, "bucket"),
     ("/api/usage", {"time_zone": "Mars/Olympus"}, "time_zone"),
+    ("/api/usage", {"time_zone": "localtime"}, "time_zone"),
     ("/api/usage", {"time_zone": "../../etc/passwd"}, "time_zone"),
     ("/api/usage", {"time_zone": "America"}, "time_zone"),
     ("/api/usage", {"time_zone": "Z" * 5000}, "time_zone"),

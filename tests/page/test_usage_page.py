@@ -4,7 +4,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -131,6 +131,58 @@ def test_an_address_that_makes_no_sense_shows_what_it_can(visit: Any) -> None:
     seen = visit("/?org=acme&tab=nothing&range=custom&from=2026-13-45&until=x&view=x&by=x&stack=x&zone=Nowhere%2FAt_all&other=1")
     assert seen.page.locator(".segments [aria-pressed=true]").all_inner_texts() == ["Requests", "30 days"]
     assert seen.sums()["requests"] > 0
+
+
+@pytest.mark.parametrize("range_", ["from=2026-02-31&until=2026-03-05", "from=1999-12-31&until=2026-03-05"])
+def test_a_range_that_the_usage_api_does_not_know_is_not_asked_for(visit: Any, range_: str) -> None:
+    seen = visit(f"/?org=acme&range=custom&{range_}")
+    assert seen.page.locator(".segments [aria-pressed=true]").all_inner_texts() == ["Requests", "30 days"]
+
+
+@pytest.mark.parametrize(("zone", "shown"), [("europe/berlin", "Europe/Berlin"), ("+05:00", ""), ("Asia/Kolkata", "Asia/Kolkata")])
+def test_zones_are_asked_for_by_the_names_that_the_usage_api_has(visit: Any, zone: str, shown: str) -> None:
+    seen = visit(f"/?org=acme&range=today&zone={quote(zone)}")
+    assert seen.page.get_by_role("combobox", name="Time zone").input_value() == shown
+    assert seen.sums()["requests"] > 0
+
+
+def test_a_zone_that_the_browser_does_not_know_yet_is_utc(visit: Any) -> None:
+    def answer(route: Any) -> None:
+        body = route.fetch().json()
+        for organization in body["organizations"]:
+            organization["time_zone"] = "Antarctica/Founded_last_week"
+        route.fulfill(json=body)
+
+    seen = visit("/?org=acme&range=7d", prepare=lambda page: page.route("**/api/organizations?*", answer))
+    assert seen.sums()["requests"] > 0
+    expect(seen.page.locator(".part.state")).to_contain_text("UTC")
+    zones = seen.page.get_by_role("combobox", name="Time zone").locator("option")
+    expect(zones.first).to_have_text("UTC (this browser does not know Antarctica/Founded_last_week)")
+
+
+def test_what_the_usage_api_refuses_is_said_in_place_of_figures(visit: Any) -> None:
+    seen = visit("/?org=acme&range=custom&from=2098-01-01&until=2098-01-02", refused=("400",))
+    expect(seen.page.locator(".problem")).to_have_count(1)
+    expect(seen.page.locator(".problem")).to_contain_text("2098-01-01T00:00:00-05:00")
+    expect(seen.page.get_by_role("region", name="Charts")).to_be_hidden()
+    expect(seen.page.locator(".part.state")).to_be_empty()
+    nobody = visit("/?org=acme&credential=gone&range=today", refused=("404",))
+    nobody.page.get_by_role("button", name="Show everything").click()
+    nobody.settled()
+    assert nobody.sums()["requests"] > 0
+
+
+@pytest.mark.parametrize("body", ['{"rows": [', "<html>Sign in to our network</html>"])
+def test_figures_of_other_filters_do_not_stay_if_the_answer_cannot_be_read(visit: Any, body: str) -> None:
+    seen = visit("/?org=acme&range=today")
+    seen.page.route("**/api/usage?*", lambda route: route.fulfill(status=200, body=body))
+    seen.page.get_by_role("combobox", name="Credential").select_option("acme-batch")
+    expect(seen.page.locator(".banner.stale")).to_contain_text("Not up to date: the console does not answer. Trying again")
+    expect(seen.page.locator("[data-sum]").first).to_be_hidden()
+    expect(seen.page.get_by_role("region", name="Charts")).to_be_hidden()
+    seen.page.unroute("**/api/usage?*")
+    seen.page.get_by_role("button", name="Try now").click()
+    expect(seen.page.get_by_role("region", name="Charts")).to_be_visible()
 
 
 def test_all_modules_are_fetched_at_once_and_once(visit: Any) -> None:

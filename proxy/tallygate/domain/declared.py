@@ -257,6 +257,12 @@ def cells_of(declared: Sequence[Declared], value: object) -> dict[str, Any]:
 
 @lru_cache(maxsize=1_000)
 def is_time_zone(name: str) -> bool:
+    """Return whether it is the name of a zone of the IANA's, as browsers know them too, rather than another file beside those.
+
+    `right/` counts leap seconds, so its days are not those of anybody's clock; `localtime` is another zone on each machine.
+    """
+    if name.startswith(("posix/", "right/")) or name in {"Factory", "localtime", "posixrules"}:
+        return False
     try:
         ZoneInfo(name)
     except (ValueError, OSError, KeyError):  # a malformed key, a directory, an unknown zone

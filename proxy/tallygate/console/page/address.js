@@ -1,5 +1,7 @@
 // What the page shows is in its address: it can be kept, sent, and gone back to.
 
+import { plusDays, zoneNamed } from "./times.js";
+
 export const DEFAULTS = {
   tab: "usage",
   org: "",
@@ -27,7 +29,7 @@ export function readAddress() {
   if (state.range === "custom" && !(isDay(state.from) && isDay(state.until) && state.from <= state.until))
     state.range = DEFAULTS.range;
   for (const [name, values] of Object.entries(VALUES)) if (!values.includes(state[name])) state[name] = DEFAULTS[name];
-  if (!isZone(state.zone)) state.zone = DEFAULTS.zone;
+  state.zone = zoneNamed(state.zone);
   return state;
 }
 
@@ -39,14 +41,7 @@ export function writeAddress(state) {
   if (address !== location.pathname + location.search) history.pushState(null, "", address);
 }
 
+/** Whether it is a day of the calendar that the usage API knows: for a browser, February has a 31st, which is the 3rd of March. */
 function isDay(text) {
-  return /^\d{4}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(Date.parse(text));
-}
-
-function isZone(name) {
-  try {
-    return name === "" || Boolean(new Intl.DateTimeFormat("en", { timeZone: name }));
-  } catch {
-    return false; // RangeError
-  }
+  return /^20\d{2}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(Date.parse(text)) && plusDays(text, 0) === text;
 }

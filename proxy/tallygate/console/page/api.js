@@ -45,7 +45,11 @@ export async function call(method, path, { parameters = {}, body, signal } = {})
   }
   const date = Date.parse(response.headers.get("Date") ?? "");
   if (date && Math.abs(date - Date.now()) > 5_000) skew = date - Date.now();
-  const answer = await response.json().catch(() => null);
+  const answer = await response.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    return null; // cut off, or not the console's own
+  });
+  if (response.ok && answer === null && response.status !== 204) throw new ApiError(0);
   if (response.ok) return answer;
   const problem = answer?.error;
   const error = new ApiError(

@@ -99,9 +99,7 @@ export class Charts {
 
   /** Show in place of a chart why there is none. retry: called to ask again; null if that is offered elsewhere. */
   fail(name, error, retry) {
-    for (const each of name === "main" ? ["main", "prompt", "completion"] : [name]) {
-      swap(this.figures[each], retry ? problem(error, retry) : h("p", { class: "quiet" }, "No figures at the moment."));
-    }
+    swap(this.figures[name], retry ? problem(error, retry) : h("p", { class: "quiet" }, "No figures at the moment."));
   }
 
   /** Columns over time, stacked by the dimension that is chosen. kind: of tokens. */

@@ -2,7 +2,7 @@
 
 import { h, segments, select, wordmark } from "./elements.js";
 import { BARS_MAX, BUCKETS, RANGES, barsOf } from "./ranges.js";
-import { plusDays } from "./times.js";
+import { plusDays, zoneNamed } from "./times.js";
 
 const LISTED_MAX = 300; // of a list to choose from; longer ones are typed into
 const VIEWS = [
@@ -187,9 +187,11 @@ export function filterLine(context, { hasRange, hasViews }) {
 /** The near ones at once; all others, some 400, when the list is opened. */
 function zones({ organization, state }) {
   const here = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const own = organization?.time_zone ?? "UTC";
+  const named = organization?.time_zone ?? "UTC";
+  const own = zoneNamed(named) || "UTC";
+  const whose = own === named ? (organization ? "organization" : "default") : `this browser does not know ${named}`;
   const near = [
-    ["", `${own} (${organization ? "organization" : "default"})`],
+    ["", `${own} (${whose})`],
     ...[...new Set([here, "UTC"])].filter((zone) => zone !== own).map((zone) => [zone, zone === here ? `${zone} (yours)` : zone]),
   ];
   if (state.zone && !near.some(([key]) => key === state.zone)) near.push([state.zone, state.zone]);

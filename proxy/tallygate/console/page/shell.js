@@ -8,7 +8,7 @@ import { bucketOf, daysOf } from "./ranges.js";
 import { signOut } from "./session.js";
 import { problem } from "./states.js";
 import { TABS } from "./tabs.js";
-import { dayOf } from "./times.js";
+import { dayOf, zoneNamed } from "./times.js";
 
 const LISTED = 1_000; // organizations, and credentials: those beyond are typed in
 
@@ -175,7 +175,7 @@ class Shell {
   context() {
     const { state, known } = this;
     const organization = state.org ? (this.organizations.get(state.org) ?? this.retired.get(state.org)) : null;
-    const zone = state.zone || organization?.time_zone || "UTC";
+    const zone = state.zone || zoneNamed(organization?.time_zone ?? "") || "UTC"; // a browser may be older than a zone
     const today = dayOf(now(), zone);
     const billingDay = organization?.billing_day ?? 1;
     const days = daysOf(state, today, billingDay);

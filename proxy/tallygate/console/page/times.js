@@ -26,6 +26,16 @@ function fields(ms, zone) {
   );
 }
 
+/** The time zone of that name, in the letters that it is written with; "" if this browser knows none. Offsets, "+05:00", are no names. */
+export function zoneNamed(name) {
+  try {
+    const known = /^[A-Za-z]/.test(name) ? new Intl.DateTimeFormat("en", { timeZone: name }).resolvedOptions().timeZone : "";
+    return known.toLowerCase() === name.toLowerCase() || !known ? known : name; // else an older name of it
+  } catch {
+    return ""; // RangeError
+  }
+}
+
 /** The day on which an instant falls. */
 export function dayOf(ms, zone) {
   const { year, month, day } = fields(ms, zone);

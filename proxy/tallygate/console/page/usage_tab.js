@@ -39,7 +39,8 @@ class UsageTab {
     this.parts.totals.append(skeleton(96));
     root.append(...Object.values(this.parts), this.charts.element);
     this.good = new Set(); // parts that show figures of this context
-    this.freshAt = null; // when all of them were
+    this.answered = null; // what the first chart was answered in this context
+    this.freshAt = null; // when all parts had figures
     this.refresh = new Refresh(
       (signal) => this.load(signal),
       (error, seconds) => this.fail(error, seconds),
@@ -50,6 +51,7 @@ class UsageTab {
   update(context) {
     this.context = context;
     this.good.clear();
+    this.answered = this.freshAt = null;
     this.ready = this.refresh.run();
   }
 
@@ -81,10 +83,15 @@ class UsageTab {
       part(
         name,
         askUsage(questions[name], signal),
-        (answer) => (name === "main" ? this.showMain(answer, context) : this.charts.show(name, answer, context)),
+        (answer) => this.charts.show(name, answer, context),
         (error, retry) => this.charts.fail(name, error, retry),
       );
-    const main = chart("main");
+    const main = part(
+      "main",
+      askUsage(questions.main, signal),
+      (answer) => this.showMain(answer, context),
+      (error, retry) => this.failMain(error, retry, context),
+    );
     const standing_ = part(
       "now",
       this.readNow(signal, main),
@@ -92,7 +99,7 @@ class UsageTab {
       (error, retry) => swap(this.parts.now, h("div", { class: "card" }, problem(error, retry))),
     );
     await Promise.all([main, standing_]); // what is at the top need not wait for what is further down
-    if (!signal.aborted)
+    if (!signal.aborted && this.answered)
       await Promise.all(
         Object.keys(questions)
           .filter((name) => name !== "main")
@@ -100,6 +107,10 @@ class UsageTab {
       );
     if (signal.aborted) return;
     if (failures.length) throw failures[0];
+    if (!this.answered) {
+      swap(this.parts.state); // refused: there is nothing that could be fresh
+      return;
+    }
     this.freshAt = now();
     this.showFreshness();
   }
@@ -169,6 +180,15 @@ class UsageTab {
     this.charts.show("main", answer, context);
   }
 
+  /** Show in place of the sums and the charts why there are none. retry: called to ask again; null if that is offered elsewhere. */
+  failMain(error, retry, context) {
+    this.answered = null;
+    this.parts.empty.hidden = false;
+    this.charts.element.hidden = this.parts.totals.hidden = true;
+    const why = retry ? [problem(error, retry), everything(context)] : h("p", { class: "quiet" }, "No figures at the moment.");
+    swap(this.parts.empty, h("div", { class: "card" }, why));
+  }
+
   /** The sums of the range, and how they changed since the period before. */
   showTotals({ totals, previous }, { zone }) {
     const amount = (sums, name) => (name === "cost_usd" ? nanoOf(sums[name]) : BigInt(sums[name]));
@@ -191,22 +211,18 @@ class UsageTab {
     );
   }
 
-  showEmpty({ organization, capabilities, state, change }) {
+  showEmpty(context) {
+    const { organization, capabilities } = context;
     const chats = capabilities.flatMap(({ endpoints }) => endpoints).filter(({ path }) => path.endsWith("/chat/completions"));
-    const isFiltered = state.credential || state.capability || state.model;
-    const everything = h(
-      "button",
-      { type: "button", class: "button", on: { click: () => change({ credential: "", capability: "", model: "" }) } },
-      "Show everything",
-    );
+    const unfiltered = everything(context);
     swap(
       this.parts.empty,
       h(
         "div",
         { class: "card" },
         h("h2", {}, "No requests in this time"),
-        isFiltered
-          ? h("p", {}, "Nothing matches these filters. ", everything)
+        unfiltered
+          ? h("p", {}, "Nothing matches these filters. ", unfiltered)
           : organization?.retired
             ? h("p", {}, "Choose an earlier time to see what this organization used.")
             : firstRequest(chats[0]?.path ?? "/v1/chat/completions"),
@@ -245,6 +261,13 @@ class UsageTab {
       ),
     );
   }
+}
+
+/** A button that takes the filters away; null if there are none. */
+function everything({ state, change }) {
+  if (!state.credential && !state.capability && !state.model) return null;
+  const none = { credential: "", capability: "", model: "" };
+  return h("button", { type: "button", class: "button", on: { click: () => change(none) } }, "Show everything");
 }
 
 /** Whether the console could not answer, rather than would not. */
