@@ -201,6 +201,7 @@ async def test_a_rate_limit_refuses_the_turn_alone_and_says_when_to_come_again(t
         ({"type": "response.inject", "input": []}, "invalid_request", "type"),
         ({"type": "session.update"}, "invalid_request", "type"),
         ({"type": "response.create", "model": MODEL, "input": "Hi", "background": True}, "invalid_request", "background"),
+        ({"type": "response.create", "model": MODEL, "input": "Hi", "response": {"model": "gpt-5"}}, "invalid_request", "response"),
         ('{"type": "response.processed", "type": "response.create", "model": "gpt-4o-mini"}', "invalid_request", "type"),
         ('{"type": "response.processed", "Type": "response.create", "model": "gpt-4o-mini"}', "invalid_request", "Type"),
         ('{"type": "response.create", "model": "gpt-4o-mini", "streamId": "a", "input": "Hi"}', "invalid_request", "streamId"),

@@ -24,6 +24,7 @@ LANE_CHARS_MAX: Final = 256
 _CREATE: Final = "response.create"
 # What asks for nothing: Codex (codex-rs/codex-api) acknowledges a response with it.
 _FREE: Final = frozenset({"response.processed"})
+_WRAPPED: Final = b'"response":'  # where the Realtime API's event of that name has what it asks for
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _NO_RESPONSES: Final = ("response.steer.",)
 _SHOWN_CHARS_MAX: Final = 100
@@ -75,6 +76,10 @@ class OpenAiResponsesSocket(OpenAiResponses):
         if kind == _CREATE:
             if parsed.fields.background:
                 raise RequestRejectedError("No response runs in the background over a WebSocket: leave it out.", param="background")
+            if _WRAPPED in parsed.keys:
+                raise RequestRejectedError(
+                    "'response' would be read as the request by some services: spell its members in the event.", param="response"
+                )
             if len(lane) > LANE_CHARS_MAX:
                 raise RequestRejectedError(f"'stream_id' may have at most {LANE_CHARS_MAX} characters.", param="stream_id")
             return ClientMessage(asks=True, lane=lane)
