@@ -134,6 +134,41 @@ async def test_longer_speech_is_held_again(tmp_path: Path, monkeypatch: pytest.M
         assert (await harness.window()).held_nano_usd == 0
 
 
+@pytest.mark.parametrize(
+    ("adding", "told"),
+    [
+        (
+            {
+                "type": "conversation.item.create",
+                "item": {"type": "message", "content": [{"type": "input_text", "text": "word " * 5_000}]},
+            },
+            "conversation.item.added",
+        ),
+        (update(max_output_tokens=4_096), "session.updated"),
+    ],
+    ids=["item", "maximum"],
+)
+async def test_what_is_added_after_speech_is_held_before_it_is_answered(tmp_path: Path, adding: Event, told: str) -> None:
+    async with running_gateway(tmp_path) as harness, talking(harness, key=ACME_KEY, path=PATH) as talk:
+        await talk.say(update(max_output_tokens=10))
+        await until(talk, "session.updated")
+        await talk.say(append())
+        await until(talk, "input_audio_buffer.speech_started")
+        first = (await harness.window()).held_nano_usd
+        await talk.say(adding)
+        assert kinds(await until(talk, told))[-1] == told
+        assert (await harness.window()).held_nano_usd > first + 10_000_000
+        await talk.say(append(ends=True))
+        await until(talk, "response.created")
+        (turn,) = [turn for session in harness.gateway.pipeline.sockets.open for turn in session.turns if not turn.is_spare]
+        assert turn.answer.held.decision.held_nano_usd > first + 10_000_000
+        assert kinds(await until(talk, "response.done"))[-1] == "response.done"
+        await talk.socket.close()
+        (event,) = await settled(harness)
+        assert "overrun" not in event["flags"]
+        assert (await harness.window()).held_nano_usd == 0
+
+
 @pytest.mark.parametrize("detection", [{"type": "server_vad"}, None])
 async def test_what_is_heard_is_transcribed_by_a_model_that_is_billed_beside(tmp_path: Path, detection: Any) -> None:
     async with running_gateway(tmp_path) as harness, talking(harness, key=ACME_KEY, path=PATH) as talk:
@@ -314,6 +349,21 @@ async def test_what_others_have_stored_is_not_read_in_a_session(
             event = (await until(talk, "response.created"))[-1]
             assert event["error"]["code"] == "object_not_found"
         assert len(await settled(harness)) == len(harness.ledger.records) <= 1  # of the second event, which names nothing
+
+
+async def test_what_others_have_stored_is_not_read_by_an_answer_to_what_was_said_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may begin that answer by itself as soon as it has the item."""
+    monkeypatch.setenv("OPERATORS_KEY", "sk-operator")
+    upstreams = {"upstreams": {"default": {"auth": {"kind": "bearer", "secret_env": "OPERATORS_KEY"}}}}
+    async with running_gateway(tmp_path, config={"upstreams": upstreams}) as harness, talking(harness, path=PATH) as talk:
+        await talk.say(append())
+        await until(talk, "input_audio_buffer.speech_started")
+        part = {"type": "input_image", "file_id": "file_1"}
+        await talk.say({"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": [part]}})
+        event = (await until(talk, "conversation.item.added"))[-1]
+        assert event["error"]["code"] == "object_not_found"
 
 
 def facts_of(talk: Any, event: Event | None = None) -> Any:

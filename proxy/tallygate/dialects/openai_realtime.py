@@ -172,6 +172,7 @@ class RealtimeTalk(OpenAiRealtime):
         self._model = model
         self._context = 0  # tokens of the conversation, as the last response stated them
         self._now, self._before = _Added(), _Added()  # added since the last response began, and what was added before it
+        self._additions = 0  # of the client's to the conversation or the session, whatever they come to
         self._references: dict[StoredReference, None] = {}  # of what is stored outside of the session
         self._begun = set[str]()  # responses under way
         self._reads_otherwise = False  # a response was asked for that may read less than the conversation, or other instructions
@@ -208,16 +209,21 @@ class RealtimeTalk(OpenAiRealtime):
             ahead = self.ahead()
             self._heard_ms += base64_bytes(event.audio) // self._bytes_per_ms + 1 if isinstance(event.audio, str) else 0
             return ClientMessage(asks=False, ahead=ahead, lane=lane)
-        if kind == _UPDATE:
-            self._update(event.session or {})
-        elif kind == _ITEM:
-            self._add_item(self._now, event.item)
-            self._note_references(event.item)
-        elif kind == _COMMIT:
+        if kind in (_UPDATE, _ITEM):
+            adds = self._answers_unasked  # else what is heard already may be answered from now on
+            if kind == _UPDATE:
+                self._update(event.session or {})
+            else:
+                self._add_item(self._now, event.item)
+                self._note_references(event.item)
+            self._additions += 1
+            # The answer to what was heard, which may begin at any moment, reads this too.
+            return ClientMessage(asks=False, ahead=self.ahead() if self.is_expecting else (), adds=adds, lane=lane)
+        if kind == _COMMIT:
             ahead = self.ahead()
             self._commit()
             return ClientMessage(asks=False, ahead=ahead, lane=lane)
-        elif kind not in _FREE:
+        if kind not in _FREE:
             raise RequestRejectedError(
                 f"The event {kind[:_SHOWN_CHARS_MAX]!r} does not pass here: its cost is not known.", param="type"
             )
@@ -236,6 +242,7 @@ class RealtimeTalk(OpenAiRealtime):
                     body=b'{"type":"%b","ms":%d}' % (kind.encode(), spoken_ms + AHEAD_MS),
                     needs_ms=spoken_ms,
                     covers_ms=spoken_ms + AHEAD_MS,
+                    additions=self._additions if kind == RESPONSE else 0,
                 )
                 for kind in kinds
             ]

@@ -21,12 +21,14 @@ class Ahead(msgspec.Struct, frozen=True, kw_only=True):
     kind       one of each kind is held at a time
     body       that `read_request` reads
     needs_ms   of speech that it has to cover; covers_ms: what one that is held now covers
+    additions  how often something was added that it has to cover too: one that was held before the last one does not
     """
 
     kind: str
     body: bytes
     needs_ms: int
     covers_ms: int
+    additions: int
 
 
 class ClientMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,11 +37,13 @@ class ClientMessage(msgspec.Struct, frozen=True, kw_only=True):
     asks    for a turn, which costs
     lane    in which the turn's messages come, or the id by which the upstream's error names it
     ahead   what has to be held before it passes
+    adds    to what a turn that is held ahead will read: `ahead` is held in place of such a turn, and not where there is none
     """
 
     asks: bool
     lane: str = ""
     ahead: tuple[Ahead, ...] = ()
+    adds: bool = False
 
 
 class ServerMessage(msgspec.Struct, frozen=True, kw_only=True):

@@ -287,7 +287,7 @@ class Session:
             asked = await work_on(self._services, self._org, len(data), partial(self._talk.read_client, data))
             lane = asked.lane
             for ahead in asked.ahead:
-                await self._hold_ahead(ahead, lane)
+                await self._hold_ahead(ahead, lane, is_renewal=asked.adds)
             if asked.asks:
                 await self._take_turn(data, lane, upstream)
             else:
@@ -309,12 +309,15 @@ class Session:
             turn.last_at = self._services.clock()
             await upstream.send(body)
 
-    async def _hold_ahead(self, ahead: Ahead, lane: str) -> None:
-        """Have a turn held that the upstream may begin by itself. Raises _TurnRefusedError."""
+    async def _hold_ahead(self, ahead: Ahead, lane: str, *, is_renewal: bool = False) -> None:
+        """Have a turn held that the upstream may begin by itself. is_renewal: only if one is. Raises _TurnRefusedError."""
         spare = next(
             (turn for turn in self.turns if turn.is_spare and turn.ahead is not None and turn.ahead.kind == ahead.kind), None
         )
-        if spare is not None and spare.ahead is not None and spare.ahead.covers_ms >= ahead.needs_ms:
+        held = spare.ahead if spare is not None else None
+        if held is None and is_renewal:
+            return
+        if held is not None and held.covers_ms >= ahead.needs_ms and held.additions == ahead.additions:
             return
         await self._held(ahead.body, lane, ahead)
         if spare is not None and spare.is_spare:
