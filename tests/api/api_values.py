@@ -4,12 +4,14 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
+from settled_entry import a_settled_entry
+
 from tallygate.config.model import Route
 from tallygate.console.api_access import Access, AdminAccess
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.refused_request import RefusedRequest
 from tallygate.domain.spend_limit import SpendLimit
-from tallygate.ledger.entry import Entry, Kind
+from tallygate.ledger.entry import Entry
 
 NOW_MS = 1_788_264_000_000  # 2026-09-01T12:00:00Z
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
@@ -52,48 +54,7 @@ TOKENS = {
 def an_entry(number: int, **changed: Any) -> Entry:
     """A settled chat answer of Acme's, an hour ago."""
     at_ms = changed.get("settled_at_ms", NOW_MS - HOUR_MS)
-    org = changed.get("org", "acme")
-    fields: dict[str, Any] = {
-        "event_id": f"{at_ms:012x}{number:020x}",
-        "sequence": 0,
-        "kind": Kind.SETTLED,
-        "settled_at_ms": at_ms,
-        "entered_at_ms": at_ms,
-        "posted_at_ms": at_ms,
-        "org": org,
-        "credential": f"{org}-prod",
-        "capability": "chat",
-        "endpoint": "/v1/chat/completions",
-        "method": "POST",
-        "request_model": "gpt-4o",
-        "response_model": "gpt-4o",
-        "upstream": "default",
-        "status": 200,
-        "outcome": "success",
-        "stream": False,
-        "started_at_ms": at_ms - 800,
-        "duration_ms": 800,
-        "first_byte_ms": 200,
-        "requests": 1,
-        "prompt_tokens": 100,
-        "completion_tokens": 20,
-        "cached_tokens": 40,
-        "cache_write_tokens": 10,
-        "cache_write_1h_tokens": 0,
-        "audio_prompt_tokens": 0,
-        "reasoning_tokens": 5,
-        "audio_completion_tokens": 0,
-        "cost_nano_usd": 500_000,
-        "fee_nano_usd": 0,
-        "posted_nano_usd": 500_000,
-        "usage_source": "upstream",
-        "price_version": "v1",
-        "request_bytes": 300,
-        "response_bytes": 600,
-        "client_request_id": None,
-        "flags": "",
-    }
-    return Entry(**{**fields, **changed})
+    return a_settled_entry(**{"event_id": f"{at_ms:012x}{number:020x}", "settled_at_ms": at_ms, **changed})
 
 
 def a_refusal(number: int, *, org: str = "acme", **changed: Any) -> RefusedRequest:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from settled_entry import a_settled_entry
+
 from tallygate.ledger.entry import Entry, Kind
 from tallygate.ledger.export.selection import Selection
 from tallygate.ledger.history import OrgScope
@@ -30,48 +32,9 @@ ODD_TEXTS = (
 
 def an_entry(number: int = 1, **changed: Any) -> Entry:
     """A settled chat answer of Acme's; each number a millisecond later."""
-    at_ms = changed.get("settled_at_ms", START_MS + number)
-    fields: dict[str, Any] = {
-        "event_id": f"{START_MS:012x}{number:020x}",
-        "sequence": 0,
-        "kind": Kind.SETTLED,
-        "settled_at_ms": at_ms,
-        "entered_at_ms": at_ms,
-        "posted_at_ms": at_ms,
-        "org": "acme",
-        "credential": "acme-prod",
-        "capability": "chat",
-        "endpoint": "/v1/chat/completions",
-        "method": "POST",
-        "request_model": "gpt-4o",
-        "response_model": "gpt-4o-2024-08-06",
-        "upstream": "default",
-        "status": 200,
-        "outcome": "success",
-        "stream": False,
-        "started_at_ms": at_ms - 800,
-        "duration_ms": 800,
-        "first_byte_ms": 200,
-        "requests": 1,
-        "prompt_tokens": 100,
-        "completion_tokens": 20,
-        "cached_tokens": 40,
-        "cache_write_tokens": 10,
-        "cache_write_1h_tokens": 0,
-        "audio_prompt_tokens": 0,
-        "reasoning_tokens": 5,
-        "audio_completion_tokens": 0,
-        "cost_nano_usd": 500_001,
-        "fee_nano_usd": 0,
-        "posted_nano_usd": 500_001,
-        "usage_source": "upstream",
-        "price_version": "v1",
-        "request_bytes": 300,
-        "response_bytes": 600,
-        "client_request_id": None,
-        "flags": "",
-    }
-    return Entry(**{**fields, **changed})
+    own = {"response_model": "gpt-4o-2024-08-06", "cost_nano_usd": 500_001, "posted_nano_usd": 500_001}
+    moment = {"event_id": f"{START_MS:012x}{number:020x}", "settled_at_ms": START_MS + number}
+    return a_settled_entry(**{**own, **moment, "credential": "acme-prod", **changed})
 
 
 def a_correction(of: Entry, cost_nano_usd: int, *, sequence: int = 1, kind: Kind = Kind.REPRICED, **changed: Any) -> Entry:
