@@ -47,11 +47,15 @@ def table() -> RouteTable:
         ("GET", "/v1/./models", "GET /v1/models", Mistake.SLASHES),
         ("GET", "/v1/mode%6cs", "GET /v1/models", Mistake.SLASHES),
         ("POST", "/V1/Chat/Completions", "POST /v1/chat/completions", Mistake.CASE),
-        ("POST", "/chat/completions", "POST /v1/chat/completions", Mistake.BASE),
+        ("POST", "/chat/completions", "POST /v1/chat/completions", Mistake.NO_VERSION),
         ("POST", "/api/v1/chat/completions", "POST /v1/chat/completions", Mistake.BASE),
         ("POST", "/proxy/openai/v9/v1/embeddings", "POST /v1/embeddings", Mistake.BASE),
         ("POST", "/anthropic/v1/messages", "POST /v1/messages", Mistake.BASE),
-        ("POST", "/messages", "POST /v1/messages", Mistake.BASE),
+        ("POST", "/messages", "POST /v1/messages", Mistake.NO_VERSION),
+        ("POST", "/proxy/models/g:generateContent", "POST /v1/models/{model}:generateContent", Mistake.NO_VERSION),
+        ("POST", "/v1/interactions", "POST /v1beta/interactions", Mistake.OTHER_VERSION),
+        ("POST", "/v1beta/chat/completions", "POST /v1/chat/completions", Mistake.OTHER_VERSION),
+        ("POST", "/upload/v1/files", "POST /v1/files", Mistake.WORDS),
         ("GET", "/v1/embeddings", "POST /v1/embeddings", Mistake.METHOD),
         ("PUT", "/v1/files/file-1", "GET /v1/files/{file_id}", Mistake.METHOD),  # never the one that deletes
         ("POST", "/v1/models/../chat/completions", "POST /v1/chat/completions", Mistake.SLASHES),
@@ -76,6 +80,26 @@ def test_the_nearest_endpoint_is_the_one_that_was_meant(
     found = NearestRoutes(table, dialects()).find(method, path)
     assert found is not None
     assert (str(found), found.mistake) == (nearest, mistake)
+
+
+@pytest.mark.parametrize(
+    ("path", "base"),
+    [
+        ("/v1/v1/chat/completions", "http(s)://host/v1"),
+        ("/api/v1/chat/completions", "http(s)://host/v1"),
+        ("/api/v1/messages", "http(s)://host"),
+        ("/v1/v1/messages", "http(s)://host"),
+        # A client that requested this adds no version itself: told the bare host, it would request the same again.
+        ("/messages", "http(s)://host/v1"),
+        ("/anthropic/messages", "http(s)://host/v1"),
+        ("/models/g:generateContent", "http(s)://host/v1"),
+        ("/chat/completions", "http(s)://host/v1"),
+    ],
+)
+def test_the_base_that_is_told_makes_the_request_right(table: RouteTable, path: str, base: str) -> None:
+    found = NearestRoutes(table, dialects()).find("POST", path)
+    assert found is not None
+    assert (found.base, base in found.advice) == (base, True)
 
 
 @given(st.text(st.sampled_from("/v1.%:{}acehlmpost-" + string.printable), max_size=400), st.sampled_from(["GET", "POST", "BREW"]))

@@ -19,6 +19,7 @@ GUESSED_MAX: Final = 3  # words that are compared letter by letter
 _CLOSE: Final = 0.7
 _VERSION: Final = re.compile(r"v\d{1,2}(?:(?:alpha|beta)\d{0,2})?")
 _VERSIONS_TRIED: Final = ("v1", "v1beta")
+_UPLOADS: Final = "upload"  # begins paths of Google's own, which are no paths below a base URL (Files API, "Upload a file")
 _PARAMETER: Final = re.compile(r"\{[^}]*\}")
 
 
@@ -29,6 +30,8 @@ class Mistake(Enum):
     CASE = "case"
     VERSION_TWICE = "version_twice"
     BASE = "base"
+    NO_VERSION = "no_version"
+    OTHER_VERSION = "other_version"
     METHOD = "method"
     WORDS = "words"
 
@@ -58,8 +61,10 @@ class Nearest:
                 return "Paths are compared letter by letter."
             case Mistake.VERSION_TWICE:
                 return f"The version stands twice in the path: set the client's base URL to {self.base}."
-            case Mistake.BASE:
+            case Mistake.BASE | Mistake.NO_VERSION:
                 return f"Set the client's base URL to {self.base}."
+            case Mistake.OTHER_VERSION:
+                return "Its version is another: look at the client's setting of the API's version, and at its base URL."
             case Mistake.METHOD | Mistake.WORDS:
                 return ""
 
@@ -92,7 +97,7 @@ class NearestRoutes:
             route = self._at(method, "/" + "/".join(candidate))
             if route is not None and (not area or _area(route) == area):
                 is_whole = "/" + "/".join(candidate) == path
-                return self._nearest(route, Mistake.METHOD if is_whole else mistake)
+                return self._nearest(route, Mistake.METHOD if is_whole else mistake, version=candidate[0])
         return self._by_words(method, segments, area)
 
     def _at(self, method: str, path: str) -> Route | None:
@@ -117,9 +122,13 @@ class NearestRoutes:
         best = max(self._routes, key=likeness, default=None)
         return None if best is None else self._nearest(best[0], Mistake.WORDS)
 
-    def _nearest(self, route: Route, mistake: Mistake) -> Nearest:
-        has_version = route.dialect is None or self._dialects[route.dialect].has_version_in_base
-        base = "http(s)://host/v1" if has_version and route.path.startswith("/v1/") else "http(s)://host"
+    def _nearest(self, route: Route, mistake: Mistake, *, version: str = "") -> Nearest:
+        """The route and the base URL for clients of its API. A client that adds no version itself has to have it there."""
+        base = "http(s)://host"
+        if mistake is Mistake.NO_VERSION:
+            base += f"/{version}"
+        elif route.path.startswith("/v1/") and (route.dialect is None or self._dialects[route.dialect].has_version_in_base):
+            base += "/v1"
         return Nearest(route=route, mistake=mistake, base=base)
 
 
@@ -146,9 +155,10 @@ def _candidates(segments: list[str]) -> Iterator[tuple[list[str], Mistake]]:
                 once.append(each)
         if len(once) < len(given):
             yield once, Mistake.VERSION_TWICE
-    for first in range(len(segments)):
+    for first in range(0 if lower[:1] == [_UPLOADS] else len(segments)):
+        is_versioned = first > 0 and _VERSION.fullmatch(lower[first - 1]) is not None
         for given in (segments, lower):
             if first:
                 yield given[first:], Mistake.BASE
             for version in _VERSIONS_TRIED:
-                yield [version, *given[first:]], Mistake.BASE
+                yield [version, *given[first:]], Mistake.OTHER_VERSION if is_versioned else Mistake.NO_VERSION
