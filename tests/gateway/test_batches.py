@@ -699,6 +699,16 @@ async def test_a_fee_is_held_beside_the_lines_and_owed_once(tmp_path: Path, monk
         assert (ended["cost_nano_usd"], ended["fee_nano_usd"], ended["_kind"]) == (1_000_000, 1_000_000, "settled")
 
 
+async def test_a_batch_that_cannot_be_paid_is_refused_before_its_lines_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = {"method": "POST", "path": "/v1/batches", "capability": "batches", "dialect": "openai_batch", "fee_usd": "0.02"}
+    more = {"routes": {"with_shipped": True, "routes": [route]}}
+    async with world(tmp_path, monkeypatch, more=more, acme_usd="0.01") as at:
+        refused = await at.order(["{nonsense"], status=429)  # and not told of its first line
+        assert refused["error"]["code"] == "spend_limit_exceeded"
+
+
 async def test_results_that_cross_a_threshold_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with odd_world(tmp_path, monkeypatch) as (at, upstream):
         await at.order([line("a", "Hi", max_tokens=16_000)])
