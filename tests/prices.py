@@ -1,8 +1,10 @@
 """Prices for tests: rates by the names of units, in pico-USD."""
 
+from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
-from tallygate.domain.price import Price, Tier
+from tallygate.domain.price import Price, Tier, worst_cost_nano_usd
 from tallygate.domain.unit import Unit
 
 
@@ -28,3 +30,10 @@ def repriced(price: Price, **values: object) -> Price:
     rates = {**price.rates, **{Unit(name): value for name, value in values.items() if name in set(Unit)}}
     others = {name: value for name, value in values.items() if name not in set(Unit)}
     return replace(price, rates=rates, **others)  # type: ignore[arg-type]
+
+
+def worst_case_nano_usd(
+    price: Price, *, prompt_tokens: int, output_tokens: int, units: Collection[Unit] = (), **allowed: Any
+) -> int:
+    """The most that a request can cost. allowed: conditions and calls, as of `Price.worst_rates`."""
+    return worst_cost_nano_usd(price.worst_rates(prompt_tokens, units=frozenset(units), **allowed), output_tokens)

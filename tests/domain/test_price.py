@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prices import price_of
+from prices import price_of, worst_case_nano_usd
 
 from tallygate.domain.price import Price
 from tallygate.domain.unit import Unit
@@ -104,7 +104,7 @@ def test_a_rate_scaled_to_a_long_context_is_rounded_up() -> None:
 def test_free_input_does_not_make_dearer_kinds_free() -> None:
     price = price_of(model="m", version="v1", effective_ms=0, input=0, output=0, input_audio=7_000_000, reasoning_output=2_000_000)
     assert price.cost_nano_usd(usage_of_totals(prompt=10, audio_prompt=10, completion=5, reasoning=5)) == 80_000
-    assert price.worst_case_nano_usd(prompt_tokens=10, output_tokens=5, units=[Unit.INPUT_AUDIO]) == 80_000
+    assert worst_case_nano_usd(price, prompt_tokens=10, output_tokens=5, units=[Unit.INPUT_AUDIO]) == 80_000
 
 
 @pytest.mark.parametrize(
@@ -122,12 +122,12 @@ def test_free_input_does_not_make_dearer_kinds_free() -> None:
     ],
 )
 def test_worst_cases_agree_with_hand_computed_ones(price: Price, asked: dict[str, Any], nano_usd: int) -> None:
-    assert price.worst_case_nano_usd(**asked) == nano_usd
+    assert worst_case_nano_usd(price, **asked) == nano_usd
 
 
 def test_a_long_rate_below_the_short_one_does_not_lower_the_hold() -> None:
     price = price_of(model="m", version="v", effective_ms=0, input=10_000, output=0, above=100, long_input=1)
-    assert price.worst_case_nano_usd(prompt_tokens=101, output_tokens=0) >= price.cost_nano_usd(usage_of_totals(prompt=100))
+    assert worst_case_nano_usd(price, prompt_tokens=101, output_tokens=0) >= price.cost_nano_usd(usage_of_totals(prompt=100))
 
 
 rates = st.integers(0, 10**8)
@@ -178,7 +178,8 @@ def consistent_counts(draw: st.DrawFn) -> Usage:
 
 @given(prices(), consistent_counts(), st.integers(0, 50), st.integers(0, 50))
 def test_the_worst_case_covers_every_cost_within_the_bound(price: Price, counts: Usage, more_in: int, more_out: int) -> None:
-    worst = price.worst_case_nano_usd(
+    worst = worst_case_nano_usd(
+        price,
         prompt_tokens=counts.prompt + more_in,
         output_tokens=counts.completion + more_out,
         units=[Unit(unit) for unit in counts.quantities],

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prices import worst_case_nano_usd
 
 from tallygate.config.price_row import DAYS
 from tallygate.domain.charge import charge_of
@@ -152,7 +153,8 @@ def test_what_has_no_rate_is_said(quantities: dict[str, int], conditions: Condit
 )
 def test_a_hold_covers_every_condition_that_the_request_allows(found: dict[str, int], conditions: Conditions, more: int) -> None:
     usage = Usage(found)
-    worst = GPT.worst_case_nano_usd(
+    worst = worst_case_nano_usd(
+        GPT,
         prompt_tokens=usage.prompt + more,
         output_tokens=usage.completion + more,
         conditions=[STANDARD, PRIORITY, FLEX],

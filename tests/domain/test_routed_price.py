@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prices import price_of
+from prices import price_of, worst_case_nano_usd
 
 from tallygate.domain.price import Price
 from tallygate.domain.routed_price import each_of, routed_price
@@ -36,7 +36,7 @@ def test_it_is_the_worst_of_the_models_whichever_are_left_out(
     asked = [kind for kind, is_asked in zip(KINDS, flags, strict=True) if is_asked]
 
     def worst(of: list[Price]) -> int:
-        return max(price.worst_case_nano_usd(prompt_tokens=prompt, output_tokens=output, units=asked) for price in of)
+        return max(worst_case_nano_usd(price, prompt_tokens=prompt, output_tokens=output, units=asked) for price in of)
 
     counts = usage_of_totals(prompt=prompt, completion=output, cached=prompt // 2, reasoning=output // 3)
     assert worst(list(bound.prices)) == worst(models)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
-from prices import price_of, repriced
+from prices import price_of, repriced, worst_case_nano_usd
 
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.request_headers import facts_with_headers
@@ -213,7 +213,7 @@ def test_a_clamped_request_never_costs_more_than_its_hold(
         assert held == asked.hold_nano_usd
     else:
         assert 1 <= clamped <= output
-        assert price.worst_case_nano_usd(prompt_tokens=prompt, output_tokens=clamped * choices + predicted) <= held
+        assert worst_case_nano_usd(price, prompt_tokens=prompt, output_tokens=clamped * choices + predicted) <= held
 
 
 def test_a_clamped_routed_request_is_sent_with_what_every_model_takes() -> None:

@@ -10,12 +10,13 @@ from system_traffic import samples
 
 from tallygate.ledger.lifetime import OTHER, charged_model
 from tallygate.ledger.lifetime_spend import SPENT_ON
-from tallygate.telemetry.metrics import LEDGER_TOTALS
+from tallygate.telemetry.metric import Source
+from tallygate.telemetry.metrics import METRICS
 
 Sums = dict[tuple[str, ...], int]  # by the family's name without `_total`, and the values of its labels in their order
 _EXCHANGE = ("org", "credential", "capability")
 _MONEY = "_usd"
-_LABELS = {metric.name: metric.labels for metric in LEDGER_TOTALS}
+_LABELS = {metric.name: metric.labels for metric in METRICS if metric.source is Source.TOTALS}
 _SUMMED = {
     "tallygate_cached_tokens": "cached_tokens",
     "tallygate_reasoning_tokens": "reasoning_tokens",

@@ -1,6 +1,6 @@
 """Prices by unit and the cost of one exchange, in integers."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -199,19 +199,6 @@ class Price:
             return self
         rules = [replace(rule, utc_minutes=None, utc_days=None) for rule in self.rules if rule.holds_at(minute)]
         return replace(self, rules=tuple(rules))
-
-    def worst_case_nano_usd(
-        self,
-        *,
-        prompt_tokens: int,
-        output_tokens: int,
-        units: Collection[Unit] = (),
-        conditions: Iterable[Conditions] = (STANDARD,),
-        calls: Mapping[str, int] | None = None,
-    ) -> int:
-        """The most that a request can cost; see `worst_rates`."""
-        rates = self.worst_rates(prompt_tokens, units=frozenset(units), conditions=conditions, calls=calls)
-        return worst_cost_nano_usd(rates, output_tokens)
 
     def worst_rates(
         self,

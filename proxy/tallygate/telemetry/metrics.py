@@ -699,5 +699,4 @@ WORKER_FILES: Final = Metric(
 )
 
 METRICS: Final = tuple(declared for declared in tuple(globals().values()) if isinstance(declared, Metric))
-LEDGER_TOTALS: Final = tuple(metric for metric in METRICS if metric.source is Source.TOTALS)
 WORKER_METRICS: Final = tuple(metric for metric in METRICS if metric.source is Source.WORKERS)
