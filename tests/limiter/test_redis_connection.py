@@ -323,6 +323,7 @@ async def test_a_step_of_the_sweep_is_one_script_for_many_organizations_in_bound
     monkeypatch.setattr(connection, "run_script", asked)
     assert await sweeper.step() == len(orgs)
     assert asked.await_count == 3  # who is due, and two parts
+    assert scripts.expire not in {script for script, _keys in connection._prefixes}, "who is due together is kept for good"
     for number in range(ENTRIES_MAX + 2):
         await limiter.admit(a_request(f"r-{number}", 1, org="globex", lease_ms=1))
     await limiter.admit(a_request("r-acme", 1, lease_ms=1))

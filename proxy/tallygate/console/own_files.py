@@ -15,7 +15,7 @@ from tallygate.shares.ticks import tick
 from tallygate.telemetry.metric import Samples
 from tallygate.telemetry.metrics import FILES_GONE
 
-LOOK_EVERY_SECONDS: Final = 2.0
+LOOK_EVERY_SECONDS: Final = 5.0  # beside the looks of who asks whether this process is ready
 _log = logging.getLogger(__name__)
 
 

@@ -134,7 +134,7 @@ class RedisConnection:
     async def run_script(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
         prefix = self._prefixes.get((script, keys))
         if prefix is None:
-            prefix = self._remember_prefix(script, keys, args)
+            prefix = self._new_prefix(script, keys, args)
         sent = continued(prefix, args, LINE_END)
         is_retry = False
         while True:
@@ -203,12 +203,14 @@ class RedisConnection:
         if self._seldom.is_due(name):
             _log.error("the limiter's store refuses calls", extra={"fields": {"obstacle": name, "reason": str(refused)}})
 
-    def _remember_prefix(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> bytes:
-        """A script always takes the same number of arguments, so everything up to them is the same for an organization."""
-        if len(self._prefixes) >= PREFIXES_MAX:
-            self._prefixes.clear()
+    def _new_prefix(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> bytes:
+        """A script always takes the same number of arguments, so everything up to them is the same for an organization. It is kept."""
         parts = (b"EVALSHA", script.sha, b"%d" % len(keys), *keys)
-        prefix = self._prefixes[script, keys] = continued(b"*%d" % (len(parts) + len(args)), parts)
+        prefix = continued(b"*%d" % (len(parts) + len(args)), parts)
+        if not script.has_own_keys:
+            if len(self._prefixes) >= PREFIXES_MAX:
+                self._prefixes.clear()
+            self._prefixes[script, keys] = prefix
         return prefix
 
     async def _link_when_up(self) -> Link:

@@ -14,6 +14,7 @@ from tallygate.limiter.keys import ALL_PARTITIONS
 # Files whose names nearly every function uses. These are defined outside of the function that has all others: Lua finds what a
 # function uses of the very one that defines it by a search through all such names, and what lies further out at once.
 _OUTER: Final = ("base", "keys")
+_WITH_OWN_KEYS: Final = frozenset({"expire"})  # of whoever is due
 # Of a Lua file, the files of scripts/shared whose names it uses: anywhere, or only in the block that has this line. Each call
 # makes all functions anew, and one takes half a hundredth of it, so those that hardly a call needs are made where one does.
 _NEEDS: Final = re.compile(rb"^-- needs: (.+)$", re.MULTILINE)
@@ -22,11 +23,15 @@ _MADE_HERE: Final = re.compile(rb"^ +-- made here: (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Script:
-    """sha is what EVALSHA takes; two versions of a script never share one."""
+    """sha is what EVALSHA takes; two versions of a script never share one.
+
+    has_own_keys   hardly any two calls have the same keys
+    """
 
     name: str
     source: bytes
     sha: bytes
+    has_own_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +105,8 @@ def load_scripts() -> Scripts:
 
 
 def new_script(name: str, source: bytes) -> Script:
-    return Script(name, source, hashlib.sha1(source).hexdigest().encode())  # noqa: S324  Redis names scripts by SHA-1
+    sha = hashlib.sha1(source).hexdigest().encode()  # noqa: S324  Redis names scripts by SHA-1
+    return Script(name, source, sha, has_own_keys=name in _WITH_OWN_KEYS)
 
 
 def _joined(folder: Traversable, name: str) -> bytes:
