@@ -204,7 +204,7 @@ class RedisConnection:
             _log.error("the limiter's store refuses calls", extra={"fields": {"obstacle": name, "reason": str(refused)}})
 
     def _new_prefix(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> bytes:
-        """A script always takes the same number of arguments, so everything up to them is the same for an organization. It is kept."""
+        """A script always takes the same number of arguments, so all up to them is the same for an organization, and kept."""
         parts = (b"EVALSHA", script.sha, b"%d" % len(keys), *keys)
         prefix = continued(b"*%d" % (len(parts) + len(args)), parts)
         if not script.has_own_keys:
