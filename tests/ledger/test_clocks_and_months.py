@@ -34,7 +34,7 @@ from tallygate.ledger.upkeep import ConfigInForce, Upkeep
 from tallygate.ledger.usage_queries import UsageQueries
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.generation import close_partition, read_period, read_posted, unmarked_partitions
+from tallygate.limiter.generation import close_partition, read_posted, read_window, unmarked_partitions
 from tallygate.limiter.keys import ALL_PARTITIONS, org_keys, partition_of
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import Script, StoreNode, load_scripts
@@ -225,7 +225,7 @@ async def test_a_changed_time_zone_or_billing_day_has_the_month_rebuilt(
     configured = organization
     rebuild = at_work.rebuilding(organizations=lambda: (configured,))
     await rebuild.open(await rebuild.closed())
-    await rebuild.close_where_months_changed()
+    await rebuild.close_where_windows_changed()
     assert await unmarked_partitions(redis_store) == ()
     now = await at_work.now_ms()
     month = next(window for window in windows_of(organization, now) if window.demand.limit is MONTH)
@@ -243,18 +243,18 @@ async def test_a_changed_time_zone_or_billing_day_has_the_month_rebuilt(
     )
 
     configured = replace(organization, time_zone=after[0], billing_day=after[1])
-    await rebuild.close_where_months_changed()
+    await rebuild.close_where_windows_changed()
     assert await unmarked_partitions(redis_store) == (partition_of("acme"),)
     await rebuild.open(await rebuild.closed())
 
     renewed = next(window for window in windows_of(configured, now) if window.demand.limit is MONTH)
     posted = await read_posted(redis_store, load_scripts(), "acme", renewed.demand)
     assert posted.spent_nano_usd == (7_500 if _begins(now, after) == edges[0] else 500)
-    assert await read_period(redis_store, "acme", month.demand.key) in renewed.demand.periods
-    await rebuild.close_where_months_changed()
+    assert (await read_window(redis_store, "acme", month.demand.key)).period in renewed.demand.periods
+    await rebuild.close_where_windows_changed()
     assert await unmarked_partitions(redis_store) == ()
     restarted = at_work.rebuilding(organizations=lambda: [organization])
-    await restarted.close_where_months_changed()  # other months than the windows have, from the first look on
+    await restarted.close_where_windows_changed()  # other months than the windows have, from the first look on
     assert await unmarked_partitions(redis_store) == (partition_of("acme"),)
 
 

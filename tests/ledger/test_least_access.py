@@ -29,7 +29,7 @@ from tallygate.limiter.commands import COMMANDS, access_list, check_commands
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.directory_channel import DirectoryChannel, announce_change
 from tallygate.limiter.fence import Fence
-from tallygate.limiter.generation import is_unused, orgs_of, read_period, reanchor_org, reopen, stream_facts
+from tallygate.limiter.generation import is_unused, orgs_of, read_window, reanchor_org, reopen, stream_facts
 from tallygate.limiter.last_used import claim_last_used, delete_claimed, record_last_used
 from tallygate.limiter.object_marks import RedisObjectMarks, drop_marks
 from tallygate.limiter.probe import probe_server
@@ -106,7 +106,7 @@ async def everything(store: RedisConnection, url: str, tmp_path: Path) -> None:
     assert await streams.forget_consumers(idle_ms=-1) > 0
     assert (await stream_facts(store, 0)).last_event
     await orgs_of(store, 0)
-    await read_period(store, "acme", "org:spend_month")
+    await read_window(store, "acme", "org:spend_month")
     await reanchor_org(store, scripts, "acme", lease_ms=1_000)
     await at_work.rebuilding().close_all()
     assert await at_work.rebuild() > 0

@@ -256,7 +256,7 @@ async def test_rollups_are_folded_now_and_then(database: Database) -> None:
     book, folded = AsyncMock(), asyncio.Event()
     book.fold.side_effect = folded.set
     writer, clock = MagicMock(write_forever=AsyncMock()), MagicMock(look=AsyncMock(return_value=False), is_believed=False)
-    rebuild = MagicMock(step=AsyncMock(), close_where_months_changed=AsyncMock(), continuity=MagicMock(compare=AsyncMock()))
+    rebuild = MagicMock(step=AsyncMock(), close_where_windows_changed=AsyncMock(), continuity=MagicMock(compare=AsyncMock()))
     upkeep = an_upkeep(database, book=book, writer=writer, rebuild=rebuild, clock=clock)
     keeping = asyncio.create_task(upkeep.keep_forever())
     await asyncio.wait_for(folded.wait(), 30)

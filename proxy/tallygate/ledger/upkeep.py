@@ -45,7 +45,7 @@ from tallygate.telemetry.metrics import (
 
 LOOK_EVERY_SECONDS: Final = BEAT_SECONDS  # at the store's clock, and at its marks
 SWEEP_EVERY_SECONDS: Final = BEAT_SECONDS
-MONTHS_EVERY_SECONDS: Final = 2.0
+WINDOWS_EVERY_SECONDS: Final = 2.0
 LAST_USED_EVERY_SECONDS: Final = 10.0
 AUDIT_EVERY_SECONDS: Final = 60.0
 FOLD_EVERY_SECONDS: Final = 60.0  # every question adds what is recent: rows of it are few, as many as series that are in use
@@ -144,7 +144,7 @@ class Upkeep:
             tasks.create_task(self._every(0, "writer", self._writer.write_forever))
             tasks.create_task(self._every(LOOK_EVERY_SECONDS, "clock of the store", self.look_at_clock))
             tasks.create_task(self._every(LOOK_EVERY_SECONDS, "rebuild", self.look_at_marks))
-            tasks.create_task(self._every(MONTHS_EVERY_SECONDS, "months", self._rebuild.close_where_months_changed))
+            tasks.create_task(self._every(WINDOWS_EVERY_SECONDS, "windows", self._rebuild.close_where_windows_changed))
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "audit", self.audit))
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "comparison with the store", self.compare))
             tasks.create_task(self._every(FOLD_EVERY_SECONDS, "rollups", self._book.fold))

@@ -13,7 +13,7 @@ import msgspec
 
 from tallygate.domain.admission import CalendarPeriod, SpendDemand
 from tallygate.domain.errors import StoreError
-from tallygate.domain.spend_limit import WindowKind
+from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
 from tallygate.limiter import wire
 from tallygate.limiter.keys import named_keys, org_keys, partition_keys
 from tallygate.limiter.redis_limiter import EXPIRED_MS
@@ -143,11 +143,28 @@ async def reanchor_org(
     return int(await store.run_script(scripts.reanchor, org_keys(org).all, (time, numbers)))
 
 
-async def read_period(store: ScriptStore, org: str, key: str) -> CalendarPeriod | None:
-    """The month that a window counts; None of one that was never used, or counts no months."""
-    fields = (f"{key}|{part}".encode() for part in ("id", "start", "end"))
-    name, start, end = await store.command(b"HMGET", org_keys(org).spend, *fields)
-    return None if name is None else CalendarPeriod(id=name.decode(), start_ms=int(start), end_ms=int(end))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredWindow:
+    """A window as its last use has left it.
+
+    last_bucket_ms   of a rolling one: the start of its latest bucket; None of a month, or if it was never used
+    period           the month that it counts; None of a rolling one, or if it was never used
+    """
+
+    spent_nano_usd: int
+    last_bucket_ms: int | None
+    period: CalendarPeriod | None
+
+
+async def read_window(store: ScriptStore, org: str, key: str) -> StoredWindow:
+    """What the store has of a window, without its buckets."""
+    fields = (f"{key}|{part}".encode() for part in ("spent", "at", "id", "start", "end"))
+    spent, at, name, start, end = await store.command(b"HMGET", org_keys(org).spend, *fields)
+    return StoredWindow(
+        spent_nano_usd=int(spent or 0),
+        last_bucket_ms=None if at is None else int(at) * SPEND_BUCKET_MS,
+        period=None if name is None else CalendarPeriod(id=name.decode(), start_ms=int(start), end_ms=int(end)),
+    )
 
 
 async def orgs_of(store: ScriptStore, partition: int) -> tuple[str, ...]:
