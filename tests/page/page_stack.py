@@ -90,13 +90,12 @@ class PageStack:
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
-    async def ask(self, api_key: str, body: Any, path: str = CHAT) -> int:
-        """The status of one request to the gateway."""
+    async def ask(self, api_key: str, body: Any, path: str = CHAT, request_id: str = "") -> int:
+        """The status of one request to the gateway. request_id: the client's own."""
+        headers = {"Authorization": f"Bearer {api_key}"} | ({"x-request-id": request_id} if request_id else {})
         async with (
             ClientSession() as session,
-            session.request(
-                "GET" if body is None else "POST", self.stack.url + path, json=body, headers={"Authorization": f"Bearer {api_key}"}
-            ) as answer,
+            session.request("GET" if body is None else "POST", self.stack.url + path, json=body, headers=headers) as answer,
         ):
             await answer.read()
             if answer.status != 401:  # of nobody's: counted, and in no organization's usage

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from page_stack import CHAT, NAMES, PageStack, chat
+from page_stack import CHAT, KEYS, NAMES, PageStack, chat
 from page_visit import number
 from playwright.sync_api import Locator, expect
 
@@ -56,6 +56,72 @@ def test_requests_are_listed_as_the_api_has_them(page_stack: PageStack, visit: A
     page.get_by_role("combobox", name="Outcome").select_option("client_error")
     expect(table.locator("tbody tr")).to_have_count(1)
     assert "outcome=client_error" in page.url
+
+
+def test_requests_of_one_client_id_have_pages_each_gone_to_once(page_stack: PageStack, visit: Any) -> None:
+    for number_ in range(3):
+        body = chat("gpt-4o-mini", f"tokens={number_ + 1}")
+        page_stack.run(page_stack.ask(f"tg_globex-app_{KEYS['globex-app']}", body, request_id="the-same-again"))
+    page_stack.run(page_stack.caught_up())
+    events = page_stack.api("GET", "/api/events", client_request_id="the-same-again")["events"]
+
+    def prepare(page: Any) -> None:
+        page.route("**/api/events?*", lambda route: route.continue_(url=route.request.url.replace("limit=50", "limit=1")))
+
+    page = visit("/?tab=requests&org=globex&find=the-same-again", prepare=prepare, refused=("ERR_FAILED",)).page
+    table = page.get_by_role("table", name="Served requests")
+    for number_, event in enumerate(events):
+        expect(table.locator("tbody tr")).to_have_count(1)
+        expect(table).to_contain_text(event["event_id"])
+        expect(page.locator("main")).to_contain_text(f"Page {number_ + 1}")
+        if number_ < 2:
+            page.get_by_role("button", name="Older").click()
+    page.route("**/api/events?*", lambda route: route.abort())
+    for _ in range(2):
+        page.get_by_role("button", name="Newer").click()
+        expect(page.locator("main")).to_contain_text("Not up to date: The console does not answer.")
+    page.unroute("**/api/events?*")
+    prepare(page)
+    page.get_by_role("button", name="Newer").click()
+    expect(table).to_contain_text(events[1]["event_id"])
+    expect(page.locator("main")).to_contain_text("Page 2")
+
+
+def test_requests_of_other_filters_do_not_stay_while_the_console_does_not_answer(visit: Any) -> None:
+    seen = visit("/?tab=requests&org=acme&range=7d", refused=("ERR_FAILED",))
+    expect(seen.page.get_by_role("table", name="Served requests")).to_be_visible()
+    seen.page.route("**/api/events?*", lambda route: route.abort())
+    seen.choose("Credential", "acme-web")
+    expect(seen.page.locator("main .problem")).to_contain_text("The console does not answer.")
+    expect(seen.page.get_by_role("table", name="Served requests")).to_have_count(0)
+
+
+def test_who_sees_more_organizations_than_are_listed_at_once_chooses_one(visit: Any) -> None:
+    error = {"message": "org: name up to 200 organizations: this token sees 243", "param": "org", "code": "invalid_parameter"}
+    refused = visit(
+        "/?tab=requests",
+        prepare=lambda page: page.route(
+            "**/api/events?*",
+            lambda route: route.continue_() if "org=" in route.request.url else route.fulfill(status=400, json={"error": error}),
+        ),
+        refused=("400",),
+    )
+    expect(refused.page.locator("main")).to_contain_text("Choose one to see its requests.")
+    refused.page.get_by_role("button", name="Globex Ltd").click()
+    expect(refused.page.get_by_role("table", name="Served requests")).to_be_visible()
+
+
+def test_what_one_tab_finds_is_not_looked_for_in_another(visit: Any) -> None:
+    page = visit("/?tab=requests&org=acme&range=7d&find=some-id").page
+    links = page.get_by_role("navigation").get_by_role("link")
+    assert links.evaluate_all("links => links.map((link) => link.getAttribute('href'))") == [
+        "/?org=acme&range=7d",
+        "/?tab=requests&org=acme&range=7d&find=some-id",
+        *(f"/?tab={tab}&org=acme&range=7d" for tab in ("limits", "prices", "export")),
+    ]
+    page.get_by_role("link", name="Prices").click()
+    expect(page.get_by_label("Models that begin with")).to_have_value("")
+    expect(page.locator("main table").first).to_be_visible()
 
 
 def test_a_refused_request_says_why(page_stack: PageStack, visit: Any) -> None:
@@ -144,6 +210,12 @@ def test_plans_say_what_can_be_taken_away(page_stack: PageStack, visit: Any, tmp
     assert len(rows) == 1 + len(page_stack.api("GET", "/api/events", org="globex")["events"]) > 1
     invoice = seen.page.get_by_role("link", name="JSON").first.get_attribute("href")
     assert seen.context.request.get(page_stack.url + invoice).status == 200
+
+    years = visit("/?tab=export&org=globex&range=custom&from=2020-01-01&until=2024-01-01", refused=("400",))
+    with years.context.expect_page() as opened:
+        years.page.get_by_role("link", name="Download").click()
+    expect(opened.value.locator("body")).to_contain_text("to: the range may have at most 366 days")
+    expect(years.page.get_by_role("link", name="Download")).to_be_visible()
 
     other = visit("/?tab=export&org=acme")
     expect(other.page.locator("main")).to_contain_text("The plan pay_as_you_go has no export.")

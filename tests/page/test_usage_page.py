@@ -160,6 +160,16 @@ def test_a_zone_that_the_browser_does_not_know_yet_is_utc(visit: Any) -> None:
     expect(zones.first).to_have_text("UTC (this browser does not know Antarctica/Founded_last_week)")
 
 
+def test_a_plan_without_api_access_says_so(visit: Any) -> None:
+    seen = visit("/?org=scout&range=today")
+    expect(seen.page.locator(".standing .pill")).to_have_text("No API access")
+    expect(seen.page.locator(".banner")).to_contain_text("The plan free includes no API access. Every request is refused")
+    seen = visit("/?org=scout&range=custom&from=2026-01-01&until=2026-01-02")
+    expect(seen.page.get_by_role("heading", name="No requests in this time")).to_be_visible()
+    expect(seen.page.locator(".command")).to_have_count(0)  # no request to make
+    expect(visit("/?org=acme&range=today").page.locator(".standing .pill")).to_have_text("Active")
+
+
 def test_what_the_usage_api_refuses_is_said_in_place_of_figures(visit: Any) -> None:
     seen = visit("/?org=acme&range=custom&from=2098-01-01&until=2098-01-02", refused=("400",))
     expect(seen.page.locator(".problem")).to_have_count(1)

@@ -33,11 +33,16 @@ export function readAddress() {
   return state;
 }
 
-/** Put the state into the address, as a new entry of the history if it is another one. */
-export function writeAddress(state) {
+/** The address that names a state. */
+export function addressOf(state) {
   const named = Object.entries(state).filter(([name, value]) => value && value !== DEFAULTS[name]);
   const query = new URLSearchParams(named).toString();
-  const address = query ? `/?${query}` : "/";
+  return query ? `/?${query}` : "/";
+}
+
+/** Put the state into the address, as a new entry of the history if it is another one. */
+export function writeAddress(state) {
+  const address = addressOf(state);
   if (address !== location.pathname + location.search) history.pushState(null, "", address);
 }
 

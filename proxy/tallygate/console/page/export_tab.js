@@ -1,4 +1,5 @@
-// The tab "Export": entries as a file, invoices and statements, for plans that have them.
+// The tab "Export": entries as a file, invoices and statements, for plans that have them. Links lead to a view of their own: there a
+// browser shows why one is refused, and of a file nothing. As a download, a refusal would be one that failed for no reason told.
 
 import { ask } from "./api.js";
 import { h, select, swap } from "./elements.js";
@@ -64,7 +65,7 @@ class ExportTab {
         "div",
         { class: "line" },
         select({ label: "Format", value: this.format, options: FORMATS, onChange: (format) => ((this.format = format), whole ? this.show() : this.update(this.context)), "data-keep": "format" }),
-        h("a", { class: "button strong", href: `/api/export?${new URLSearchParams(named)}`, download: true, "data-keep": "export" }, "Download"),
+        h("a", { class: "button strong", href: `/api/export?${new URLSearchParams(named)}`, target: "_blank", rel: "noopener", "data-keep": "export" }, "Download"),
       ),
     );
   }
@@ -80,7 +81,7 @@ class ExportTab {
     const periods = kind === "invoice" ? this.months() : this.weeks();
     const period = h("select", { "data-keep": kind }, periods.map(([key, text]) => h("option", { value: key }, text)));
     const links = DOCUMENTS.map(([format, name]) => {
-      const link = h("a", { class: "button", "data-keep": `${kind} ${format}`, target: format === "html" ? "_blank" : false, rel: "noopener" }, name);
+      const link = h("a", { class: "button", "data-keep": `${kind} ${format}`, target: "_blank", rel: "noopener" }, name);
       return { link, format };
     });
     const point = () => links.forEach(({ link, format }) => link.setAttribute("href", `/api/${kind}s/${encodeURIComponent(whole.id)}/${period.value}?format=${format}`));

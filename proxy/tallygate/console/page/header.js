@@ -1,5 +1,6 @@
 // The header: whose usage is shown, which part of it, of when, and in which view.
 
+import { addressOf } from "./address.js";
 import { h, segments, select, wordmark } from "./elements.js";
 import { BARS_MAX, BUCKETS, RANGES, barsOf } from "./ranges.js";
 import { plusDays, zoneNamed } from "./times.js";
@@ -78,18 +79,19 @@ export function tabLine(context, tabs) {
   return h(
     "nav",
     { class: "tabs", "aria-label": "Parts of the page" },
-    tabs.map(({ id, name }) =>
-      h(
+    tabs.map(({ id, name }) => {
+      const other = { tab: id, find: id === context.state.tab ? context.state.find : "" }; // each tab finds other things
+      return h(
         "a",
         {
-          href: `/?tab=${id}`,
+          href: addressOf({ ...context.state, ...other }),
           "data-keep": `tab ${id}`,
           "aria-current": id === context.state.tab ? "page" : null,
-          on: { click: (event) => follow(event, () => context.change({ tab: id })) },
+          on: { click: (event) => follow(event, () => context.change(other)) },
         },
         name,
-      ),
-    ),
+      );
+    }),
   );
 }
 

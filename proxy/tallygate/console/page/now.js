@@ -9,7 +9,8 @@ const STATUSES = { active: "Active", exceeded: "Over a limit on trial", paused: 
 const DAY_SECONDS = 86_400;
 
 /** The state of spend in a word or two. */
-function pill({ status, windows }) {
+function pill({ status, windows }, closedBy = null) {
+  if (closedBy !== null) return h("span", { class: "pill warning" }, "No API access");
   const warned = Math.max(...windows.map(({ warned_at: fraction }) => fraction ?? 0));
   return h("span", { class: `pill ${status}` }, STATUSES[status] ?? `Past ${percentOf(warned)}`);
 }
@@ -21,15 +22,24 @@ const percentOf = (fraction) => `${Math.round(fraction * 1000) / 10} %`;
  * spend    of /api/spend
  * notices  of pauses and resumes, the last first
  * limits   of /api/limits
+ * closedBy the plan, if it includes no API access; else null
  */
-export function standing({ spend, notices, limits, title, zone }) {
+export function standing({ spend, notices, limits, closedBy, title, zone }) {
   const windows = [spend.rolling_7_days, ...spend.windows.filter(({ name }) => name !== spend.rolling_7_days.name)];
   return [
+    closedBy === null
+      ? null
+      : h(
+          "div",
+          { class: "banner warning" },
+          h("strong", {}, `The plan ${closedBy} includes no API access. `),
+          "Every request is refused until the organization has a plan that does.",
+        ),
     ...windows.filter(({ status }) => status !== "active").map((window) => banner(window, notices, zone)),
     h(
       "div",
       { class: "card standing" },
-      h("div", { class: "title" }, h("h2", {}, title), pill(spend)),
+      h("div", { class: "title" }, h("h2", {}, title), pill(spend, closedBy)),
       windows.map((window) => limitBar(window, zone)),
       figuresOf([spend]),
       spend.jobs?.open

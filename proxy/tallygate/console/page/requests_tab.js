@@ -2,6 +2,7 @@
 
 import { grouped, nanoOf, placesOf, usd } from "./amounts.js";
 import { ask, now } from "./api.js";
+import { chooseOrganization } from "./choose.js";
 import { announce, h, segments, select, swap } from "./elements.js";
 import { Refresh } from "./refresh.js";
 import { showRefused, showServed } from "./request_detail.js";
@@ -30,7 +31,10 @@ class RequestsTab {
   update(context) {
     const isOther = JSON.stringify([context.parameters, context.state]) !== JSON.stringify([this.context.parameters, this.context.state]);
     this.context = context;
-    if (isOther) this.pages = [null];
+    if (isOther) {
+      this.pages = [null];
+      this.hasRows = false; // of what is asked for now
+    }
     this.showTools();
     this.watch();
   }
@@ -92,7 +96,8 @@ class RequestsTab {
   /** What has this id: the gateway's, else the client's own, whenever it was. */
   async found(path, question, signal) {
     const { from, to, ...rest } = question;
-    for (const name of ["request_id", "client_request_id"]) {
+    for (const name of question.cursor ? [this.foundBy] : ["request_id", "client_request_id"]) {
+      this.foundBy = name; // further pages are of the same question
       const answer = await ask(path, { ...rest, [name]: this.context.state.find }, signal);
       if ((answer.events ?? answer.refusals).length) return answer;
     }
@@ -100,7 +105,9 @@ class RequestsTab {
   }
 
   fail(error) {
-    if (this.hasRows) this.parts.state.textContent = `Not up to date: ${error.message}`;
+    this.parts.state.textContent = "";
+    if (error.param === "org" && !this.context.organization) swap(this.parts.rows, chooseOrganization(this.context, "its requests")); // too many for one question
+    else if (this.hasRows) this.parts.state.textContent = `Not up to date: ${error.message}`;
     else swap(this.parts.rows, problem(error, () => this.refresh.run()));
   }
 
@@ -112,8 +119,9 @@ class RequestsTab {
     const columns = this.isRefused ? REFUSED : SERVED;
     const places = this.isRefused ? 0 : placesOf(rows.map(({ cost_usd: cost }) => nanoOf(cost)));
     const open = (row) => (this.isRefused ? showRefused(row, this.context) : showServed(row, this.context));
-    const go = (change) => {
-      change();
+    const shown = this.pages;
+    const go = (pages) => {
+      this.pages = pages;
       this.watch();
       announce(`Page ${this.pages.length}`);
     };
@@ -137,9 +145,9 @@ class RequestsTab {
         ? h(
             "p",
             { class: "actions" },
-            h("button", { type: "button", class: "button", disabled: page === 1, "data-keep": "newer", on: { click: () => go(() => this.pages.pop()) } }, "Newer"),
+            h("button", { type: "button", class: "button", disabled: page === 1, "data-keep": "newer", on: { click: () => go(shown.slice(0, -1)) } }, "Newer"),
             " ",
-            h("button", { type: "button", class: "button", disabled: !next, "data-keep": "older", on: { click: () => go(() => this.pages.push(next)) } }, "Older"),
+            h("button", { type: "button", class: "button", disabled: !next, "data-keep": "older", on: { click: () => go([...shown, next]) } }, "Older"),
             h("span", { class: "quiet" }, ` Page ${page}`),
           )
         : null,

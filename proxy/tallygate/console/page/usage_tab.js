@@ -41,6 +41,7 @@ class UsageTab {
     this.good = new Set(); // parts that show figures of this context
     this.answered = null; // what the first chart was answered in this context
     this.freshAt = null; // when all parts had figures
+    this.closedBy = null; // the plan that includes no API access
     this.refresh = new Refresh(
       (signal) => this.load(signal),
       (error, seconds) => this.fail(error, seconds),
@@ -51,7 +52,7 @@ class UsageTab {
   update(context) {
     this.context = context;
     this.good.clear();
-    this.answered = this.freshAt = null;
+    this.answered = this.freshAt = this.closedBy = null;
     this.ready = this.refresh.run();
   }
 
@@ -121,13 +122,14 @@ class UsageTab {
     if (organization?.retired) return {};
     if (organization) {
       const question = { org: organization.id, credential: state.credential };
-      const [spend, limits] = await Promise.all([
+      const [spend, limits, { plan, effective }] = await Promise.all([
         ask("/api/spend", { ...question, days: 1 }, signal),
         ask("/api/limits", question, signal),
+        ask(`/api/organizations/${encodeURIComponent(organization.id)}`, {}, signal),
       ]);
       const changes = { org: organization.id, type: ["spend.paused", "spend.resumed"], limit: 20 };
       const { notices } = spend.status === "paused" ? await ask("/api/notices", changes, signal) : { notices: [] };
-      return { spend, limits, notices };
+      return { spend, limits, notices, closedBy: effective.api_access ? null : plan };
     }
     await firstChart;
     const isAll = isListed && organizations.size <= ORGANIZATIONS_SHOWN;
@@ -151,6 +153,8 @@ class UsageTab {
     const name = organization.name || organization.id;
     const title = state.credential ? `${name} · ${credentialName(state.credential)}` : name;
     swap(this.parts.now, ...standing({ ...answer, title, zone }));
+    this.closedBy = answer.closedBy;
+    if (this.answered && !this.parts.empty.hidden) this.showEmpty(this.context);
     this.announceStatus(answer.spend);
   }
 
@@ -225,7 +229,7 @@ class UsageTab {
           ? h("p", {}, "Nothing matches these filters. ", unfiltered)
           : organization?.retired
             ? h("p", {}, "Choose an earlier time to see what this organization used.")
-            : firstRequest(chats[0]?.path ?? "/v1/chat/completions"),
+            : this.closedBy === null && firstRequest(chats[0]?.path ?? "/v1/chat/completions"),
       ),
     );
   }
