@@ -13,8 +13,8 @@ async def test_the_log_of_a_great_write_is_cut_again(tmp_path: Path) -> None:
     log = tmp_path / "ledger.db-wal"
     async with database.write() as connection:
         await connection.execute(text("CREATE TABLE blobs (content BLOB)"))
-        await connection.execute(text("INSERT INTO blobs VALUES (randomblob(16000000))"))
-    assert log.stat().st_size > 16_000_000
+        await connection.execute(text("INSERT INTO blobs VALUES (randomblob(40000000))"))
+    assert log.stat().st_size > 40_000_000
     for _ in range(2):
         async with database.write() as connection:
             await connection.execute(text("INSERT INTO blobs VALUES (randomblob(10))"))

@@ -20,7 +20,9 @@ from tallygate.ledger.threaded_transactions import ThreadedTransactions
 # Of a file that is new. Events of many organizations change a row each on many pages, which are written whole; half a page of the
 # default is still more than an entry.
 PAGE_BYTES: Final = 2_048
-WAL_BYTES_MAX: Final = 4_194_304  # of SQLite's log, which is carried over when it has as many, and then begins anew, cut to this
+# Of SQLite's log, which is carried over when it has as many, and then begins anew, cut to this. Most of its pages are there many
+# times, and are carried over once.
+WAL_BYTES_MAX: Final = 16_777_216
 WRITERS_MAX: Final = 4  # PostgreSQL; SQLite has one
 READER_MEMORY: Final = "32MB"  # PostgreSQL, for a sort or sums: with its default, 4 MB, sums of 90 days were sorted on disk
 BUSY_MS: Final = 5_000  # the time for which SQLite waits for another process's write
