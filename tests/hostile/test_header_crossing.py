@@ -138,6 +138,49 @@ async def test_what_comes_down_is_the_upstreams_less_what_is_not_the_clients(tmp
         assert sum(name == "content-length" for name, _ in answer.headers) == 1
 
 
+FOR_OTHERS = (
+    *(b"Cache-Control: public, max-age=60", b"Surrogate-Control: max-age=60", b"CDN-Cache-Control: max-age=60"),
+    *(
+        b"X-Accel-Redirect: /internal",
+        b"X-Accel-Expires: 60",
+        b"X-Sendfile: /etc/x",
+        b"X-Reproxy-URL: http://x",
+        b"X-Accel-Buffering: no",
+    ),
+    *(b"OpenAI-Organization: operator", b"OpenAI-Project: operator", b"anthropic-organization-id: operator"),
+)
+
+
+@pytest.mark.usefixtures("_upstream_key")
+async def test_nothing_in_front_keeps_or_redirects_an_answer_and_it_says_nothing_of_the_operator(tmp_path: Path) -> None:
+    """RFC 9111 section 3.5 keeps shared caches from answers to Authorization alone, and a key may come in another header."""
+    read = b"GET /v1/models HTTP/1.1\r\nHost: x\r\nx-api-key: " + ACME_KEY.encode() + b"\r\n\r\n"
+    async with (
+        scripted(saying(whole(JSON_BODY, *FOR_OTHERS))) as upstream,
+        running_gateway(tmp_path, config=BEARER, upstream_url=upstream.url) as harness,
+    ):
+        asked, listed = await ask(harness.port, chat()), await ask(harness.port, read)
+        refused = await ask(harness.port, read.replace(b"/v1/models", b"/v1/files/file_1"))
+        assert (asked.status, listed.status, refused.status) == (200, 200, 404)
+        for answer in (listed, refused):
+            assert [value for name, value in answer.headers if name == "cache-control"] == ["no-store"]
+        for answer in (asked, listed):
+            names = {name for name, _ in answer.headers}
+            assert not names & {"surrogate-control", "cdn-cache-control", "x-accel-redirect", "x-accel-expires", "x-sendfile"}
+            assert "x-reproxy-url" not in names
+            assert answer.header("x-accel-buffering") == "no"
+            assert "operator" not in str(answer.headers)
+
+
+async def test_a_callers_own_account_is_named_to_it(tmp_path: Path) -> None:
+    async with (
+        scripted(saying(whole(JSON_BODY, *FOR_OTHERS))) as upstream,
+        running_gateway(tmp_path, upstream_url=upstream.url) as harness,
+    ):
+        answer = await ask(harness.port, chat(headers=f"Authorization: Bearer {OWN_KEY}\r\n".encode()))
+        assert answer.header("openai-organization") == answer.header("anthropic-organization-id") == "operator"
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -46,9 +46,16 @@ _METERED_PREFIXES: Final = (b"x-stainless-", b"x-b3-")
 _CHANGES_FORM: Final = CHANGE_FORM | {b"prefer", b"range"}
 _KEYS: Final = frozenset(name.lower().encode() for name in KEY_HEADERS)
 
-# Never down: cookies of the upstream's origin, where else it can be reached, and keys, which an upstream that shows what it was
-# sent would give away.
-_NOT_DOWN: Final = _HOP_BY_HOP | _KEYS | {b"set-cookie", b"set-cookie2", b"alt-svc"}
+# Never down: cookies of the upstream's origin, where else it can be reached, keys, which an upstream that shows what it was
+# sent would give away, and orders to servers in front of it, which those in front of the gateway would obey: to send another
+# file or address instead, or to keep the answer for others.
+_NOT_DOWN: Final = (
+    _HOP_BY_HOP
+    | _KEYS
+    | {b"set-cookie", b"set-cookie2", b"alt-svc"}
+    | {b"x-accel-redirect", b"x-accel-expires", b"x-sendfile", b"x-lighttpd-send-file", b"x-reproxy-url"}
+    | {b"surrogate-control", b"cdn-cache-control"}
+)
 # Our own names; and who may read an answer of the upstream's origin, which says nothing of ours.
 _NOT_DOWN_PREFIXES: Final = (b"tallygate-", b"access-control-")
 

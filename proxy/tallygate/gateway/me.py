@@ -30,7 +30,7 @@ from tallygate.domain.organization import Credential, Organization
 from tallygate.domain.rate_limit import Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.gateway.callers.keys import check_caller, presented_key
-from tallygate.gateway.exchange.answer import exchange_headers
+from tallygate.gateway.exchange.answer import NO_STORE, exchange_headers
 from tallygate.gateway.exchange.call import Client
 from tallygate.gateway.refusals import store_refusal
 from tallygate.gateway.routes import ME
@@ -133,7 +133,7 @@ class Me:
         if isinstance(answer, Refusal):
             raise Refused(answer)
         client.response.close_if_awaited()
-        lines = b"content-type: application/json\r\ncache-control: no-store\r\ndate: %b\r\n" % http_date(services.now_ms())
+        lines = b"content-type: application/json\r\ndate: %b\r\n" % http_date(services.now_ms()) + NO_STORE
         client.response.whole(200, lines + exchange_headers(client, services.clock()), answer)
 
     def _enter(self, organization: Organization, credential: Credential) -> None:

@@ -16,6 +16,12 @@ from tallygate.gateway.services import Services
 from tallygate.http1.header import Header, Lines
 
 EXCHANGE_NAMES: Final = (b"x-request-id", b"server-timing")  # of `exchange_headers`
+# Beside the operator's key also those by which an upstream says whose key that is, which ours replace by nothing.
+SHARED_NAMES: Final = (*EXCHANGE_NAMES, b"openai-organization", b"openai-project", b"anthropic-organization-id")
+# One organization's answer may be read at the address at which another's is, and whoever keeps answers for others knows no keys
+# but those in Authorization (RFC 9111 section 3.5).
+NO_STORE: Final = b"cache-control: no-store\r\n"
+_READS: Final = frozenset({"GET", "HEAD"})
 
 
 class Answer:
@@ -173,9 +179,13 @@ class Answer:
     def early_headers(self) -> Lines:
         """The gateway's own headers that are known before the body."""
         held = self.held
+        head = held.call.head
         until = self.services.clock() if self.sent_at is None else self.sent_at
-        names, text = limit_headers(held.decision, held.call.caller.limits, held.call.head.dialect)
-        names, text = EXCHANGE_NAMES + names, exchange_headers(held.call.head.client, until) + text
+        names, text = limit_headers(held.decision, held.call.caller.limits, head.dialect)
+        names = (SHARED_NAMES if head.is_shared else EXCHANGE_NAMES) + names
+        text = exchange_headers(head.client, until) + text
+        if head.is_shared and head.client.request.method in _READS:
+            names, text = (*names, b"cache-control"), text + NO_STORE
         if self.clamped is not None:
             return (*names, b"tallygate-max-output-tokens"), text + b"tallygate-max-output-tokens: %d\r\n" % self.clamped
         return names, text

@@ -19,7 +19,7 @@ from tallygate.gateway.callers.keys import check_caller, check_capability, prese
 from tallygate.gateway.client_request_id import kept_request_id
 from tallygate.gateway.cors import check_origin, is_preflight, preflight_headers
 from tallygate.gateway.exchange.admitting import admit
-from tallygate.gateway.exchange.answer import Answer, exchange_headers
+from tallygate.gateway.exchange.answer import NO_STORE, Answer, exchange_headers
 from tallygate.gateway.exchange.call import Caller, Client, Head
 from tallygate.gateway.exchange.entrance import Entrance
 from tallygate.gateway.exchange.finish import finish, write_refusal
@@ -247,7 +247,7 @@ class Pipeline:
             except Exception:  # noqa: BLE001 - the caller is in the outermost handler
                 _log.exception("the refusal of exchange %s could not be explained", client.id)
         self.count_refused(refused, head, caller)
-        ours = exchange_headers(client, services.clock())
+        ours = exchange_headers(client, services.clock()) + NO_STORE
         if refused.decision is not None and caller is not None:
             ours += limit_headers(refused.decision, caller.limits, dialect)[1]
         write_refusal(client, dialect, refused.refusal, ours, services.now_ms())

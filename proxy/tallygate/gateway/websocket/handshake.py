@@ -8,7 +8,7 @@ from multidict import CIMultiDict
 
 from tallygate.dialects.socket_dialect import SocketDialect
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
-from tallygate.gateway.exchange.answer import EXCHANGE_NAMES, exchange_headers
+from tallygate.gateway.exchange.answer import SHARED_NAMES, exchange_headers
 from tallygate.gateway.exchange.call import Client
 from tallygate.gateway.headers import response_headers
 from tallygate.gateway.services import Services
@@ -83,7 +83,7 @@ async def accept(
         max_msg_size=services.bounds.body_bytes_max,
         decode_text=False,
     )
-    ours = (*EXCHANGE_NAMES, b"server"), exchange_headers(client, services.clock()) + b"server: tallygate\r\n"
+    ours = (*SHARED_NAMES, b"server"), exchange_headers(client, services.clock()) + b"server: tallygate\r\n"
     text = response_headers(upstream, ours=ours, status=101, now_ms=services.now_ms())
     for name, value in passing(headers_of(text)):
         socket.headers.add(name.decode("latin-1"), value.decode("latin-1"))
