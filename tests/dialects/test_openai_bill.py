@@ -215,6 +215,14 @@ def test_a_maximum_that_openrouter_raises_is_held_for_what_it_becomes() -> None:
     assert chat_facts(model="openai/gpt-4.1-mini").max_output_tokens is None
 
 
+@pytest.mark.parametrize("facts", [chat_facts, responses_facts])
+@pytest.mark.parametrize("kind", ["advisor", "image_generator", None, 5])
+def test_a_tool_of_an_unknown_kind_runs_no_other_model(facts: Any, kind: Any) -> None:
+    with pytest.raises(RequestRejectedError, match="another model"):
+        facts(tools=[{"type": kind, "model": "gpt-5"}])
+    facts(tools=[{"type": "function", "name": "f", "function": {"name": "f"}, "model": "the client's own"}])
+
+
 def test_tools_that_run_at_openrouter_are_bounded_and_counted() -> None:
     tools = [{"type": "openrouter:advisor", "parameters": {"model": "anthropic/claude-opus-5"}}, {"type": "openrouter:web_search"}]
     facts = chat_facts(model="openai/gpt-5.5", tools=[*tools, {"type": "openrouter:datetime"}], max_tool_calls=5)

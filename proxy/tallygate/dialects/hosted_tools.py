@@ -14,6 +14,7 @@ import msgspec
 from tallygate.dialects.dialect import MeterReading, OtherModel, RequestFacts
 from tallygate.dialects.generated_images import CallsOfImages, image_model
 from tallygate.dialects.lenient import lenient_decode, member
+from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage import TOKENS_MAX
 
@@ -35,6 +36,7 @@ X_USER: Final = f"{Unit.SEARCH_SOURCE}:x_user"
 
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})  # any other tool runs at the provider and reads unseen input
 _OPENROUTER: Final = "openrouter:"
+_WITH_MODELS: Final = ("image_generation", _OPENROUTER)  # tools that are held for the models that they name
 _FREE: Final = frozenset({"openrouter:datetime"})
 _BUILTIN: Final = "builtin_function"  # Moonshot's, by the function's name
 _WEB_SEARCHES: Final = ("web_search", "openrouter:web_search", "browser_search", "$web_search")
@@ -68,12 +70,20 @@ _objects: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 def hosted_tools(tools: Sequence[msgspec.Raw] | None) -> list[dict[str, Any]]:
-    """Those of a request's tools that do not run at the client; one that cannot be read has no members."""
+    """Those of a request's tools that do not run at the client; one that cannot be read has no members.
+
+    Raises RequestRejectedError for one that would have another model work at a cost that is not known.
+    """
     found = []
     for tool in tools or ():
         kind = lenient_decode(bytes(tool), _kinds)
         if kind is None or not isinstance(kind.type, str) or kind.type not in _CLIENT_TOOLS:
-            found.append(lenient_decode(bytes(tool), _objects) or {})
+            hosted = lenient_decode(bytes(tool), _objects) or {}
+            if "model" in hosted and not str(hosted.get("type")).startswith(_WITH_MODELS):
+                shown = str(hosted.get("type"))[:100]
+                message = f"'{shown}' among the tools runs another model, which cannot be metered: leave it out."
+                raise RequestRejectedError(message, param="tools")
+            found.append(hosted)
     return found
 
 
