@@ -71,7 +71,7 @@ def audit(recordings: Iterable[Recording], prices: PriceCatalogue, plan: Plan, a
         if price is None or charged is None:
             unpriced += 1
             continue
-        asked = estimate(facts, plan, price, counter.upper_bound_prompt(facts.prompt, facts.model), has_spend_limit=True)
+        asked = estimate(facts, plan, price, counter.upper_bound_prompt(facts.prompt, facts.model), spend_limit_nano_usd=10**15)
         exchanges.append(
             Held(
                 source=recording.source,

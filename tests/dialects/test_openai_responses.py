@@ -80,7 +80,7 @@ class TestCompact:
         assert self.COMPACT.rewrite_request(body, facts, ask_usage=True, max_output_tokens=5) is body
         price = price_of(model="gpt-5.2", version="1", effective_ms=0, input=1, output=8, max_output_tokens=1_000)
         plan = Plan(id="plan", api_access=True, clamp=True)
-        held = estimate(facts, plan, price, 100, has_spend_limit=True)
+        held = estimate(facts, plan, price, 100, spend_limit_nano_usd=10**15)
         assert held.hold_min_nano_usd == held.hold_nano_usd
         assert (held.output_tokens, held.floor_tokens) == (1_000, 1_000)
 

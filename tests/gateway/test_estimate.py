@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from tallygate.domain.unit import Unit
 from tallygate.gateway.exchange.asked_price import refuse_unpriced_calls
 from tallygate.gateway.exchange.estimate import (
     RATED_UNKNOWN_TOKENS,
+    ROUTED_SHARE,
     UNKNOWN_WINDOW_TOKENS,
     affordable_output,
     estimate,
@@ -23,6 +26,7 @@ from tallygate.gateway.exchange.estimate import (
 
 PRICE = price_of(model="m", version="v", effective_ms=0, input=150_000, output=600_000, max_output_tokens=16_384)
 PLAN = Plan(id="p", default_output_tokens=1_000)
+HIGH_LIMIT = 10**15  # nano-USD: binds, and shortens nothing
 
 
 def facts(**changes: object) -> RequestFacts:
@@ -118,7 +122,7 @@ def test_a_prediction_is_held_as_output_beside_the_maximum() -> None:
 
 def test_plans_clamp_where_a_spend_limit_binds_unless_they_say_otherwise() -> None:
     def can_clamp(clamp: bool | None, *, is_bound: bool) -> bool:
-        asked = estimate(facts(), Plan(id="p", clamp=clamp), PRICE, 10, has_spend_limit=is_bound)
+        asked = estimate(facts(), Plan(id="p", clamp=clamp), PRICE, 10, spend_limit_nano_usd=HIGH_LIMIT if is_bound else None)
         return asked.hold_min_nano_usd < asked.hold_nano_usd
 
     assert can_clamp(None, is_bound=True)
@@ -131,7 +135,7 @@ def test_a_maximum_that_was_assumed_is_sent_where_a_limit_binds() -> None:
     endless = repriced(PRICE, max_output_tokens=None)
 
     def sent(price: Price, *, is_bound: bool = True, **request: object) -> int | None:
-        asked = estimate(facts(**request), PLAN, price, 10, has_spend_limit=is_bound)
+        asked = estimate(facts(**request), PLAN, price, 10, spend_limit_nano_usd=HIGH_LIMIT if is_bound else None)
         return affordable_output(facts(**request), asked, asked.hold_nano_usd)
 
     assert sent(endless) == 1_000
@@ -146,9 +150,9 @@ def test_clamping_stops_at_a_floor() -> None:
         return (asked.hold_min_nano_usd - asked.input_nano_usd) * 1000 // 600_000
 
     assert least_output() == 256
-    by_default = estimate(facts(), PLAN, PRICE, 10, has_spend_limit=True)
+    by_default = estimate(facts(), PLAN, PRICE, 10, spend_limit_nano_usd=HIGH_LIMIT)
     assert by_default.floor_tokens == 750
-    assert estimate(facts(max_output_tokens=700), PLAN, PRICE, 10, has_spend_limit=True).floor_tokens == 700
+    assert estimate(facts(max_output_tokens=700), PLAN, PRICE, 10, spend_limit_nano_usd=HIGH_LIMIT).floor_tokens == 700
     assert estimate(facts(), Plan(id="p", clamp=True), PRICE, 10).floor_tokens == 1
     assert least_output(choices=3) == 3 * 256
     assert least_output(max_output_tokens=20) == 20
@@ -160,7 +164,7 @@ def test_of_a_model_that_the_provider_chooses_each_ends_at_its_own_maximum() -> 
     dear = repriced(PRICE, model="dear", input=1, output=120_000_000, max_output_tokens=8_000, max_input_tokens=500)
     routed = routed_price([long, dear])
 
-    open_ended = estimate(facts(model=None), PLAN, routed, 100, has_spend_limit=True)
+    open_ended = estimate(facts(model=None), PLAN, routed, 100, spend_limit_nano_usd=HIGH_LIMIT)
     assert open_ended.output_tokens == 384_000
     assert open_ended.hold_nano_usd == (100 + 8_000 * 120_000_000) // 1000 + 1
     assert estimate(facts(model=None, max_output_tokens=10, choices=2), PLAN, routed, 0).hold_nano_usd == 20 * 120_000
@@ -174,9 +178,31 @@ def test_of_a_model_that_the_provider_chooses_each_ends_at_its_own_maximum() -> 
 
 def test_of_several_models_one_that_does_not_say_where_it_ends_is_held_to_the_end_of_the_longest() -> None:
     silent = repriced(PRICE, model="silent", output=900_000, max_output_tokens=None)
-    asked = estimate(facts(model=None), PLAN, routed_price([silent, PRICE]), 0, has_spend_limit=True)
+    asked = estimate(facts(model=None), PLAN, routed_price([silent, PRICE]), 0, spend_limit_nano_usd=HIGH_LIMIT)
     assert (asked.hold_nano_usd, asked.imposed_maximum) == (16_384 * 900, None)
-    assert estimate(facts(model=None), PLAN, routed_price([silent]), 0, has_spend_limit=True).imposed_maximum == 1_000
+    assert estimate(facts(model=None), PLAN, routed_price([silent]), 0, spend_limit_nano_usd=HIGH_LIMIT).imposed_maximum == 1_000
+
+
+@pytest.mark.parametrize(
+    ("tokens_of_share", "clamp", "imposed"),
+    [
+        (2_000, None, 2_000),
+        (500, None, 1_000),  # no less than the plan's default
+        (16_384, None, None),  # it fits as it is
+        (2_000, False, None),
+    ],
+)
+def test_an_answer_whose_model_the_provider_chooses_leaves_room_for_others(
+    tokens_of_share: int, clamp: bool | None, imposed: int | None
+) -> None:
+    plan = Plan(id="p", default_output_tokens=1_000, clamp=clamp)
+    limit = ROUTED_SHARE * tokens_of_share * 600
+
+    of = partial(estimate, plan=plan, price=routed_price([PRICE, PRICE]), prompt_tokens=0, spend_limit_nano_usd=limit)
+
+    assert of(facts(model=None)).imposed_maximum == imposed
+    assert of(facts(model=None)).output_tokens == (imposed or 16_384)
+    assert of(facts(model=None, max_output_tokens=9_000)).imposed_maximum is None  # what is stated is believed
 
 
 def test_an_unpriced_request_holds_nothing() -> None:
@@ -219,7 +245,7 @@ def test_a_clamped_request_never_costs_more_than_its_hold(
 def test_a_clamped_routed_request_is_sent_with_what_every_model_takes() -> None:
     dear = repriced(PRICE, output=60_000_000)
     bound = routed_price([dear, repriced(PRICE, model="old", max_output_tokens=4_096)])
-    asked = estimate(facts(model=None, max_output_tokens=16_000), PLAN, bound, 0, has_spend_limit=True)
+    asked = estimate(facts(model=None, max_output_tokens=16_000), PLAN, bound, 0, spend_limit_nano_usd=HIGH_LIMIT)
 
     assert affordable_output(facts(model=None), asked, asked.hold_nano_usd) is None
     assert affordable_output(facts(model=None), asked, asked.hold_nano_usd // 2) == 4_096

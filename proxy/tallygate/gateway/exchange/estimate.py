@@ -92,16 +92,14 @@ def estimate(
     referred_tokens: int | None = None,
     others: Sequence[Priced] = (),
     fee_nano_usd: int = 0,
-    has_spend_limit: bool = False,
-    spend_limit_nano_usd: int = 0,
+    spend_limit_nano_usd: int | None = None,
 ) -> Estimate:
     """The worst case of a request whose visible input has at most `prompt_tokens`.
 
     referred_tokens   what the stored objects that it names come to at most; None: not known
     others            its other models, with their prices
     fee_nano_usd      of its route
-    has_spend_limit   a spend limit binds its caller: then plans clamp unless they say otherwise
-    spend_limit_nano_usd   the least that binds; 0: not known
+    spend_limit_nano_usd   the least that binds its caller, where plans clamp unless they say otherwise; None: none does
     """
     read_once = prompt_tokens
     prompt_tokens = prompt_tokens * facts.prompt_reads + facts.added_tokens
@@ -126,6 +124,7 @@ def estimate(
     imposed = None
     of_tokens = None if price is None else _worst_rates(facts, price, prompts, choices, predicted_tokens)
     rates = with_fee(of_tokens, fee_nano_usd + added.cost_nano_usd)
+    has_spend_limit = spend_limit_nano_usd is not None
     clamps = has_spend_limit if plan.clamp is None else plan.clamp
     if not facts.has_output:
         output = expected = 0
@@ -140,15 +139,10 @@ def estimate(
         if has_spend_limit and price is not None and not maxima:
             imposed = bound
         if isinstance(price, RoutedPrice) and not facts.is_any_model:
-            share = spend_limit_nano_usd // ROUTED_SHARE if clamps else 0
-            most = price.default_output_max
-            if most is None and share and worst_cost_nano_usd(rates, bound * choices + predicted_tokens) > share:
-                fitting = largest_that_fits(
-                    bound, lambda tokens: worst_cost_nano_usd(rates, tokens * choices + predicted_tokens) <= share
-                )
-                most = max(fitting, plan.default_output_tokens)
+            share = (spend_limit_nano_usd or 0) // ROUTED_SHARE if clamps else 0
+            fits = None if not share else lambda tokens: worst_cost_nano_usd(rates, tokens * choices + predicted_tokens) <= share
+            most = _routed_maximum(price, bound, plan.default_output_tokens, fits)
             if most is not None:
-                most = min(most, bound, price.every_output_max or bound)
                 bound = imposed = max(most, facts.output_min_tokens)
         output = bound * choices
         expected = min(bound, plan.default_output_tokens) * choices
@@ -167,6 +161,19 @@ def estimate(
         hold_min_nano_usd=worst_cost_nano_usd(rates, floor * choices + predicted_tokens) if clamps else hold,
         others=added,
     )
+
+
+def _routed_maximum(price: RoutedPrice, bound: int, usual: int, fits: Callable[[int], bool] | None) -> int | None:
+    """The maximum output of an answer whose model the provider chooses; None: none is needed.
+
+    bound   the most that any of the models can generate
+    usual   the least that is imposed because of a spend limit
+    fits    whether an answer of so many tokens leaves the limit its share; None: no limit asks
+    """
+    most = price.default_output_max
+    if most is None and fits is not None and not fits(bound):
+        most = max(largest_that_fits(bound, fits), usual)
+    return None if most is None else min(most, bound, price.every_output_max or bound)
 
 
 def _clamp_floor(plan: Plan, least: int, most: int) -> int:

@@ -239,7 +239,6 @@ def _worst_case(
     referred_tokens: int | None = None,
 ) -> Estimate:
     """The estimate of a caller's request, by its plan and the least of its spend limits."""
-    limit_nano_usd = caller.limits.spend_limit_nano_usd
     return estimate(
         facts,
         caller.organization.plan,
@@ -249,8 +248,7 @@ def _worst_case(
         referred_tokens=referred_tokens,
         others=others,
         fee_nano_usd=fee_nano_usd,
-        has_spend_limit=limit_nano_usd is not None,
-        spend_limit_nano_usd=limit_nano_usd or 0,
+        spend_limit_nano_usd=caller.limits.spend_limit_nano_usd,
     )
 
 
