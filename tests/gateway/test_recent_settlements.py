@@ -56,7 +56,7 @@ def keep(recent: RecentSettlements, name: str, at_ms: int) -> None:
 
 
 def keep_last_word(recent: RecentSettlements, name: str, at_ms: int) -> None:
-    recent.keep(replace(an_account(name), told_once=True), Settlement(settled_at_ms=at_ms, sent_once=True))
+    recent.keep(replace(an_account(name), admitted_once=True), Settlement(settled_at_ms=at_ms, sent_once=True))
 
 
 def names(recent: RecentSettlements) -> list[str]:
@@ -153,14 +153,14 @@ def test_what_a_lost_run_may_have_lost_can_be_repeated() -> None:
     keep_last_word(recent, "last", NOW_MS + KEPT_MS + 2)
 
     assert recent.take_unrepeatable() == (("acme", ["first of the new run"]),)
-    assert [each.told_once for each in recent.suspected(ALL)] == [False]
+    assert [each.admitted_once for each in recent.suspected(ALL)] == [False]
 
 
 @pytest.mark.usefixtures("one_by_one")
 def test_what_was_copied_for_others_can_be_repeated() -> None:
     recent = what_is_kept(Store())
     keep_last_word(recent, "copied", NOW_MS)
-    assert [each.told_once for each in recent.copies()] == [False]
+    assert [each.admitted_once for each in recent.copies()] == [False]
     keep_last_word(recent, "afterwards", NOW_MS)
     keep_last_word(recent, "last", NOW_MS + KEPT_MS + 1)
 
@@ -170,7 +170,7 @@ def test_what_was_copied_for_others_can_be_repeated() -> None:
 def let_go(recent: RecentSettlements, *orgs: str) -> None:
     """One exchange of each organization leaves what is recent."""
     for org in orgs:
-        account = replace(an_account(f"of {org}"), told_once=True)
+        account = replace(an_account(f"of {org}"), admitted_once=True)
         account = replace(account, admission=replace(account.admission, org=org))
         recent.keep(account, Settlement(settled_at_ms=NOW_MS, sent_once=True))
     keep(recent, "last", NOW_MS + KEPT_MS + 1)

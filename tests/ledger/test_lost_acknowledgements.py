@@ -135,7 +135,7 @@ class Site:
                 prompt_tokens=1,
                 completion_tokens=1,
                 event=one.event,
-                told_once=self.admitted_once[one.reservation_id],
+                admitted_once=self.admitted_once[one.reservation_id],
             )
             for one in admissions
         ]

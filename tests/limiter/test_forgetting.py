@@ -49,7 +49,7 @@ class Worker:
 
     async def settle(self, request: AdmissionRequest, decision: Decision) -> None:
         self.clock.now_ms += 1
-        await self.settler.settle(replace(an_account(request, COST), told_once=decision.sent_once))
+        await self.settler.settle(replace(an_account(request, COST), admitted_once=decision.sent_once))
 
     async def forget(self) -> None:
         """All that is older than the settlement of one more exchange."""

@@ -125,12 +125,12 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The cost and tokens of an exchange: so far, in a checkpoint; final, in its settlement. The spool stores it unchanged.
 
     cost_nano_usd, prompt_tokens, completion_tokens   all 0 if nothing is owed
-    event        the usage event's JSON
-    is_owed      False: its settlement releases the hold
-    noted_at_ms  Unix time of the last attempt to settle it; 0 if unknown
-    job          JSON of its `Job` if the upstream works on: it is deferred, and this is what is charged if it is never settled
-    part_of      the deferred reservation out of whose hold it is paid; it was never admitted by itself
-    told_once    its admission was sent once, and nobody else has this account: what is spooled or copied is without it
+    event          the usage event's JSON
+    is_owed        False: its settlement releases the hold
+    noted_at_ms    Unix time of the last attempt to settle it; 0 if unknown
+    job            JSON of its `Job` if the upstream works on: it is deferred, and this is what is charged if it is never settled
+    part_of        the deferred reservation out of whose hold it is paid; it was never admitted by itself
+    admitted_once  its admission was sent once, and nobody else has this account: what is spooled or copied is without it
     """
 
     admission: AdmissionRequest
@@ -142,7 +142,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     noted_at_ms: int = 0
     job: bytes = b""
     part_of: str = ""
-    told_once: bool = False
+    admitted_once: bool = False
 
 
 class Warned(msgspec.Struct, frozen=True, kw_only=True):

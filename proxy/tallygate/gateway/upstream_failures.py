@@ -29,18 +29,18 @@ class UpstreamFailures:
         if key in self._unlogged:
             self._unlogged[key] += 1
         elif len(self._unlogged) < REASONS_MAX:
-            self._tell(key, 0)
+            self._log_failure(key, 0)
 
-    def _tell(self, key: tuple[str, str, str], more: int) -> None:
+    def _log_failure(self, key: tuple[str, str, str], more: int) -> None:
         upstream, kind, reason = key
         fields: dict[str, object] = {"upstream": upstream, "kind": kind, "reason": reason}
         if more:
             fields["in_the_last_minute"] = more
         _log.warning("an upstream fails", extra={"fields": fields})
         self._unlogged[key] = 0
-        self._loop.call_later(LOGGED_EVERY_S, self._tell_of_others, key)
+        self._loop.call_later(LOGGED_EVERY_S, self._log_others, key)
 
-    def _tell_of_others(self, key: tuple[str, str, str]) -> None:
+    def _log_others(self, key: tuple[str, str, str]) -> None:
         more = self._unlogged.pop(key)
         if more:
-            self._tell(key, more)
+            self._log_failure(key, more)

@@ -45,7 +45,7 @@ _decode_numbers: Final = msgspec.json.Decoder(list[int]).decode
 _decode_states: Final = msgspec.json.Decoder(tuple[int, int, tuple[RateState, ...], list[tuple[int, int, int]]]).decode
 
 
-class _Said(msgspec.Struct, frozen=True, array_like=True):
+class _Decided(msgspec.Struct, frozen=True, array_like=True):
     """The answer of admit.lua."""
 
     now_ms: int
@@ -58,7 +58,7 @@ class _Said(msgspec.Struct, frozen=True, array_like=True):
     spend: tuple[SpendState, ...]
 
 
-_decode_decision: Final = msgspec.json.Decoder(_Said).decode
+_decode_decision: Final = msgspec.json.Decoder(_Decided).decode
 
 
 def _text(value: object) -> str:
@@ -290,18 +290,18 @@ def encode_withdraw(admission: AdmissionRequest, *, ended_ms: int) -> bytes:
 
 
 def decode_decision(request: AdmissionRequest, answer: bytes, *, sent_once: bool) -> Decision:
-    said = _decode_decision(answer)
-    refusing = said.refusing
+    decided = _decode_decision(answer)
+    refusing = decided.refusing
     return Decision(
         reservation_id=request.reservation_id,
-        admitted=said.admitted,
+        admitted=decided.admitted,
         refused_by=None if not refusing else LEDGER_BACKLOG if refusing < 0 else _key_of(request, refusing),
-        shadow_refused_by=tuple([_key_of(request, number) for number in said.shadowed]) if said.shadowed else (),
-        retry_after_ms=said.retry_after_ms,
-        held_nano_usd=said.granted,
-        now_ms=said.now_ms,
-        rate=said.rate,
-        spend=said.spend,
+        shadow_refused_by=tuple([_key_of(request, number) for number in decided.shadowed]) if decided.shadowed else (),
+        retry_after_ms=decided.retry_after_ms,
+        held_nano_usd=decided.granted,
+        now_ms=decided.now_ms,
+        rate=decided.rate,
+        spend=decided.spend,
         sent_once=sent_once,
     )
 

@@ -43,17 +43,17 @@ class RealtimeSession:
         self._items = 0
 
     async def begin(self) -> None:
-        await self._say({"type": "session.created", "session": self._settings})
+        await self._send({"type": "session.created", "session": self._settings})
 
     async def hear(self, event: dict[str, Any]) -> None:
         """Take one event of the client's; answers to it are sent before the next is taken."""
         match event.get("type"):
             case "session.update":
                 self._update(event["session"])
-                await self._say({"type": "session.updated", "session": self._settings})
+                await self._send({"type": "session.updated", "session": self._settings})
             case "conversation.item.create":
                 self._texts += [part["text"] for part in event["item"].get("content", ()) if "text" in part]
-                await self._say({"type": "conversation.item.added", "item": event["item"]})
+                await self._send({"type": "conversation.item.added", "item": event["item"]})
             case "input_audio_buffer.append":
                 await self._listen(b64decode(event["audio"]))
             case "input_audio_buffer.commit":
@@ -62,7 +62,7 @@ class RealtimeSession:
                 await self._respond(event.get("response") or {})
             case _:
                 error = {"type": "invalid_request_error", "message": "Unknown event.", "event_id": event.get("event_id")}
-                await self._say({"type": "error", "error": error})
+                await self._send({"type": "error", "error": error})
 
     def _update(self, session: dict[str, Any]) -> None:
         heard = session.pop("audio", {}).get("input", {})
@@ -76,10 +76,10 @@ class RealtimeSession:
         if detects and not self._is_spoken_to:
             self._is_spoken_to = True
             self._speech_ms = self._audio_ms
-            await self._say({"type": "input_audio_buffer.speech_started", "audio_start_ms": self._audio_ms, "item_id": "item_1"})
+            await self._send({"type": "input_audio_buffer.speech_started", "audio_start_ms": self._audio_ms, "item_id": "item_1"})
         self._audio_ms += len(audio) // _BYTES_PER_MS
         if detects and audio.endswith(SILENCE):
-            await self._say({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": self._audio_ms, "item_id": "item_1"})
+            await self._send({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": self._audio_ms, "item_id": "item_1"})
             await self._commit()
             await self._respond({})
 
@@ -89,7 +89,7 @@ class RealtimeSession:
         self._speech_ms, self._is_spoken_to = self._audio_ms, False
         self._items += 1
         item = f"heard_{self._items}"
-        await self._say({"type": "input_audio_buffer.committed", "item_id": item})
+        await self._send({"type": "input_audio_buffer.committed", "item_id": item})
         if (transcription := self._settings["audio"]["input"].get("transcription")) is not None:
             await self._transcribe(item, transcription["model"], tokens)
 
@@ -107,7 +107,7 @@ class RealtimeSession:
                 "output_tokens": record.generated_tokens,
                 "total_tokens": tokens + record.generated_tokens,
             }
-            await self._say({**event, "content_index": 0, "usage": usage})
+            await self._send({**event, "content_index": 0, "usage": usage})
 
     async def _respond(self, wishes: dict[str, Any]) -> None:
         modalities = wishes.get("output_modalities") or self._settings["output_modalities"]
@@ -124,6 +124,6 @@ class RealtimeSession:
             await self._service.answer(self._request, self._endpoint, dumps(body).encode(), record, line)
         self._tokens += record.generated_tokens
 
-    async def _say(self, event: dict[str, Any]) -> None:
+    async def _send(self, event: dict[str, Any]) -> None:
         await asyncio.sleep(0)
         await self._socket.send_str(dumps({"event_id": "event_1", **event}))

@@ -32,7 +32,7 @@ def account_of(answer: Answer, bill: Bill) -> Account:
         completion_tokens=usage.completion,
         event=encode(event_of(answer, bill)),
         is_owed=bill.is_owed,
-        told_once=answer.held.decision.sent_once,
+        admitted_once=answer.held.decision.sent_once,
     )
 
 

@@ -47,7 +47,7 @@ class RecentSettlements:
         """Record a settlement that the current run acknowledged."""
         self._look_at_run()
         kept, at_ms = self._kept, settlement.settled_at_ms
-        kept.append((at_ms, account, account.told_once and settlement.sent_once))
+        kept.append((at_ms, account, account.admitted_once and settlement.sent_once))
         while not at_ms - KEPT_MS <= kept[0][0] <= at_ms + KEPT_MS or len(kept) > KEPT_MAX:  # also of a clock that was ahead
             self._note_dropped(kept.popleft())
 
@@ -101,7 +101,7 @@ class RecentSettlements:
 
 def noted(account: Account, at_ms: int) -> Account:
     """An account as it is handed to others, who may settle it again: of one that waited, the spool; of its copy, the ledger."""
-    return replace(account, noted_at_ms=at_ms, told_once=False)
+    return replace(account, noted_at_ms=at_ms, admitted_once=False)
 
 
 def _noted(kept: _Kept) -> Account:

@@ -120,7 +120,7 @@ class Settler:
             try:
                 spooled = await self._spool.append_some(records)
             except SpoolFullError as error:
-                self._tell(logging.ERROR, "settlements that the store may have lost wait in memory: %s", error)
+                self._log_wait(logging.ERROR, "settlements that the store may have lost wait in memory: %s", error)
                 return
             self.recent.forget_suspected(spooled)
             self._count_spooled()
@@ -132,7 +132,7 @@ class Settler:
         try:
             return await self.finished([record.admission.reservation_id for record in records if record is not None])
         except StoreError as error:
-            self._tell(logging.WARNING, "spool replay without the ledger: %s", error)
+            self._log_wait(logging.WARNING, "spool replay without the ledger: %s", error)
             return None
 
     async def _post_in_order(self, records: Sequence[Account | None], finished: frozenset[str] | None) -> int:
@@ -147,7 +147,7 @@ class Settler:
                 if record is not None and record.admission.reservation_id not in (finished or ()):
                     await self._post(record)
             except StoreError as error:
-                self._tell(logging.WARNING, "spool replay waits: %s", error)
+                self._log_wait(logging.WARNING, "spool replay waits: %s", error)
                 return done
         return len(records)
 
@@ -159,7 +159,7 @@ class Settler:
                 self._count_spooled()
                 await self.replay()
             except OSError as error:
-                self._tell(logging.ERROR, "spool not replayed: %s", error.strerror)
+                self._log_wait(logging.ERROR, "spool not replayed: %s", error.strerror)
             except Exception:  # noqa: BLE001 - the outermost handler of this loop
                 _log.exception("spool not replayed")
             await asyncio.sleep(_REPLAY_EVERY_S)
@@ -179,7 +179,7 @@ class Settler:
             except Exception:  # noqa: BLE001 - the outermost handler of this loop
                 _log.exception("settlements are not forgotten")
 
-    def _tell(self, level: int, text: str, reason: object) -> None:
+    def _log_wait(self, level: int, text: str, reason: object) -> None:
         """Log why the spool waits."""
         if self._seldom.is_due():
             _log.log(level, text, reason)

@@ -250,9 +250,9 @@ class Session:
         try:
             async with asyncio.timeout(LAST_WORDS_S):
                 for turn in cut:
-                    await self._say(client, failure_refusal(turn.answer), turn.answer.client, turn.lane)
+                    await self._send_error(client, failure_refusal(turn.answer), turn.answer.client, turn.lane)
                 if not cut and close.refusal is not None:
-                    await self._say(client, close.refusal, self.head.client, "")
+                    await self._send_error(client, close.refusal, self.head.client, "")
                 reason = close.reason.encode()[:REASON_BYTES_MAX]
                 await asyncio.gather(
                     client.close(code=sendable(close.code), message=reason), upstream.close(WSCloseCode.GOING_AWAY)
@@ -377,13 +377,15 @@ class Session:
         if refused.decision is not None and caller is not None:
             ours = headers_of(limit_headers(refused.decision, caller.limits, head.dialect)[1])
         try:
-            await self._say(client, refusal, head.client, lane, ours)
+            await self._send_error(client, refusal, head.client, lane, ours)
         except ConnectionError:
             self.client_gone()
         if refusal.status in _ENDS_SESSION or _is_long_pause(refusal):
             self.leave(_closed_for(refusal)._replace(refusal=None))
 
-    async def _say(self, client: ClientSocket, refusal: Refusal, asked: Client, lane: str, more: Sequence[Header] = ()) -> None:
+    async def _send_error(
+        self, client: ClientSocket, refusal: Refusal, asked: Client, lane: str, more: Sequence[Header] = ()
+    ) -> None:
         """Send an error event. asked: whose request it answers."""
         if client.closed:
             return
