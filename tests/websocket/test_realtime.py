@@ -414,6 +414,23 @@ def test_a_response_that_creates_nothing_by_itself_needs_no_hold() -> None:
     assert not client(talk, append()).ahead
 
 
+def test_a_turn_that_is_held_ahead_reads_what_is_being_said() -> None:
+    talk = new_talk()
+    server(talk, created(max_output_tokens=100))
+    (before,) = client(talk, append()).ahead
+    silent = facts_of(talk, json.loads(before.body)).prompt.tokens
+    client(talk, {"type": "response.create", "response": {"max_output_tokens": 700}})
+    server(talk, {"type": "response.created", "response": {"id": "r1"}})
+    (during,) = client(talk, append()).ahead
+    assert during.additions > before.additions, "what was held before is held anew"
+    assert facts_of(talk, json.loads(during.body)).prompt.tokens >= silent + 700
+    usage = {"input_tokens": 30, "output_tokens": 20}
+    server(talk, {"type": "response.done", "response": {"id": "r1", "status": "completed", "usage": usage}})
+    (after,) = client(talk, append()).ahead
+    assert after.additions == during.additions
+    assert facts_of(talk, json.loads(after.body)).prompt.tokens < silent + 700
+
+
 def test_a_turn_is_as_dear_as_its_conversation() -> None:
     talk = new_talk()
     client(talk, item("Hello"))

@@ -172,7 +172,7 @@ class RealtimeTalk(OpenAiRealtime):
         self._model = model
         self._context = 0  # tokens of the conversation, as the last response stated them
         self._now, self._before = _Added(), _Added()  # added since the last response began, and what was added before it
-        self._additions = 0  # of the client's to the conversation or the session, whatever they come to
+        self._additions = 0  # to the conversation or the session, whatever they come to
         self._references: dict[StoredReference, None] = {}  # of what is stored outside of the session
         self._begun = set[str]()  # responses under way
         self._reads_otherwise = False  # a response was asked for that may read less than the conversation, or other instructions
@@ -185,7 +185,7 @@ class RealtimeTalk(OpenAiRealtime):
         self._answered_ms = 0  # of audio, of which answers have begun
         self._loose_ms = 0  # where audio begins that is no item yet
         self._transcriber: str | None = None  # the model that transcribes what is heard
-        self._asked = 0
+        self._asked = self._asked_maximum = 0  # responses that were asked for, and the most output of one
         self._id_added = ""
 
     # The client's side.
@@ -203,6 +203,7 @@ class RealtimeTalk(OpenAiRealtime):
             self._check_references(items_of(member(event.response, "input")))
             self._reads_otherwise |= not _OTHERWISE.isdisjoint(event.response or ())
             self._asked += 1
+            self._asked_maximum = max(self._asked_maximum, self._maximum(event.response) or 0)
             self._id_added = "" if lane else f"turn_{self._asked}"
             return ClientMessage(asks=True, lane=lane or self._id_added)
         if kind == _APPEND:
@@ -360,8 +361,10 @@ class RealtimeTalk(OpenAiRealtime):
             for item in items_of(response.get("input")):
                 self._add_item(own, item)
         spoken_ms = event.get("ms", 0) if not is_asked else self._spoken_ms
+        # The server begins no response by itself before those under way have said all that they have to say.
+        said = 0 if is_asked else len(self._begun) * max(self._session_maximum or _UNSTATED_TOKENS, self._asked_maximum)
         added = (self._before, self._now, own)
-        tokens = self._context + sum([each.tokens for each in added]) + -(-spoken_ms // _MS_PER_TOKEN) + ADDED_TOKENS
+        tokens = self._context + sum([each.tokens for each in added]) + said + -(-spoken_ms // _MS_PER_TOKEN) + ADDED_TOKENS
         references = tuple({**self._references, **dict.fromkeys(_references_of(response))})
         images = tuple([image for each in added for image in each.images])
         modalities = member(response, "output_modalities") or member(response, "modalities")
@@ -428,6 +431,7 @@ class RealtimeTalk(OpenAiRealtime):
             self._before.take(self._now)
             self._now = _Added()
             self._begun.add(response_id)
+            self._additions += 1  # what it says is read by the next one
             self._answered_ms = self._loose_ms
         elif ends:
             self._begun.discard(response_id)
