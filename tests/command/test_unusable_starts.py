@@ -82,6 +82,25 @@ def test_tables_of_a_newer_version(tmp_path: Path) -> None:
     assert "version 9999" in refused(CliRunner().invoke(main, ["orgs", "list", "--data-dir", str(tmp_path)]))
 
 
+def test_a_ledger_whose_file_is_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").mkdir()
+    ended = serve(tmp_path)
+    assert refused(ended) == f"error: the ledger's database {tmp_path}/ledger.db cannot be opened: Is a directory"
+    assert finding(tmp_path, "database") == (False, refused(ended).removeprefix("error: "))
+
+
+def test_a_ledger_where_no_file_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALLYGATE_DATABASE_URL", f"sqlite:///{tmp_path}/none/ledger.db")
+    told = refused(serve(tmp_path / "data"))
+    assert told.endswith(f"{tmp_path}/none/ledger.db cannot be made: {tmp_path}/none is no directory that this user may write")
+    assert finding(tmp_path / "data", "database") == (False, told.removeprefix("error: "))
+
+
+def test_parameters_of_a_sqlite_file_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALLYGATE_DATABASE_URL", f"sqlite:///{tmp_path}/ledger.db?mode=ro")
+    assert "TALLYGATE_DATABASE_URL takes no parameters behind the path" in refused(serve(tmp_path / "data"))
+
+
 def test_a_ledger_whose_file_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_bytes(b"no database" * 1_000)
     assert refused(serve(tmp_path)).endswith("ledger.db takes no writes: its file is damaged, or is no SQLite database")

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from aiohttp import ClientSession
 
 from tallygate.domain.errors import StoreError
@@ -85,7 +86,7 @@ async def test_an_organization_with_many_long_jobs_leaves_places_to_others(monke
     polling.cancel()
 
 
-async def test_one_looks_at_a_time_and_faults_end_nothing(monkeypatch: Any) -> None:
+async def test_one_looks_at_a_time_and_faults_end_nothing(monkeypatch: Any, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("tallygate.gateway.jobs.poller.LOOK_EVERY_S", 3_600)
     jobs = Jobs()
     polling = asyncio.create_task(SlowPoller(jobs).poll_forever())
@@ -101,6 +102,7 @@ async def test_one_looks_at_a_time_and_faults_end_nothing(monkeypatch: Any) -> N
     poller.go_on.set()
     polling = asyncio.create_task(poller.poll_forever())
     await settled(lambda: jobs.claims > 3)
+    assert [record.getMessage() for record in caplog.records] == ["jobs are not polled"], "a database that is away is told of once"
     jobs.away = False
     await settled(lambda: poller.ended == 20)
     assert not polling.done()

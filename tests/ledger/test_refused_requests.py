@@ -1,10 +1,11 @@
 """The log of refused requests: each line once, bounded, and in the order of time."""
 
+import errno
 import itertools
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,18 @@ async def test_while_the_ledger_is_away_lines_wait(tmp_path: Path, book: Book, d
     with pytest.raises(LedgerUnavailableError):
         await RefusalIntake(book, list, log=Away(database), files=files, now_ms=lambda: NOW_MS).collect()
     assert len(files.waiting(100)) == 1
+
+
+async def test_a_ledger_that_is_away_is_told_of_once_a_minute(
+    book: Book, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreadable() -> Sequence[Any]:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    now_ms = NOW_MS
+    log = RefusedRequests(database)
+    intake = RefusalIntake(book, unreadable, log=log, files=RefusalFiles(Path("none")), now_ms=lambda: now_ms)
+    for _ in range(31):
+        await intake.last()
+        now_ms += 2_000
+    assert [record.getMessage() for record in caplog.records] == ["refusals wait for the ledger"] * 2

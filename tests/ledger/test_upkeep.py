@@ -24,7 +24,7 @@ from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.schema import SPEND_BUCKETS
 from tallygate.ledger.store_clock import StoreClock
-from tallygate.ledger.upkeep import ConfigInForce, Upkeep
+from tallygate.ledger.upkeep import ConfigInForce, Upkeep, sweep_forever
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.generation import close_partition
 from tallygate.limiter.keys import ALL_PARTITIONS, partition_of
@@ -262,3 +262,22 @@ async def test_rollups_are_folded_now_and_then(database: Database) -> None:
     await asyncio.wait_for(folded.wait(), 30)
     keeping.cancel()
     await asyncio.wait([keeping])
+
+
+async def test_a_store_that_is_away_is_told_of_once_by_the_sweep(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tallygate.ledger.upkeep.tick", lambda _: asyncio.sleep(0))
+    answers: list[int | StoreError] = [StoreError("away")] * 5 + [0, StoreError("away")]
+
+    async def sweep() -> int:
+        if not answers:
+            raise asyncio.CancelledError
+        answer = answers.pop(0)
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
+
+    with pytest.raises(asyncio.CancelledError):
+        await sweep_forever(sweep, Seldom(lambda: 0.0))
+    assert [record.getMessage() for record in caplog.records] == ["no sweep of expired holds"] * 2

@@ -46,7 +46,7 @@ def ledger_part(resources: Resources, store: LimiterStore) -> Part:
         asked=(upkeep.hurry,),
         beside=(
             upkeep.keep_forever,
-            partial(sweep_forever, store.sweep),
+            partial(sweep_forever, store.sweep, Seldom(time.monotonic)),
             partial(write_last_used_forever, resources.link, book.credentials),
             build_dispatcher(resources).send_forever,
         ),

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,8 +72,8 @@ async def ledger_problem(settings: Settings) -> str | None:
     None too if it does not answer soon: that may pass.
     """
     file = sqlite_file(settings)
-    if file is not None and not file.exists():
-        return None
+    if (problem := file_problem(settings)) is not None or (file is not None and not file.exists()):
+        return problem
     database = open_database(settings.database_url.get_secret_value(), settings.data_dir)
     try:
         async with asyncio.timeout(LOOK_SECONDS):
@@ -83,6 +84,23 @@ async def ledger_problem(settings: Settings) -> str | None:
         return None
     finally:
         await database.close()
+
+
+def file_problem(settings: Settings) -> str | None:
+    """Why the SQLite file of the ledger can neither be opened nor made; None if it can, or for another database."""
+    file = sqlite_file(settings)
+    if file is None:
+        return None
+    try:
+        if file.exists():
+            file.open("rb").close()
+            return None
+    except OSError as error:
+        return f"the ledger's database {file} cannot be opened: {error.strerror}"
+    directory = file.parent
+    if settings.database_url.get_secret_value() and not (directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)):
+        return f"the ledger's database {file} cannot be made: {directory} is no directory that this user may write"
+    return None
 
 
 def sqlite_file(settings: Settings) -> Path | None:

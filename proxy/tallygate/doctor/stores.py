@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from tallygate.app.stores import read_replica, snapshot_file, sqlite_file
+from tallygate.app.stores import file_problem, read_replica, snapshot_file, sqlite_file
 from tallygate.config.settings import Settings
 from tallygate.doctor.finding import Finding
 from tallygate.domain.errors import ConfigError, StoreError
@@ -162,6 +162,9 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         return
     for finding in _snapshot(settings, database):
         yield finding
+    if (problem := file_problem(settings)) is not None:
+        yield Finding("database", False, problem)
+        return
     file = sqlite_file(settings)
     if file is not None and not file.exists():
         yield Finding("database", True, f"a SQLite database will be made: {file}")

@@ -58,6 +58,8 @@ def open_database(url: str, data_dir: Path, *, statement_seconds: int = STATEMEN
         case name if name in _POSTGRESQL_NAMES:
             return _open_postgresql(parse_postgres_url(url), statement_seconds)
         case "sqlite" if (file := url.partition(":///")[2]) and file != ":memory:":
+            if make_url(url).query:
+                raise ConfigError(("TALLYGATE_DATABASE_URL takes no parameters behind the path of a SQLite file",))
             return _open_sqlite(make_url(url).set(drivername=_SQLITE), is_command=is_command)
     raise ConfigError(("TALLYGATE_DATABASE_URL must begin with postgresql:// or sqlite:/// and a path",))
 

@@ -13,6 +13,7 @@ from tallygate.domain.errors import ErrorCode
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database_errors import LedgerUnavailableError, UnstorableError
 from tallygate.ledger.refused_requests import RefusedRequests
+from tallygate.shares.seldom import Seldom
 from tallygate.shares.ticks import tick
 from tallygate.telemetry.count_file import CountReader, owners
 from tallygate.telemetry.metrics import REFUSED
@@ -51,6 +52,7 @@ class RefusalIntake:
         self._log = log
         self._files = files
         self._now_ms = now_ms
+        self._seldom = Seldom(lambda: now_ms() / 1_000)  # lines of the log about what waits
         self._state = state
         self._taken: dict[str, frozenset[RefusalCount]] = {}
         self._taken_in: object = None  # the state in which all counts were taken
@@ -104,10 +106,13 @@ class RefusalIntake:
     async def _attempt(self) -> None:
         try:
             await self.collect()
-        except (LedgerUnavailableError, UnstorableError) as error:
-            _log.warning("refusals wait for the ledger", extra={"fields": {"reason": str(error)}})
+        except (LedgerUnavailableError, UnstorableError, OSError) as error:
+            if self._seldom.is_due():
+                _log.warning("refusals wait for the ledger", extra={"fields": {"reason": str(error)}})
         except Exception:  # noqa: BLE001 - the outermost handler: the counts are still there, and taken the next time
             _log.exception("refusals could not be brought to the ledger")
+        else:
+            self._seldom.forget()
 
 
 class WorkerRefusals:

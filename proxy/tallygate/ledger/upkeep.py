@@ -246,17 +246,20 @@ class Upkeep:
         return False
 
 
-async def sweep_forever(sweep: Callable[[], Awaitable[int]]) -> None:
+async def sweep_forever(sweep: Callable[[], Awaitable[int]], seldom: Seldom) -> None:
     """Settle the holds of vanished workers periodically until cancelled. Several ledgers may do so at once.
 
-    sweep   settles a bounded number of expired holds at their checkpoint and returns how many
+    sweep    settles a bounded number of expired holds at their checkpoint and returns how many
+    seldom   its own: for lines of the log about a store that is away
     """
     while True:
         try:
             swept = await sweep()
         except StoreError as error:
-            _log.warning("no sweep of expired holds", extra={"fields": {"reason": str(error)}})
+            if seldom.is_due():
+                _log.warning("no sweep of expired holds", extra={"fields": {"reason": str(error)}})
         else:
+            seldom.forget()
             if swept:
                 _log.warning("holds expired and were settled at their checkpoint", extra={"fields": {"holds": swept}})
         await tick(SWEEP_EVERY_SECONDS)

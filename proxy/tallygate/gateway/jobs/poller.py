@@ -7,6 +7,7 @@ charged as it stands and its correction would come too late.
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Collection
 from typing import Final, Protocol, TypeVar, cast
@@ -26,6 +27,7 @@ from tallygate.gateway.services import Services
 from tallygate.gateway.upstream_reads import read_target
 from tallygate.limiter.redis_limiter import EXPIRED_MS
 from tallygate.outbound.session import FetchError
+from tallygate.shares.seldom import Seldom
 from tallygate.telemetry.metrics import JOB_POLLS
 
 LOOK_EVERY_S: Final = 1.0
@@ -74,6 +76,7 @@ class Poller:
         self._session = session
         self._last_org = ""  # of the job that was claimed last: organizations take turns
         self._looking = asyncio.Lock()
+        self._seldom = Seldom(time.monotonic)  # lines of the log about a database or a store that is away
         self._deferred = 0  # by this worker, when it looked last
         self._looks_left = LOOKS_AFTER_A_JOB
         self._polled: Counter[str] = Counter()  # jobs that are being polled, by organization
@@ -107,11 +110,15 @@ class Poller:
 
     async def _attempt(self, work: Awaitable[_Result]) -> _Result | None:
         try:
-            return await work
+            done = await work
         except StoreError as error:
-            _log.warning("jobs are not polled", extra={"fields": {"reason": str(error)}})
+            if self._seldom.is_due():
+                _log.warning("jobs are not polled", extra={"fields": {"reason": str(error)}})
         except Exception:  # noqa: BLE001 - the outermost handler: a fault of one job must not end the others
             _log.exception("a job could not be polled")
+        else:
+            self._seldom.forget()
+            return done
         return None
 
     async def claim(self) -> OpenJob | None:
