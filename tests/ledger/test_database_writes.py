@@ -149,6 +149,24 @@ async def test_a_read_only_server_and_an_account_without_privileges_are_named(
         await admin.close()
 
 
+async def test_tables_and_a_database_that_are_not_there_are_named(postgres_server: PostgresProcess, tmp_path: Path) -> None:
+    async with postgres_ledger(postgres_server) as url:
+        opened = open_database(url, tmp_path)
+        assert await obstacle_of(opened) is None
+        admin = await asyncpg.connect(url)
+        await admin.execute("ALTER TABLE ledger_version RENAME TO elsewhere")
+        await admin.close()
+        found = await obstacle_of(opened)
+        assert found is not None
+        assert found.name == "tables"
+        await opened.close()
+    opened = open_database(url, tmp_path)
+    found = await obstacle_of(opened)
+    assert found is not None
+    assert (found.name, found.text) == ("missing", "is not there: its server has no database of that name")
+    await opened.close()
+
+
 async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_bytes(b"not a database" * 1_000)
     opened = open_database("", tmp_path)

@@ -18,6 +18,9 @@ _MEMORY: Final = Obstacle("memory", "takes no writes: it is out of memory")
 LOCKED: Final = Obstacle("locked", "takes no writes: another process keeps it locked")
 _DAMAGED: Final = Obstacle("damaged", "takes no writes: its file is damaged, or is no SQLite database")
 _PERMISSION: Final = Obstacle("permission", "takes no writes: its user lacks a privilege on the ledger's tables")
+_NO_TABLES: Final = Obstacle(
+    "tables", "takes no writes: the ledger's tables are not there, or not where its user looks (search_path)"
+)
 _OBSTACLES: Final[Mapping[int | str, Obstacle]] = {
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_IOERR: Obstacle("disk", "takes no writes: its disk fails, or is full"),
@@ -36,6 +39,9 @@ _OBSTACLES: Final[Mapping[int | str, Obstacle]] = {
     "57P03": Obstacle("loading", "takes no writes yet: it is starting, or recovers"),
     "28P01": Obstacle("password", "does not accept the user or the password"),
     "28000": Obstacle("password", "does not accept the user"),
+    "3D000": Obstacle("missing", "is not there: its server has no database of that name"),
+    "3F000": _NO_TABLES,
+    "42P01": _NO_TABLES,
 }
 
 GONE: Final = Obstacle("gone", "was deleted or replaced while it is in use: put back what was there, or restart")

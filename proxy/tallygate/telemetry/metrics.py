@@ -226,7 +226,7 @@ TAKES_WRITES: Final = Metric(
     labels=("part", "reason"),
     help=(
         "1 if the part (store, database) took a small write, 0 if it did not, with the reason: slow, memory, disk, "
-        "replica, replicas, loading, busy, permission, password, read_only, locked, connections, damaged or gone. "
+        "replica, replicas, loading, busy, permission, password, read_only, locked, connections, damaged, tables, missing or gone. "
         "Absent if it does not answer."
     ),
 )
