@@ -9,6 +9,7 @@ from tallygate.dialects.body import keys_of, with_member
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter, units_of
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.hosted_tools import billed_calls_max, hosted_tools
+from tallygate.dialects.openai_caching import is_kept_long
 from tallygate.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from tallygate.dialects.openai_prompt import MESSAGE_MEMBERS, ChatMessage, OpenAiPrompt, add_message
 from tallygate.dialects.openai_required import required, required_model
@@ -52,6 +53,7 @@ class ChatRequest(msgspec.Struct, gc=False):
     service_tier: Any = None
     max_tool_calls: ToolCalls | None = None
     prompt_cache_retention: Any = None
+    prompt_cache_options: Any = None
     auto_routing: bool | None = None
     model_family: str | None = None
 
@@ -143,7 +145,7 @@ class OpenAiChat(OpenAiShape):
         if searches or tools:
             draft.add_unseen()
         references = body_references(parsed)
-        is_long_cached = request.prompt_cache_retention == "24h"
+        is_long_cached = is_kept_long(parsed, request.prompt_cache_retention)
         maxima = [given for given in (request.max_completion_tokens, request.max_tokens) if given]  # 0 is none
         maximum = max(maxima, default=None)
         if maximum is not None and maximum < _RAISED_TO and model is not None and model.startswith(_AT_OPENROUTER):

@@ -13,6 +13,7 @@ from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.hosted_tools import BILLED_ITEMS, CALLS_MAX, CallItems, billed_calls_max, hosted_tools, image_models
 from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
+from tallygate.dialects.openai_caching import is_kept_long
 from tallygate.dialects.openai_chat import OutputTokens, ToolCalls
 from tallygate.dialects.openai_choices import DONE_BYTES_MAX
 from tallygate.dialects.openai_prompt import OpenAiPrompt
@@ -59,6 +60,7 @@ class ResponsesRequest(msgspec.Struct, gc=False):
     conversation: Any = None
     prompt: Any = None
     prompt_cache_retention: Any = None
+    prompt_cache_options: Any = None
     truncation: Any = None
     context_management: Any = None
     auto_routing: bool | None = None
@@ -145,7 +147,7 @@ class OpenAiResponses(OpenAiShape):
             max_output_tokens=request.max_output_tokens or None,  # 0 is none
             units=units_of(
                 cache_write_5m=True,  # prompts are cached unasked
-                cache_write_1h=request.prompt_cache_retention == "24h",
+                cache_write_1h=is_kept_long(parsed, request.prompt_cache_retention),
                 audio_input=draft.audio_input,
                 audio_output="audio" in (request.modalities or ()),
                 image_input=bool(draft.images),
