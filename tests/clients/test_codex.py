@@ -47,6 +47,16 @@ def test_a_tool_call_and_a_resumed_session_are_counted(codex: Installed, visit: 
 
 
 @pytest.mark.clients
+def test_a_resumed_session_hands_a_search_back(codex: Installed, visit: Visit, tmp_path: Path) -> None:
+    """Nothing of it is stored: the new socket gets the whole history, in which the call of the search has an id."""
+    ask(codex, visit, tmp_path, "[[sim searches=1]] Look it up")
+    ask(codex, visit, tmp_path, "resume", "--last", "[[sim tokens=5]] Go on")
+
+    assert visit.lines() == [SOCKET, SOCKET]
+    assert [each.generated_tokens for each in visit.counted()][-1] == 5
+
+
+@pytest.mark.clients
 def test_a_compaction_is_counted(codex: Installed, visit: Visit, tmp_path: Path) -> None:
     """A session that has grown too long is summed up first, by a turn of its own."""
     ask(codex, visit, tmp_path, "[[sim tokens=5]] Say hello")
