@@ -1,14 +1,17 @@
 """What `serve` cannot begin with: one line that names it, and the same of `doctor`; never a traceback."""
 
 import asyncio
+import fcntl
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner, Result
 from new_ledger import ledger_file
@@ -114,6 +117,24 @@ def test_a_ledger_whose_file_is_damaged(tmp_path: Path) -> None:
 def test_a_directory_in_the_place_of_a_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     assert ended_serve(tmp_path) == (1, f"Error: {tmp_path / name} cannot be used: Is a directory\n")
+
+
+@pytest.mark.process
+def test_a_reload_that_comes_too_early_ends_no_start(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [sys.executable, "-m", "tallygate", "serve", "--data-dir", str(tmp_path)]
+        starting = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process = psutil.Process(starting.pid)
+            while not any(file.path == lock.name for file in process.open_files()):  # it waits for the lock
+                assert starting.poll() is None
+            starting.send_signal(signal.SIGHUP)
+            with pytest.raises(subprocess.TimeoutExpired):
+                starting.wait(0.5)
+        finally:
+            starting.kill()
+            starting.wait()
 
 
 @pytest.mark.process

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -113,6 +114,8 @@ ledger: Final = serving_command(
 
 
 def _run(role: Role, flags: Mapping[str, str | None]) -> int:
+    signal.signal(signal.SIGHUP, lambda *_: None)  # to reload what is not read yet; until the supervisor listens it would end us
+
     from tallygate.processes.closed_directory import TooOpenError
     from tallygate.processes.data_directory import DirectoryInUseError
     from tallygate.processes.listener import ListenError
