@@ -60,6 +60,15 @@ def test_every_error_code_is_documented(code):
     assert re.search(rf"^\| `{code}` \| {code.status} \| .+\.", page("docs/errors.md"), re.MULTILINE)
 
 
+def test_every_code_of_the_console_is_documented():
+    places = [*(ROOT / "proxy/tallygate/console").glob("*.py"), ROOT / "proxy/tallygate/ledger/directory/errors.py"]
+    given = re.compile(r"""ApiError\([^)]*?code="([a-z_]+)"|^    code = "([a-z_]+)"$""", re.MULTILINE)
+    codes = {one or other for path in places for one, other in given.findall(path.read_text())}
+
+    assert len(codes) > 20
+    assert sorted(code for code in codes if f"`{code}`" not in "".join(each.read_text() for each in PAGES)) == []
+
+
 def test_every_outcome_is_documented():
     assert all(f"`{outcome}`" in page("docs/operate.md") for outcome in Outcome)
 
