@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 from gateway_harness import BIG_KEY, Harness
 
+HEARD_SECONDS_MAX = 30  # for a message that comes at once, unless the machine has much else to do
 MODEL = "gpt-4o-mini"
 ENDS = ("response.completed", "response.incomplete", "response.failed", "error")
 
@@ -27,7 +28,7 @@ class Talk:
 
     async def hear(self) -> dict[str, Any] | None:
         """The next event; None once the socket is closed."""
-        message = await self.socket.receive(timeout=5)
+        message = await self.socket.receive(timeout=HEARD_SECONDS_MAX)
         if message.type is WSMsgType.TEXT:
             event: dict[str, Any] = json.loads(message.data)
             return event

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import WSMsgType, WSServerHandshakeError, web
 from gateway_harness import ACME_KEY, BIG_KEY, FREE_KEY, LIMITS, Harness, organizations, running_gateway
 from openai import AsyncOpenAI, OpenAI
-from talking import MODEL, kinds, talking
+from talking import HEARD_SECONDS_MAX, MODEL, kinds, talking
 
 from tallygate.domain.rate_limit import Quantity, RateLimit
 from tallygate.gateway.cors import CorsPolicy
@@ -417,14 +417,14 @@ async def test_pings_are_answered_and_close_codes_go_through(tmp_path: Path) -> 
         async with running_gateway(tmp_path, upstream_url=url) as harness:
             async with talking(harness, autoping=False) as talk:
                 await talk.socket.ping(b"are you there")
-                pong = await talk.socket.receive(timeout=5)
+                pong = await talk.socket.receive(timeout=HEARD_SECONDS_MAX)
                 assert (pong.type, pong.data) == (WSMsgType.PONG, b"are you there")
                 await talk.socket.close(code=4000)
             await harness.at_rest()
             assert seen == [4000]
             async with talking(harness) as talk:
                 await talk.say({"type": "response.processed", "response_id": "close"})
-                message = await talk.socket.receive(timeout=5)
+                message = await talk.socket.receive(timeout=HEARD_SECONDS_MAX)
                 assert (message.type, message.data, message.extra) == (WSMsgType.CLOSE, 4321, "as asked")
     finally:
         await runner.cleanup()
