@@ -33,10 +33,12 @@ NAMES = {"acme-web": "Website", "acme-batch": "Nightly batch", "globex-app": "Su
 def plans() -> dict[str, Any]:
     """Ample ones that differ in what can be taken away."""
     ample = AMPLE_PLANS["plans"]
-    return {
-        "plans": ample
-        | {"pay_as_you_go": ample["pay_as_you_go"] | {"billing": "weekly"}, "enterprise": {"export": True, "billing": "monthly"}}
+    own = {
+        "pay_as_you_go": ample["pay_as_you_go"] | {"billing": "weekly"},
+        "enterprise": {"export": True, "billing": "monthly"},
+        "by_month": {"spend_limit": {"usd": "10", "window": "month", "warn_at": [0.5]}},
     }
+    return {"plans": ample | own}
 
 
 def organizations() -> dict[str, Any]:

@@ -153,6 +153,10 @@ def test_an_organization_runs_its_own_limit_and_credentials(page_stack: PageStac
     expect(page.locator(".banner.paused")).to_contain_text("raising it takes")
 
     page.get_by_label("New Client ID").fill("florist-shop")
+    page.get_by_label("Expires").fill("2020-01-01")  # a key that nobody could use
+    page.get_by_role("button", name="Create credential").click()
+    assert page.get_by_label("Expires").evaluate("input => input.validity.rangeUnderflow")
+    page.get_by_label("Expires").fill("")
     page.get_by_role("button", name="Create credential").click()
     secret = page.get_by_role("textbox", name="The key of florist-shop").input_value()
     assert page_stack.run(eventually_status(page_stack, secret, 200))
@@ -178,6 +182,26 @@ def test_an_organization_runs_its_own_limit_and_credentials(page_stack: PageStac
         "organization changed",
         "organization created",
     ]
+
+
+def test_the_limit_that_is_shown_is_the_one_that_is_changed(page_stack: PageStack, visit: Any) -> None:
+    page_stack.api("POST", "/api/organizations", {"id": "bistro", "plan": "by_month"})
+    trial = {"usd": "20", "window": "1d", "shadow": True, "warn_at": [0.5]}
+    page_stack.api("POST", "/api/organizations", {"id": "cafe", "plan": "enterprise", "spend_limit": trial})
+    for org, window, wanted in (("bistro", "a month", ["month", False]), ("cafe", "in any day", ["1d", True])):
+        page = visit(f"/?tab=limits&org={org}").page
+        page.get_by_label(f"Limit {window}, USD").fill("5")
+        warn = page.get_by_label("Warnings at, percent")
+        for unsound in ("high", "80, 50", "0.05", "0", "101", "50, 50"):
+            warn.fill(unsound)
+            page.get_by_role("button", name="Save").click()
+            assert warn.evaluate("input => input.validationMessage").startswith("Percent of the limit, above 0 and up to 100")
+        warn.fill("25, 99.5")
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator(".banner.done")).to_contain_text("The limit is changed")
+        (limit,) = page_stack.api("GET", f"/api/organizations/{org}")["effective"]["spend_limits"]
+        assert [limit["window"], limit["shadow"]] == wanted
+        assert (limit["usd"], limit["warn_at"]) == ("5.00", [0.25, 0.995])
 
 
 def test_what_is_begun_for_one_organization_does_not_hide_anothers_limits(page_stack: PageStack, visit: Any) -> None:

@@ -190,6 +190,7 @@ def test_figures_of_other_filters_do_not_stay_if_the_answer_cannot_be_read(visit
     expect(seen.page.locator(".banner.stale")).to_contain_text("Not up to date: the console does not answer. Trying again")
     expect(seen.page.locator("[data-sum]").first).to_be_hidden()
     expect(seen.page.get_by_role("region", name="Charts")).to_be_hidden()
+    assert "These are the figures of" not in seen.page.locator(".banner.stale").inner_text()
     seen.page.unroute("**/api/usage?*")
     seen.page.get_by_role("button", name="Try now").click()
     expect(seen.page.get_by_role("region", name="Charts")).to_be_visible()
@@ -312,7 +313,7 @@ def test_a_pause_comes_and_goes_while_one_looks(page_stack: PageStack, visit: An
 
 
 def test_figures_stay_while_the_console_does_not_answer(visit: Any) -> None:
-    seen = visit("/?org=acme&range=today", prepare=lambda page: page.clock.install(), refused=("net::ERR_FAILED",))
+    seen = visit("/?org=acme&range=today", prepare=lambda page: page.clock.install(), refused=("net::ERR_FAILED", "429"))
     page = seen.page
     before = seen.sums()
     page.route("**/api/**", lambda route: route.abort())
@@ -322,6 +323,11 @@ def test_figures_stay_while_the_console_does_not_answer(visit: Any) -> None:
     expect(banner).to_contain_text("Trying again in 15 seconds.")
     assert seen.sums() == before
     assert seen.table("Requests by capability")["Total"]["Total"] == before["requests"]
+    page.unroute("**/api/**")
+    page.route("**/api/**", lambda route: route.fulfill(status=429, json={"error": {"code": "busy", "message": "too many"}}))
+    page.get_by_role("button", name="Try now").click()
+    expect(banner).to_contain_text("Not up to date: too many.")
+    assert seen.sums() == before
     page.unroute("**/api/**")
     page.get_by_role("button", name="Try now").click()
     expect(page.locator(".part.state")).to_contain_text("Data as of")
@@ -413,6 +419,25 @@ def test_a_link_signs_in_once_and_leaves_the_address(page_stack: PageStack, visi
     torn = visit("/", token="", refused=("401",))
     torn.page.goto(f"{link[:-4]}%E0%A")
     expect(torn.page.get_by_role("alert")).to_contain_text("used already")
+
+
+def test_a_name_that_has_no_room_is_broken(page_stack: PageStack, visit: Any) -> None:
+    page_stack.api("POST", "/api/organizations", {"id": "wordy", "plan": "enterprise", "name": "W" * 256})
+    try:
+        for address in ("/?org=wordy", "/?tab=limits"):
+            page = visit(address, viewport={"width": 360, "height": 740}).page
+            expect(page.locator("main")).to_contain_text("WWWW")
+            assert page.evaluate("document.documentElement.scrollWidth") == 360
+    finally:
+        page_stack.api("DELETE", "/api/organizations/wordy")
+
+
+def test_paper_is_white(visit: Any) -> None:
+    page = visit("/?org=acme&range=today", color_scheme="dark").page
+    ink = "getComputedStyle(document.body).color"
+    assert page.evaluate(ink) == "rgb(236, 238, 240)"
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(ink) == "rgb(23, 25, 28)"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -7,11 +7,13 @@ import { confirmed, showSecret } from "./dialog.js";
 import { announce, h, swap } from "./elements.js";
 import { Refresh } from "./refresh.js";
 import { problem, retiredText, skeleton } from "./states.js";
-import { dateText, momentText, spanText } from "./times.js";
+import { dateText, dayOf, momentText, plusDays, spanText } from "./times.js";
 
 const CHANGES_SHOWN = 20;
 const STATUSES = { active: "active", disabled: "warning", expired: "warning", revoked: "paused" };
 const SECONDS = 30;
+const DEFAULT_WINDOW = "7d"; // of a spend limit
+const WARN_RULE = "Percent of the limit, above 0 and up to 100, ascending, with one decimal at most, such as 50, 80, 95";
 
 export function mount(root, context) {
   return new LimitsTab(root, context);
@@ -134,19 +136,21 @@ class LimitsTab {
   }
 
   limitForm(whole) {
-    const weekly = whole.effective.spend_limits.find(({ per }) => per === "organization");
-    const usd = h("input", { type: "text", inputmode: "decimal", name: "usd", required: true, pattern: "\\d+(\\.\\d{1,9})?", value: weekly ? weekly.usd : "", "data-keep": "limit usd", title: "USD, such as 25 or 12.50" });
-    const warn = h("input", { type: "text", name: "warn", value: weekly ? weekly.warn_at.map((part) => round(part * 100)).join(", ") : "50, 80, 95", "data-keep": "limit warn", title: "Percent of the limit, ascending, such as 50, 80, 95" });
+    const { spend_limit: own } = whole; // the one that it has besides its plan's, or in place of one
+    const limits = whole.effective.spend_limits.filter(({ per }) => per === "organization");
+    const limit = own ? limits.find(({ window }) => window === (own.window ?? DEFAULT_WINDOW)) : limits[0];
+    const window = limit?.window ?? DEFAULT_WINDOW;
+    const usd = h("input", { type: "text", inputmode: "decimal", name: "usd", required: true, pattern: "\\d+(\\.\\d{1,9})?", value: limit ? limit.usd : "", "data-keep": "limit usd", title: "USD, such as 25 or 12.50" });
+    const warn = h("input", { type: "text", name: "warn", value: limit ? limit.warn_at.map((part) => round(part * 100)).join(", ") : "50, 80, 95", "data-keep": "limit warn", title: WARN_RULE, on: { input: () => warn.setCustomValidity(fractionsOf(warn.value) ? "" : WARN_RULE) } });
     const submit = (event) => {
       event.preventDefault();
-      const warnAt = warn.value.split(",").map((text) => text.trim()).filter(Boolean).map((text) => Math.round(Number(text) * 10) / 1000);
-      this.act("PATCH", `/api/organizations/${encodeURIComponent(whole.id)}`, { spend_limit: { usd: usd.value.trim(), warn_at: warnAt } }, "The limit is changed. It applies within a second.");
+      this.act("PATCH", `/api/organizations/${encodeURIComponent(whole.id)}`, { spend_limit: { ...own, usd: usd.value.trim(), window, warn_at: fractionsOf(warn.value) } }, "The limit is changed. It applies within a second.");
     };
     const isOwn = this.context.session.organizations !== null;
     return h(
       "form",
       { class: "line", on: { submit, input: () => (this.isWriting = true) } },
-      h("label", { class: "field" }, h("span", {}, `Limit ${windowText(weekly?.window ?? "7d")}, USD`), usd),
+      h("label", { class: "field" }, h("span", {}, `Limit ${windowText(window)}, USD`), usd),
       h("label", { class: "field" }, h("span", {}, "Warnings at, percent"), warn),
       h("button", { class: "button strong" }, "Save"),
       h("p", { class: "quiet" }, isOwn ? "You can lower it. Raising it again takes whoever operates the gateway." : "Never above the plan's maximum."),
@@ -195,7 +199,7 @@ class LimitsTab {
   credentialForm(whole) {
     const id = h("input", { type: "text", name: "id", required: true, pattern: "[A-Za-z0-9._\\-]{1,64}", placeholder: `${whole.id}-prod`, "data-keep": "new id", title: "1 to 64 of A-Z a-z 0-9 . _ -" });
     const name = h("input", { type: "text", name: "name", placeholder: "Production", "data-keep": "new name" });
-    const expires = h("input", { type: "date", name: "expires", "data-keep": "new expires" });
+    const expires = h("input", { type: "date", name: "expires", min: plusDays(dayOf(now(), "UTC"), 1), "data-keep": "new expires", title: "The day from whose beginning, in UTC, the key is not valid any more" });
     const submit = async (event) => {
       event.preventDefault();
       const body = { id: id.value.trim(), ...(name.value.trim() ? { name: name.value.trim() } : {}), ...(expires.value ? { expires: expires.value } : {}) };
@@ -244,6 +248,15 @@ class LimitsTab {
 
 const round = (number) => Math.round(number * 10) / 10;
 const percentText = (part) => `${round(part * 100)} %`;
+
+/** The fractions that percentages stand for, such as "50, 99.5"; null if they are none that a limit can warn at. */
+function fractionsOf(text) {
+  const given = text.split(",").map((part) => part.trim()).filter(Boolean);
+  if (!given.every((part) => /^\d+(\.\d)?$/.test(part))) return null;
+  const fractions = given.map((part) => Math.round(Number(part) * 10) / 1000);
+  return fractions.every((each, index) => each > (fractions[index - 1] ?? 0) && each <= 1) ? fractions : null;
+}
+
 const UNITS = { s: "second", m: "minute", h: "hour", d: "day" };
 
 /** A window such as "7d" in words. */

@@ -186,7 +186,7 @@ class UsageTab {
 
   /** Show in place of the sums and the charts why there are none. retry: called to ask again; null if that is offered elsewhere. */
   failMain(error, retry, context) {
-    this.answered = null;
+    this.answered = this.freshAt = null;
     this.parts.empty.hidden = false;
     this.charts.element.hidden = this.parts.totals.hidden = true;
     const why = retry ? [problem(error, retry), everything(context)] : h("p", { class: "quiet" }, "No figures at the moment.");
@@ -276,7 +276,7 @@ function everything({ state, change }) {
 
 /** Whether the console could not answer, rather than would not. */
 function isOutage({ status }) {
-  return status === 0 || status >= 500;
+  return status === 0 || status === 429 || status >= 500;
 }
 
 /** How an amount differs from the one of the period before: "+12.3 %", "12 times"; "" where there was none. */
