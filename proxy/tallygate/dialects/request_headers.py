@@ -1,4 +1,4 @@
-"""Request headers that have a meaning to APIs. Upstreams read them whatever the route's dialect, so they apply to every dialect."""
+"""Headers that have a meaning to APIs. Upstreams read a request's whatever its route's dialect, so they apply to every dialect."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -41,6 +41,8 @@ READERS: Final[Mapping[str, Callable[[RequestFacts, str], RequestFacts]]] = {
     "x-cache-ttl": _with_cache_ttl,
     "anthropic-beta": _with_long_window,
 }
+# Headers of answers.
+TELL_WHOSE_KEY: Final = (b"openai-organization", b"openai-project", b"anthropic-organization-id")
 # Other headers that SDKs send, on which an answer does not depend.
 SENT_BY_SDKS: Final = frozenset(
     {b"anthropic-version", b"anthropic-dangerous-direct-browser-access", b"openai-beta", b"x-goog-api-client", b"x-server-timeout"}

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Final
 
 from tallygate.dialects.dialect import MeterReading
+from tallygate.dialects.request_headers import TELL_WHOSE_KEY
 from tallygate.domain.made_object import MADE_MAX, MadeObject
 from tallygate.domain.usage import Usage
 from tallygate.gateway.exchange.answer_reader import AnswerReader
@@ -17,7 +18,7 @@ from tallygate.http1.header import Header, Lines
 
 EXCHANGE_NAMES: Final = (b"x-request-id", b"server-timing")  # of `exchange_headers`
 # Beside the operator's key also those by which an upstream says whose key that is, which ours replace by nothing.
-SHARED_NAMES: Final = (*EXCHANGE_NAMES, b"openai-organization", b"openai-project", b"anthropic-organization-id")
+SHARED_NAMES: Final = (*EXCHANGE_NAMES, *TELL_WHOSE_KEY)
 # One organization's answer may be read at the address at which another's is, and whoever keeps answers for others knows no keys
 # but those in Authorization (RFC 9111 section 3.5).
 NO_STORE: Final = b"cache-control: no-store\r\n"
