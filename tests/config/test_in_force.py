@@ -82,3 +82,9 @@ def test_a_disk_that_refuses_does_not_end_a_process(settings: Settings) -> None:
     (settings.data_dir / "configuration.json").mkdir()
 
     assert len(served_config_holder(settings).current.organizations) == 1
+
+
+def test_what_cannot_be_kept_leaves_nothing_behind(settings: Settings) -> None:
+    (settings.data_dir / "configuration.json").mkdir()  # as a full disk does, it lets the file be made and not kept
+    InForceFile(settings.data_dir).keep(served_config_holder(settings).current)
+    assert [path.name for path in settings.data_dir.iterdir()] == ["configuration.json"]

@@ -1,5 +1,7 @@
 import asyncio
+import errno
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -67,3 +69,15 @@ async def test_a_change_is_acted_on_when_it_has_settled(tmp_path: Path, monkeypa
     await look()
     assert changes == [1]
     task.cancel()
+
+
+def test_a_directory_that_cannot_be_listed_has_changed_and_the_watch_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plans.yaml").write_text("plans: {}\n")
+    watch = ConfigWatch(tmp_path)
+    with monkeypatch.context() as away:
+        away.setattr(Path, "glob", Mock(side_effect=OSError(errno.ESTALE, "Stale file handle")))
+        assert watch.has_changed()
+        assert not watch.has_changed()
+    assert watch.has_changed()

@@ -7,6 +7,7 @@ callers would get 401. The file is removed when tallygate itself starts, since a
 import json
 import os
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -68,7 +69,8 @@ class InForceFile:
             new.write_text(json.dumps({"files": sorted(now.files), "organizations": now.organizations}), encoding="utf-8")
             new.replace(self._path)
         except OSError:
-            return
+            with suppress(OSError):
+                new.unlink(missing_ok=True)  # it bears this process's number: the next one would leave another
 
     def forget(self) -> None:
         """Accept whatever is read next."""

@@ -52,13 +52,19 @@ class ConfigWatch:
 
     def _fingerprint(self) -> Fingerprint:
         found = set()
-        for path in (*self._files, *(() if self._directory is None else self._directory.glob("*.yaml"))):
+        for path in (*self._files, *self._in_directory()):
             try:
                 status = path.stat()
             except OSError:  # removed meanwhile: the next call reports it
                 continue
             found.add((path.name, status.st_mtime_ns, status.st_size, status.st_ino))
         return frozenset(found)
+
+    def _in_directory(self) -> Sequence[Path]:
+        try:
+            return () if self._directory is None else tuple(self._directory.glob("*.yaml"))
+        except OSError:  # a share that is away: as if all were removed, which the reload refuses and logs
+            return ()
 
 
 async def watch_forever(watch: ConfigWatch, on_change: Callable[[], None]) -> None:
