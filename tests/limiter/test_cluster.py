@@ -74,7 +74,7 @@ def other_than(cluster: Cluster, server: ValkeyProcess) -> ValkeyProcess:
     return next(each for each in cluster.masters if each is not server)
 
 
-async def test_each_call_goes_to_the_master_of_its_partition(connection: ClusterConnection) -> None:
+async def test_each_call_goes_to_the_master_of_its_partition(cluster: Cluster, connection: ClusterConnection) -> None:
     await mark_each(connection)
     limiter = RedisLimiter(connection, load_scripts())
     requests = [a_request(f"r-{org}", 10, org=org) for org in ORGS]
@@ -93,6 +93,12 @@ async def test_each_call_goes_to_the_master_of_its_partition(connection: Cluster
     await limiter.forget([(request.org, [request.reservation_id]) for request in requests])
     left = await asyncio.gather(*(connection.command(b"EXISTS", org_keys(org).holds) for org in ORGS))
     assert not any(left)
+
+    for each in ALL_PARTITIONS:
+        stream = partition_keys(each).events
+        await connection.command(b"XGROUP", b"CREATE", stream, b"group", b"0", b"MKSTREAM")
+        await connection.command(b"XREADGROUP", b"GROUP", b"group", b"me", b"COUNT", b"1", b"STREAMS", stream, b">")
+    assert not [server.port for server in cluster.masters if b"errorstat_MOVED" in ask(server, "INFO", "errorstats")]
 
 
 async def test_a_call_that_is_sent_again_is_known_to_be(cluster: Cluster, connection: ClusterConnection) -> None:
