@@ -8,7 +8,7 @@ from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 from ledger_values import START_MS, an_entry
-from limiter_at_work import ORGANIZATIONS, LimiterAtWork
+from limiter_at_work import ORGANIZATIONS, WEEK, LimiterAtWork, an_organization
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -252,11 +252,30 @@ async def test_a_rebuild_waits_for_the_writer_while_a_closed_partition_has_event
     assert not rebuild.waits_for_writer
 
 
+async def test_what_is_closed_for_a_new_limit_is_open_again_at_once(redis_store: RedisConnection, database: Database) -> None:
+    at_work = LimiterAtWork(redis_store, database)
+    organizations = (an_organization(limits=()),)
+    rebuild = at_work.rebuilding(organizations=lambda: organizations)
+    await rebuild.open(await rebuild.closed())
+    clock = MagicMock(look=AsyncMock(return_value=False))
+    upkeep = an_upkeep(at_work.database, at_work.store, rebuild=rebuild, clock=clock, writer=at_work.writer)
+    await upkeep.look_at_windows()
+    await at_work.spend(organizations[0], "acme-prod", 500)
+    await at_work.writer.drain()
+    organizations = (an_organization(limits=(WEEK,)),)
+    await upkeep.look_at_windows()
+    assert await rebuild.closed() == ()
+    (window,) = windows_of(organizations[0], await at_work.now_ms())
+    [reading] = await at_work.limiter.read_windows("acme", [window.demand])
+    assert reading.spent_nano_usd == 500
+
+
 async def test_rollups_are_folded_now_and_then(database: Database) -> None:
     book, folded = AsyncMock(), asyncio.Event()
     book.fold.side_effect = folded.set
     writer, clock = MagicMock(write_forever=AsyncMock()), MagicMock(look=AsyncMock(return_value=False), is_believed=False)
-    rebuild = MagicMock(step=AsyncMock(), close_where_windows_changed=AsyncMock(), continuity=MagicMock(compare=AsyncMock()))
+    unchanged = AsyncMock(return_value=False)
+    rebuild = MagicMock(step=AsyncMock(), close_where_windows_changed=unchanged, continuity=MagicMock(compare=AsyncMock()))
     upkeep = an_upkeep(database, book=book, writer=writer, rebuild=rebuild, clock=clock)
     keeping = asyncio.create_task(upkeep.keep_forever())
     await asyncio.wait_for(folded.wait(), 30)

@@ -116,8 +116,8 @@ class Rebuild:
         for partition in range(PARTITIONS):
             await close_partition(self._store, partition)
 
-    async def close_where_windows_changed(self) -> None:
-        """Close the partitions of organizations with a window that is to count what it has not counted so far.
+    async def close_where_windows_changed(self) -> bool:
+        """Close the partitions of organizations with a window that is to count what it has not counted so far; return whether any.
 
         A limit that is new to them counts what was spent before it, and a month that begins on another day, since the time zone or
         the billing day has changed, what was spent in it. All of that is in the ledger.
@@ -133,17 +133,19 @@ class Rebuild:
             self._recent = {org: until_ms for org, until_ms in self._recent.items() if now < until_ms}
             looked_at = [each for each in organizations if each.id in self._recent]
             self._again_at_ms = now + _AGAIN_MS
+        closed = False
         for start in range(0, len(looked_at), _ORGS_AT_ONCE):
-            await self._close_where_lacking(looked_at[start : start + _ORGS_AT_ONCE], now)
+            closed |= await self._close_where_lacking(looked_at[start : start + _ORGS_AT_ONCE], now)
         if organizations is not self._checked:
             self._known = {each.id: each for each in organizations}
             self._checked = organizations
+        return closed
 
-    async def _close_where_lacking(self, organizations: Sequence[Organization], now: int) -> None:
-        """Close the partitions of those with a window that lacks spend, or counts another month than theirs."""
+    async def _close_where_lacking(self, organizations: Sequence[Organization], now: int) -> bool:
+        """Close the partitions of those with a window that lacks spend, or counts another month than theirs; return whether any."""
         windows = [window for organization in organizations for window in windows_of(organization, now)]
         if not windows:
-            return
+            return False
         new = {(each.id, key) for each in organizations for key in self._new_windows(each, now)}
         since_ms = min(window.since_ms(now) for window in windows)
         posted = await read_postings(self._database, [window.org for window in windows], since_ms)  # before what the store has
@@ -166,6 +168,7 @@ class Rebuild:
             if self._known.get(organization.id) not in (None, organization):
                 self._recent[organization.id] = now + _RECENT_MS
             self._known[organization.id] = organization
+        return bool(closed)
 
     def _new_windows(self, organization: Organization, now: int) -> set[str]:
         """The keys of windows that it did not have when it was last looked at; none at the first look."""

@@ -144,7 +144,7 @@ class Upkeep:
             tasks.create_task(self._every(0, "writer", self._writer.write_forever))
             tasks.create_task(self._every(LOOK_EVERY_SECONDS, "clock of the store", self.look_at_clock))
             tasks.create_task(self._every(LOOK_EVERY_SECONDS, "rebuild", self.look_at_marks))
-            tasks.create_task(self._every(WINDOWS_EVERY_SECONDS, "windows", self._rebuild.close_where_windows_changed))
+            tasks.create_task(self._every(WINDOWS_EVERY_SECONDS, "windows", self.look_at_windows))
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "audit", self.audit))
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "comparison with the store", self.compare))
             tasks.create_task(self._every(FOLD_EVERY_SECONDS, "rollups", self._book.fold))
@@ -166,6 +166,11 @@ class Upkeep:
     async def look_at_marks(self) -> None:
         """Open closed partitions, if there are any. Beside the look at the clock, and at its tick: what both ask is one write."""
         if await self._rebuild.closed():
+            await self.rebuild()
+
+    async def look_at_windows(self) -> None:
+        """Close partitions with windows that are new, and open them at once: others' requests there get 503 in between."""
+        if await self._rebuild.close_where_windows_changed():
             await self.rebuild()
 
     async def rebuild(self) -> None:
