@@ -168,6 +168,8 @@ def test_a_plan_without_api_access_says_so(visit: Any) -> None:
     expect(seen.page.get_by_role("heading", name="No requests in this time")).to_be_visible()
     expect(seen.page.locator(".command")).to_have_count(0)  # no request to make
     expect(visit("/?org=acme&range=today").page.locator(".standing .pill")).to_have_text("Active")
+    pills = visit("/?range=today").page.locator(".standing tr", has_text="Ltd").locator(".pill")
+    expect(pills).to_have_text(["Active", "Active", "No API access"])
 
 
 def test_what_the_usage_api_refuses_is_said_in_place_of_figures(visit: Any) -> None:

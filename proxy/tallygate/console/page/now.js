@@ -214,9 +214,9 @@ function explained(windows, limits, zone) {
   return h("div", { class: "explained" }, h("h3", {}, "Limits"), h("ul", {}, money, rates));
 }
 
-/** Many organizations beside each other. items: [{organization, spend}]; isAll: there are no more; onChoose: called with an id. */
+/** Many organizations beside each other. items: [{organization, spend, closedBy}], as `standing` takes them; isAll: there are no more; onChoose: called with an id. */
 export function standings(items, isAll, onChoose) {
-  const line = ({ organization: { id, name }, spend }) => {
+  const line = ({ organization: { id, name }, spend, closedBy }) => {
     const { spent, limit, remaining, status } = spend.rolling_7_days;
     const most = limit && nanoOf(limit.usd);
     const choose = { type: "button", class: "link", "data-keep": `org ${id}`, on: { click: () => onChoose(id) } };
@@ -232,7 +232,7 @@ export function standings(items, isAll, onChoose) {
       h("td", {}, usd(nanoOf(spent.usd))),
       h("td", { class: "minor" }, limit ? usd(most) : "none"),
       h("td", { class: "minor" }, limit ? usd(nanoOf(remaining.usd)) : "–"),
-      h("td", { class: "share" }, pill(spend)),
+      h("td", { class: "share" }, pill(spend, closedBy)),
     );
   };
   const heads = [["Organization"], ["7 days"], ["Limit", "minor"], ["Left", "minor"], ["Status"]];

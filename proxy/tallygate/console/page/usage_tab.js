@@ -134,8 +134,16 @@ class UsageTab {
     await firstChart;
     const isAll = isListed && organizations.size <= ORGANIZATIONS_SHOWN;
     const ids = isAll ? [...organizations.keys()] : await largest(parameters, signal);
-    const spends = await Promise.all(ids.map((id) => ask("/api/spend", { org: id, days: 1 }, signal)));
-    return { items: spends.map((spend) => ({ organization: organizations.get(spend.org) ?? { id: spend.org }, spend })), isAll };
+    const [{ plans }, ...spends] = await Promise.all([
+      ask("/api/plans", {}, signal),
+      ...ids.map((id) => ask("/api/spend", { org: id, days: 1 }, signal)),
+    ]);
+    const closed = new Set(plans.filter(({ api_access: isOpen }) => !isOpen).map(({ id }) => id));
+    const item = (spend) => {
+      const one = organizations.get(spend.org) ?? { id: spend.org };
+      return { organization: one, spend, closedBy: closed.has(one.plan) ? one.plan : null };
+    };
+    return { items: spends.map(item), isAll };
   }
 
   showNow(answer, { organization, state, credentialName, zone, change }) {
