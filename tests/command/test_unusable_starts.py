@@ -138,6 +138,17 @@ def test_a_reload_that_comes_too_early_ends_no_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
+def test_a_standard_output_without_room_ends_no_start(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tallygate", "serve", "--data-dir", str(tmp_path)]
+    with Path("/dev/full").open("w") as full, subprocess.Popen(command, stdout=full, stderr=subprocess.PIPE, text=True) as serving:
+        assert serving.stderr is not None
+        told = next(line for line in serving.stderr if "cannot be shown" in line)
+        serving.terminate()
+        assert "for another admin token delete admin_token.sha256" in told
+        assert serving.wait(60) == 0
+
+
+@pytest.mark.process
 def test_a_disk_that_is_full_at_the_first_start(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("mounts a small disk")

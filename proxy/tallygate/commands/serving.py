@@ -1,6 +1,7 @@
 """`tallygate serve`, and its separate roles: `gateway`, `console`, `ledger`."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -69,6 +70,7 @@ _APART: Final = (
     "drain_seconds",
 )
 _ALL: Final = tuple(Settings.model_fields)
+_LOG: Final = logging.getLogger(__name__)
 
 
 def serving_command(
@@ -130,7 +132,7 @@ def _run(role: Role, flags: Mapping[str, str | None]) -> int:
             print_error("warning", warning, color="yellow")
         start_logging(process="supervisor", level=settings.log_level, clock=time.monotonic, log_format=settings.log_format)
         try:
-            return serve_role(role, settings, flags, on_ready=_show, is_watched=sys.stdout.isatty())
+            return serve_role(role, settings, flags, on_ready=_shown, is_watched=sys.stdout.isatty())
         except (DirectoryInUseError, TooOpenError, ListenError) as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
@@ -172,6 +174,15 @@ def _missing_stores(role: Role, settings: Settings) -> list[str]:
         for field, what in needed.items()
         if not getattr(settings, field).get_secret_value()
     ]
+
+
+def _shown(serving: "Serving") -> None:
+    """Show it where that can be written: a full disk under standard output is no reason not to serve."""
+    try:
+        _show(serving)
+    except OSError as error:
+        fix = "" if serving.admin_token is None else "; for another admin token delete admin_token.sha256 and restart"
+        _LOG.error("what serves cannot be shown", extra={"fields": {"reason": f"{error.strerror}{fix}"}})
 
 
 def _show(serving: "Serving") -> None:
