@@ -308,6 +308,9 @@ def test_a_pause_comes_and_goes_while_one_looks(page_stack: PageStack, visit: An
     assert sum(leaving) == Decimal(spend["rolling_7_days"]["spent"]["usd"])
     expect(page.locator("#announcer")).to_have_text("API access is paused.")
 
+    key = visit("/?org=bakery&credential=bakery-app&range=today").page
+    expect(key.locator(".standing .pill")).to_have_text("Paused")
+    expect(key.locator(".banner.paused")).to_contain_text("API access has been paused since")
     page_stack.api("PATCH", "/api/organizations/bakery", {"spend_limit": {"usd": "50"}})
     until(200)
     refreshed(".standing .pill", "Active")

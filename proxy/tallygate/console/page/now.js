@@ -20,11 +20,12 @@ const percentOf = (fraction) => `${Math.round(fraction * 1000) / 10} %`;
 
 /**
  * spend    of /api/spend
+ * above    windows that pause a credential, and are its organization's
  * notices  of pauses and resumes, the last first
  * limits   of /api/limits
  * closedBy the plan, if it includes no API access; else null
  */
-export function standing({ spend, notices, limits, closedBy, title, zone }) {
+export function standing({ spend, above, notices, limits, closedBy, title, zone }) {
   const windows = [spend.rolling_7_days, ...spend.windows.filter(({ name }) => name !== spend.rolling_7_days.name)];
   return [
     closedBy === null
@@ -35,7 +36,7 @@ export function standing({ spend, notices, limits, closedBy, title, zone }) {
           h("strong", {}, `The plan ${closedBy} includes no API access. `),
           "Every request is refused until the organization has a plan that does.",
         ),
-    ...windows.filter(({ status }) => status !== "active").map((window) => banner(window, notices, zone)),
+    ...[...above, ...windows.filter(({ status }) => status !== "active")].map((window) => banner(window, notices, zone)),
     h(
       "div",
       { class: "card standing" },

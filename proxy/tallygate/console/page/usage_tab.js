@@ -122,14 +122,17 @@ class UsageTab {
     if (organization?.retired) return {};
     if (organization) {
       const question = { org: organization.id, credential: state.credential };
-      const [spend, limits, { plan, effective }] = await Promise.all([
+      const [own, whole, limits, { plan, effective }] = await Promise.all([
         ask("/api/spend", { ...question, days: 1 }, signal),
+        state.credential ? ask("/api/spend", { org: organization.id, days: 1 }, signal) : null,
         ask("/api/limits", question, signal),
         ask(`/api/organizations/${encodeURIComponent(organization.id)}`, {}, signal),
       ]);
       const changes = { org: organization.id, type: ["spend.paused", "spend.resumed"], limit: 20 };
+      const spend = whole?.status === "paused" ? { ...own, status: "paused" } : own; // a key of an organization that is paused is, too
+      const above = whole?.windows.filter(({ status }) => status === "paused") ?? [];
       const { notices } = spend.status === "paused" ? await ask("/api/notices", changes, signal) : { notices: [] };
-      return { spend, limits, notices, closedBy: effective.api_access ? null : plan };
+      return { spend, above, limits, notices, closedBy: effective.api_access ? null : plan };
     }
     await firstChart;
     const isAll = isListed && organizations.size <= ORGANIZATIONS_SHOWN;
