@@ -1,6 +1,7 @@
 """The `tallygate` command. It parses and prints; the modules that do the work are imported when their command runs."""
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -49,6 +50,7 @@ from tallygate.domain.errors import StoreError
 
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)  # as in organizations.yaml
 _ANY_UPSTREAM: Final = "http://upstream.invalid"
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _HELP: Final = """A metering gateway for AI APIs: exact token counts, limits that hold, Prometheus metrics.
 
 \b
@@ -65,7 +67,19 @@ Settings are flags of `serve`, TALLYGATE_* variables, or lines of a .env file, i
 """
 
 
-@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Commands(click.Group):
+    """Commands that say in a line, and not in a traceback, that what they print has no room on its disk."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            raise click.ClickException(f"the output cannot be written: {error.strerror}") from error
+
+
+@click.group(cls=_Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="tallygate", message="tallygate %(version)s")
 def main() -> None:
     """Entry point of the `tallygate` script."""

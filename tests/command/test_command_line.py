@@ -3,7 +3,10 @@
 import hashlib
 import os
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -181,3 +184,12 @@ def test_check_asks_for_no_address_that_the_files_have(run, tmp_path, name):
 
     assert answer.exit_code == 0, answer.output
     assert "UPSTREAM_URL" not in answer.output
+
+
+@pytest.mark.process
+def test_output_without_room_is_told_in_a_line(tmp_path):
+    for arguments in (["plans", "--data-dir", "data"], ["version"]):
+        command = [sys.executable, "-m", "tallygate", *arguments]
+        with Path("/dev/full").open("w") as full:
+            ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (1, "Error: the output cannot be written: No space left on device\n")
