@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,17 @@ async def admin(console: str, path: str = "", body: object = None) -> dict[str, 
     return made
 
 
-async def a_live_and_a_revoked_key(console: str) -> tuple[str, str]:
+async def a_live_and_a_revoked_key(console: str, is_served: Callable[[str], Awaitable[bool]]) -> tuple[str, str]:
     await admin(console, body={"id": "live", "plan": "enterprise"})
     keys = [(await admin(console, "/live/credentials", {"id": name}))["api_key"] for name in ("live-a", "live-b")]
+    for key in keys:
+        await until(lambda key=key: is_served(key), True)
     await admin(console, "/live/credentials/live-b/revoke")
     return keys[0], keys[1]
 
 
 async def until_revocation_is_written(data_dir: Path) -> None:
-    """Soon, or with other changes where the key came and went between two looks at the database: nobody was ever served with it."""
+    """Soon, or with other changes where the key came and went between two looks of the console at the database."""
     path = data_dir / "directory.snapshot"
     await eventually(
         lambda: path.exists() and b'"revoked_at_ms":1' in path.read_bytes(), "the revocation is in the snapshot", LATER_SECONDS + 15
@@ -65,8 +68,11 @@ async def test_workers_that_start_without_postgresql_serve_from_the_snapshot(tmp
         ledger, console, gateway = (roles.start(role) for role in ("ledger", "console", "gateway"))
         for member in (ledger, console, gateway):
             await member.until_ready()
-        key, revoked = await a_live_and_a_revoked_key(console.console)
-        await until(lambda: chat_with(gateway, key), SERVED)
+
+        async def is_served(key: str) -> bool:
+            return await chat_with(gateway, key) == SERVED
+
+        key, revoked = await a_live_and_a_revoked_key(console.console, is_served)
         await until(lambda: chat_with(gateway, revoked), UNKNOWN)
         await until_revocation_is_written(gateway.directory / "data")
 
@@ -127,8 +133,11 @@ def data_of(member: Member) -> Path:
 
 async def test_workers_that_start_while_the_sqlite_file_is_away_serve_from_the_snapshot(tmp_path: Path) -> None:
     async with running_stack(tmp_path, admin_token=ADMIN_TOKEN, workers="1") as stack:
-        key, _ = await a_live_and_a_revoked_key(stack.console)
-        await until(lambda: asked(stack, key), 200)
+
+        async def is_served(key: str) -> bool:
+            return await asked(stack, key) == 200
+
+        key, _ = await a_live_and_a_revoked_key(stack.console, is_served)
         await until_revocation_is_written(stack.data_dir)
         away = tmp_path / "away"
         away.mkdir()
