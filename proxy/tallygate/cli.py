@@ -68,7 +68,18 @@ Settings are flags of `serve`, TALLYGATE_* variables, or lines of a .env file, i
 
 
 class _Commands(click.Group):
-    """Commands that say in a line, and not in a traceback, that what they print has no room on its disk."""
+    """Commands that say in a line, and not in a traceback, that what they print has no room on its disk.
+
+    Standard streams that are closed lead nowhere, or the next file that is opened would be taken for one of them.
+    """
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # each open takes the lowest number that is free
+            if getattr(sys, name) is None:
+                nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - for as long as the process runs
+                os.set_inheritable(nowhere.fileno(), True)
+                setattr(sys, name, nowhere)
+        return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -193,3 +193,11 @@ def test_output_without_room_is_told_in_a_line(tmp_path):
         with Path("/dev/full").open("w") as full:
             ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, text=True, check=False)
         assert (ended.returncode, ended.stderr) == (1, "Error: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_lead_nowhere(tmp_path, closed):
+    script = f'"$0" -m tallygate models --data-dir data {closed}; echo "ended with $?"'
+    ended = subprocess.run(["sh", "-c", script, sys.executable], capture_output=True, cwd=tmp_path, text=True, check=False)
+    assert ended.stdout.endswith("ended with 0\n"), ended.stderr
