@@ -1,6 +1,7 @@
 """What configuration files come to."""
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -459,6 +460,11 @@ def test_bytes_that_are_not_text_are_a_problem_not_a_crash(load, tmp_path: Path)
     for data in (b"\xff\xfe\x00", b"plans: \x00", b"\xc3\x28", b"a: !!python/object/apply:os.system [x]", b"? [a]\n: b"):
         (tmp_path / "plans.yaml").write_bytes(data)
         assert problems_of(load)[0].startswith("plans.yaml:1: ")
+
+
+def test_a_pipe_in_place_of_a_file_is_a_problem_and_not_waited_for(load, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "plans.yaml")
+    assert problems_of(load) == (f"plans.yaml:1: cannot be read from {tmp_path}: it is no regular file",)
 
 
 def test_a_directory_that_is_not_there_is_a_problem(source: ConfigSource, tmp_path: Path) -> None:

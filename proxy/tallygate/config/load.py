@@ -1,7 +1,9 @@
 """Loading of a configuration directory as a whole: either every file is valid, or every problem is reported."""
 
 import hashlib
+import os
 import re
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -254,13 +256,21 @@ def _document(name: str, path: Path, digests: _Digests, problems: Problems) -> S
 
 def _text(name: str, path: Path, digests: _Digests, problems: Problems) -> bytes | None:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                problems.add(name, 1, f"cannot be read from {path.parent}: it is no regular file")
+                return None
             text = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         problems.add(name, 1, f"cannot be read from {path.parent}: {error.strerror}")
         return None
     digests.note(name, path, text)
     return text
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting for who would write into a pipe of this name: later reloads would wait with it."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _report_dangling(plans: Mapping[str, StatedPlan], capabilities: Collection[str], prices: PriceCatalogue) -> None:
