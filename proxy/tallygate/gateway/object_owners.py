@@ -7,6 +7,7 @@ than the gateway. Where neither answers, nothing is served.
 
 import asyncio
 import logging
+import re
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ ANSWER_SECONDS: Final = 2.0
 UNKNOWN_SECONDS: Final = 0.5  # an object that is adopted is known within a second
 UNKNOWN_MAX: Final = 10_000
 _DAY_MS: Final = 86_400_000
+_SHOWN: Final = re.compile(r"[\w./:-]{1,128}", re.ASCII)  # ids that a refusal repeats
 _log = logging.getLogger(__name__)
 
 
@@ -134,11 +136,12 @@ async def _no_records(org: str, objects: Sequence[MadeObject], *, since_ms: int)
     return {}
 
 
-def not_found(kind: str, *, param: str | None) -> Refusal:
-    """The refusal of an object that is not the organization's, whether it exists or not."""
+def not_found(kind: str, *, param: str | None, named: str = "") -> Refusal:
+    """The refusal of an object that is not the organization's, whether it exists or not. named: its id in the request, if any."""
+    which = f": '{named}'" if _SHOWN.fullmatch(named) else ""
     return Refusal(
         code=ErrorCode.OBJECT_NOT_FOUND,
-        message=f"There is no such {kind.replace('_', ' ')}.",
+        message=f"There is no such {kind.replace('_', ' ')}{which}.",
         param=param,
         should_retry=False,
     )

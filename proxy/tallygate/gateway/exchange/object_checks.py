@@ -178,7 +178,7 @@ async def check_objects(
     asked += [(None, MadeObject(kind=reference.kind, id=reference.id, upstream=upstream)) for reference in others]
     for name, made in asked:
         if len(made.id) > ID_CHARS_MAX:  # nobody's, and neither to be asked for nor to be remembered as unknown
-            raise Refused(not_found(made.kind, param=name))
+            raise Refused(not_found(made.kind, param=name, named=made.id))
     try:
         owned = await owners.owned(caller.organization, [made for _, made in asked])
     except OwnersBusyError:
@@ -187,7 +187,7 @@ async def check_objects(
         raise Refused(owners_unavailable()) from None
     for name, made in asked:
         if made not in owned:
-            raise Refused(not_found(made.kind, param=name))
+            raise Refused(not_found(made.kind, param=name, named=made.id))
     return NamedObjects(tokens=owned, deleting=tuple([made for _, made in asked[: len(named)]]) if objects.deletes else ())
 
 
