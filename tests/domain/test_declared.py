@@ -21,6 +21,7 @@ from tallygate.domain.declared import (
     Usd,
     WholeNumber,
     declared_fields,
+    is_text,
 )
 from tallygate.domain.organization import (
     CREDENTIAL_FIELDS,
@@ -126,3 +127,17 @@ def test_a_value_is_kept_and_shown_by_its_kind(field: Declared, value: object, c
 )
 def test_a_value_that_no_rule_is_against_is_sound(field: Declared, value: object, *, is_sound: bool) -> None:
     assert field.kind.is_sound(value, {"chat", "embeddings"}) is is_sound
+
+
+@pytest.mark.parametrize(
+    ("text", "is_shown"),
+    [
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", True),
+        ("\U0001f468\u200d\U0001f4bb", True),
+        ("\u200d", False),
+        ("a\u200bb", False),
+        ("a\u202eb", False),
+    ],
+)
+def test_what_joins_letters_and_emoji_is_text_but_not_alone(text: str, is_shown: bool) -> None:
+    assert is_text(text) is is_shown

@@ -20,6 +20,7 @@ from tallygate.domain.money import usd_text
 
 TEXT_CHARS_MAX: Final = 256
 NAMES_MAX: Final = 1_000  # of one list
+_JOINERS: Final = str.maketrans("", "", "\u200c\u200d")  # shown by what they do to their neighbours, in Persian, Hindi or emoji
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,5 +272,6 @@ def is_time_zone(name: str) -> bool:
 
 
 def is_text(text: str, chars_max: int = TEXT_CHARS_MAX) -> bool:
-    """Return whether the text can be shown unchanged: 1 to chars_max printable characters."""
-    return 0 < len(text) <= chars_max and text.isprintable()
+    """Return whether the text can be shown unchanged: 1 to chars_max printable characters, joined or not."""
+    seen = text.translate(_JOINERS)
+    return bool(seen) and len(text) <= chars_max and seen.isprintable()
