@@ -1,4 +1,4 @@
-"""A child process that is kept running: started, watched, restarted after a crash, ended."""
+"""A child process that is kept running: started, watched, restarted after a crash or where it hangs, ended."""
 
 import asyncio
 import contextlib
@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tallygate.processes.lifeline import LEAVING
+from tallygate.processes.lifeline import ALIVE, LEAVING
 from tallygate.processes.uptime import Uptime
 
 _LOG: Final = logging.getLogger(__name__)
 FIRST_SECONDS: Final = 0.1
 MOST_SECONDS: Final = 5.0
 HEALTHY_SECONDS: Final = 10.0  # a process that lived this long started well: its next crash counts as the first
+UNANSWERED_MAX: Final = 3  # questions. They are counted, and not the time: a machine that was suspended is nobody's fault
 LINE_BYTES_MAX: Final = 8_192  # of a child's standard output; longer lines are split
 
 
@@ -59,6 +60,7 @@ class ChildSpec:
     descriptors   inherited under their own numbers
     ready_mark    bytes in the line of its standard output that reports readiness
     fault_mark    bytes before what a line of its standard output says is wrong; empty: it says so elsewhere
+    ask_seconds   between two questions whether it is alive; 0: it is not asked, since it does not answer
     """
 
     name: str
@@ -67,13 +69,15 @@ class ChildSpec:
     descriptors: tuple[int, ...]
     ready_mark: bytes = b"ready"
     fault_mark: bytes = b""
+    ask_seconds: float = 0.0
 
 
 class Child:
     """Keeps one ChildSpec running, from `start` until its end is requested.
 
     Only the supervisor has the other end of its standard input, a pipe: end of file means that the supervisor has died, or
-    wants the child to end now. The child has a process group of its own, so that Ctrl-C in a terminal reaches the supervisor alone.
+    wants the child to end now; anything that comes through it asks for an answer (`lifeline.py`). The child has a process group of
+    its own, so that Ctrl-C in a terminal reaches the supervisor alone.
 
     first_ready   done at its first readiness; ChildFailedError if its first process ended before
     ended         done when it has ended for good
@@ -90,6 +94,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._is_ready = False
         self._fault = ""
+        self._unanswered = 0
         self._is_reload_due = False
         self._is_leaving = False
         self._stopping = asyncio.Event()
@@ -182,16 +187,35 @@ class Child:
             self._fault = str(error)
             return None
         self._process = process
+        asking = asyncio.ensure_future(self._ask_forever(process))
         try:
             if self._stopping.is_set():
                 process.kill()
             await self._follow_output(process)
             return await process.wait()
         finally:
+            asking.cancel()
             if self._is_ready:
                 self._is_ready = False
                 self._uptime.went_down()
             self._process = None
+
+    async def _ask_forever(self, process: asyncio.subprocess.Process) -> None:
+        """Ask whether it is alive, now and then; kill it once it has not answered a few times, so that another takes its place."""
+        self._unanswered = 0
+        while self._spec.ask_seconds and process.stdin is not None:
+            await asyncio.sleep(self._spec.ask_seconds)
+            if self._stopping.is_set():
+                return
+            if self._unanswered >= UNANSWERED_MAX:
+                _LOG.error(
+                    "process does not answer, and is killed so that another takes its place",
+                    extra={"fields": {"child": self._spec.name, "seconds": UNANSWERED_MAX * self._spec.ask_seconds}},
+                )
+                process.kill()
+                return
+            self._unanswered += 1
+            process.stdin.write(b"?")
 
     async def _follow_output(self, process: asyncio.subprocess.Process) -> None:
         """Read its standard output to the end: the mark makes it ready, everything else is logged."""
@@ -207,7 +231,9 @@ class Child:
                 line = await output.read(overrun.consumed)
             if not line:
                 return
-            if self._spec.ready_mark in line and not self.is_ready:
+            if line == ALIVE:
+                self._unanswered = 0
+            elif self._spec.ready_mark in line and not self.is_ready:
                 self._became_ready()
             else:
                 self._note_fault(line)

@@ -1,4 +1,4 @@
-"""The child's end of its connection to the supervisor: signals, the pipe that is closed to end it, and its ready line."""
+"""The child's end of its connection to the supervisor: signals, the pipe that is closed to end it, and its lines: ready, alive."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,8 @@ _STDIN: Final = 0
 _STDOUT: Final = 1
 SECOND_AFTER_SECONDS: Final = 0.5  # uvloop may call a handler twice for one signal that comes right after another
 LEAVING: Final = signal.SIGUSR1  # keep serving, but send clients elsewhere: SIGTERM follows
+READY: Final = b"ready\n"
+ALIVE: Final = b"alive\n"  # the answer to whatever comes through the pipe
 ABANDONED_SECONDS: Final = 10.0  # from the closed pipe to the end of the process, whatever hinders it
 _LOG: Final = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class Lifeline:
     def announce_ready(self) -> None:
         self._is_ready = True
         with contextlib.suppress(BrokenPipeError):  # the supervisor has died: the pipe that is watched says so too
-            os.write(_STDOUT, b"ready\n")
+            os.write(_STDOUT, READY)
 
     async def drained(self, drain: Callable[[float], Awaitable[None]], grace_seconds: float) -> None:
         """Wait until the end is requested, then drain as far as there is time."""
@@ -83,7 +85,8 @@ class Lifeline:
 
     def _watch_pipe(self, loop: asyncio.AbstractEventLoop) -> None:
         while os.read(_STDIN, 1024):
-            pass
+            with contextlib.suppress(RuntimeError):  # the loop is closed, as below
+                loop.call_soon_threadsafe(_answer)  # by the loop, since a process whose loop stands still serves nobody
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends anyway
             loop.call_soon_threadsafe(self._hang_up)
         time.sleep(ABANDONED_SECONDS)
@@ -92,3 +95,8 @@ class Lifeline:
     def _hang_up(self) -> None:
         self.drain.set()
         self.end.set()
+
+
+def _answer() -> None:
+    with contextlib.suppress(BrokenPipeError):
+        os.write(_STDOUT, ALIVE)

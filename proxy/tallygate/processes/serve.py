@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from typing import Final
 
 from tallygate.app.clocks import event_id_source, now_ms
 from tallygate.app.machine import raise_descriptors
@@ -28,6 +29,8 @@ from tallygate.processes.stand_in import StandIn
 from tallygate.processes.supervisor import Exit, Fleet, Supervisor
 from tallygate.processes.uptime import Uptime
 from tallygate.processes.valkey import EmbeddedValkey
+
+ASK_SECONDS: Final = 20.0  # so that a process that hangs is replaced after a minute or so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +142,8 @@ def _fleet(
 
     def child(name: str, module: str, *arguments: object, environment: Mapping[str, str], descriptor: int) -> ChildSpec:
         command = python_module(module, *arguments, descriptor)
-        return ChildSpec(name=name, command=command, environment=environment, descriptors=(descriptor, lock))
+        descriptors = (descriptor, lock)
+        return ChildSpec(name=name, command=command, environment=environment, descriptors=descriptors, ask_seconds=ASK_SECONDS)
 
     workers: list[ChildSpec] = []
     if gateway is not None:
