@@ -26,7 +26,7 @@ RESPONSE: Final = "response"
 UNKEPT_RESPONSE: Final = "unkept_response"
 _MESSAGE, _CONTAINER = "message", b'"container"'
 _OPERATION, _GENERATED = "operation", "file"  # of videos at Google, whose answers name both otherwise than requests do
-_STORED_AS: Final = {"openai_responses": "response", "anthropic_messages": _MESSAGE}  # what answers of a dialect are stored as
+_STORED_AS: Final = {"openai_responses": RESPONSE, "anthropic_messages": _MESSAGE}  # what answers of a dialect are stored as
 
 _Paths = tuple[tuple[str, tuple[str, ...]], ...]
 # By kind of answer: the kind of each object in it and the path of its id. "[]" goes through a list.

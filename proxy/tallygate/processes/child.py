@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tallygate.processes.lifeline import ALIVE, LEAVING
+from tallygate.processes.lifeline import ALIVE, LEAVING, READY
 from tallygate.processes.uptime import Uptime
 
 _LOG: Final = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class ChildSpec:
     command: Sequence[str]
     environment: Mapping[str, str]
     descriptors: tuple[int, ...]
-    ready_mark: bytes = b"ready"
+    ready_mark: bytes = READY
     fault_mark: bytes = b""
     ask_seconds: float = 0.0
 
